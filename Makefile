@@ -1,0 +1,30 @@
+# Every command sets up what it needs: a virtual environment with the exact versions of constraints.txt.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)  ## A photograph becomes a ten-second video in out/.
+	$(BIN)/farm render examples/chelsea.png --model procedural-typical --prompt "the camera slowly pans right" \
+		--seconds 10 --fps 8 --size 512x512 --workers 12GiB,12GiB,8GiB -o out/demo.mp4
+
+test: $(READY)  ## The whole suite.
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## Every figure in benchmarks/results, measured again.
+	$(BIN)/python benchmarks/run_all.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

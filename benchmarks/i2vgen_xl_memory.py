@@ -1,0 +1,281 @@
+"""Does the predicted need hold on a real card? Every rung x size of I2VGen-XL, each under a cap of its own need.
+
+A model of the full size with random weights is written to a folder (weights change neither memory nor
+speed), then each rung runs in a process of its own: per size the process is capped at the predicted need,
+renders a few steps and reports what it reserved, allocated and took. An out of memory is a wrong prediction.
+
+    python benchmarks/i2vgen_xl_memory.py --out benchmarks/results/i2vgen_xl_memory.json
+    python benchmarks/i2vgen_xl_memory.py --tiny --out /tmp/rehearsal.json      # on a CPU, half a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from farm.engine_spec import EngineSpec, RenderShape, need_bytes  # noqa: E402
+from farm.render_task import RenderTask  # noqa: E402
+from nodes.engine import OutOfMemory, RenderInputs  # noqa: E402
+from nodes.engines.i2vgen_xl import I2VGenXL  # noqa: E402
+from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec  # noqa: E402
+from nodes.vram import cap_process, peak_bytes, reset_peak  # noqa: E402
+
+GIB = 2**30
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FULL_SIZES = "512x512x8,512x512x16,768x768x16,768x768x24"
+TINY_SIZES = "128x128x8,256x256x8"
+
+FULL: dict[str, dict[str, Any]] = {
+    "unet": {"sample_size": 32, "cross_attention_dim": 1024, "attention_head_dim": 64},
+    "vae": {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+    },
+    "text_encoder": {
+        "vocab_size": 49408,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "hidden_act": "gelu",
+    },
+    "image_encoder": {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_act": "gelu",
+        "projection_dim": 1024,
+    },
+}
+TINY: dict[str, dict[str, Any]] = {
+    "unet": {
+        "block_out_channels": (64, 96, 128, 128),
+        "layers_per_block": 1,
+        "cross_attention_dim": 64,
+        "attention_head_dim": 32,
+    },
+    "vae": {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (32, 64, 128),
+        "layers_per_block": 1,
+    },
+    "text_encoder": {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3},
+    "image_encoder": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 64,
+        "patch_size": 16,
+        "projection_dim": 64,
+    },
+}
+
+
+def write_model_folder(folder: Path, sizes: dict[str, dict[str, Any]]) -> None:
+    """A complete model folder of random weights, made on the device, in half precision on CUDA."""
+    from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    makers = {
+        "unet": lambda config: I2VGenXLUNet(**config),
+        "vae": lambda config: AutoencoderKL(**config),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
+        "image_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
+    }
+    variant = "fp16" if DEVICE == "cuda" else None
+    for name, make in makers.items():
+        torch.set_default_dtype(torch.float16 if DEVICE == "cuda" else torch.float32)
+        with torch.device(DEVICE):
+            module = make(sizes[name])
+        torch.set_default_dtype(torch.float32)
+        module.save_pretrained(folder / name, variant=variant)
+        del module
+    DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        rescale_betas_zero_snr=True,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        steps_offset=1,
+    ).save_pretrained(folder / "scheduler")
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    letters = [chr(c) for c in range(97, 123)]
+    vocabulary = {token: i for i, token in enumerate([*letters, *(c + "</w>" for c in letters), *ends])}
+    processor = {
+        "crop_size": sizes["image_encoder"]["image_size"],
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.3, 0.3, 0.3],
+    }
+    for name, text in {
+        "tokenizer/vocab.json": json.dumps(vocabulary),
+        "tokenizer/merges.txt": "#version: 0.2\n",
+        "tokenizer/tokenizer_config.json": json.dumps({"model_max_length": 77}),
+        "feature_extractor/preprocessor_config.json": json.dumps(processor),
+        "model_index.json": json.dumps({"_class_name": "I2VGenXLPipeline"}),
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def measure(engine: I2VGenXL, rung: Any, width: int, height: int, frames: int, steps: int) -> dict[str, Any]:
+    """Render one window under the cap of its predicted need; what was predicted, held and taken."""
+    spec = engine.spec
+    shape = RenderShape(num_frames=frames, height=height, width=width, num_inference_steps=steps, guided=True)
+    need = need_bytes(spec, next(r for r in spec.rungs if r.name == rung), shape)
+    row: dict[str, Any] = {"rung": rung, "size": f"{width}x{height}x{frames}", "predicted_gib": need / GIB}
+    row["capped"] = cap_process(need, context_bytes=spec.context_bytes)
+    task = RenderTask(
+        model=spec.model,
+        prompt="a cat turns",
+        frame_indices=tuple(range(frames)),
+        shot_start=0,
+        shot_end=frames,
+        height=height,
+        width=width,
+        fps=8,
+        num_inference_steps=steps,
+        guidance_scale=4.0,
+        seed=frames * width,
+    )
+    # Another image for every size: encoders and VAE run each time, not the cache.
+    image = np.random.default_rng(width * frames).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    marks: dict[str, list[float]] = {}
+
+    def report(phase: str, done: int, total: int) -> None:
+        marks.setdefault(phase, []).append(time.perf_counter())
+
+    try:
+        started = time.perf_counter()
+        engine.load(rung)
+        row["load_s"] = time.perf_counter() - started
+        reset_peak()
+        started = time.perf_counter()
+        engine.render(task, RenderInputs(image=image), report)
+        row["render_s"] = time.perf_counter() - started
+        row["out_of_memory"] = None
+        gaps = [b - a for a, b in zip(marks["denoise"], marks["denoise"][1:], strict=False)]
+        row["step_s"] = statistics.median(gaps[2:])
+        row["decode_s"] = marks["decode"][-1] - marks["decode"][0]
+    except OutOfMemory as error:
+        row["out_of_memory"] = str(error)
+    row["reserved_gib"] = peak_bytes() / GIB
+    if DEVICE == "cuda":
+        row["allocated_gib"] = torch.cuda.max_memory_allocated() / GIB
+        free, total = torch.cuda.mem_get_info()
+        row["context_gib"] = (total - free - torch.cuda.memory_reserved()) / GIB
+        row["held_gib"] = row["reserved_gib"] + row["context_gib"]
+    else:  # resident size counts the interpreter and its libraries already
+        row["held_gib"] = row["reserved_gib"]
+    row["held_over_predicted"] = row["held_gib"] / row["predicted_gib"]
+    return row
+
+
+def run_rung(arguments: argparse.Namespace) -> None:
+    """The child: one rung, every size, one JSON line each."""
+    engine = I2VGenXL(_spec(arguments.folder), source=arguments.folder, device=DEVICE)
+    for size in arguments.sizes.split(","):
+        width, height, frames = (int(n) for n in size.split("x"))
+        row = measure(engine, arguments.rung, width, height, frames, arguments.steps)
+        print(json.dumps(row), flush=True)
+
+
+def _spec(folder: Path) -> EngineSpec:
+    return i2vgen_xl_spec(folder, model="i2vgen-xl").on(DEVICE)  # type: ignore[arg-type]
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """The parent: write the model, run each rung in a child, print and save the table as it grows."""
+    if not (arguments.folder / "model_index.json").exists():
+        started = time.perf_counter()
+        write_model_folder(arguments.folder, TINY if arguments.tiny else FULL)
+        print(f"model written in {time.perf_counter() - started:.0f} s")
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "steps": arguments.steps,
+        "rows": [],
+    }
+    print(f"{'rung':18}{'size':14}{'predicted':>10}{'held':>8}{'ratio':>7}{'s/step':>9}{'x resident':>11}")
+    resident_s: dict[str, float] = {}
+    rungs = arguments.rungs.split(",") if arguments.rungs else [r.name for r in _spec(arguments.folder).rungs]
+    for rung in rungs:
+        command = [sys.executable, __file__, "--rung", rung, "--sizes", arguments.sizes]
+        command += ["--steps", str(arguments.steps), "--folder", str(arguments.folder)]
+        with tempfile.TemporaryFile("w+") as errors:
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            assert child.stdout is not None
+            for line in child.stdout:
+                row = json.loads(line)
+                if rung == "resident" and "step_s" in row:
+                    resident_s[row["size"]] = row["step_s"]
+                row["x_resident"] = row.get("step_s", float("nan")) / resident_s.get(
+                    row["size"], float("nan")
+                )
+                _add(result, row, arguments.out)
+                print(
+                    f"{rung:18}{row['size']:14}{row['predicted_gib']:10.2f}{row['held_gib']:8.2f}"
+                    f"{row['held_over_predicted']:7.2f}{row.get('step_s', float('nan')):9.4f}"
+                    f"{row['x_resident']:11.2f}{'  OUT OF MEMORY' if row['out_of_memory'] else ''}",
+                    flush=True,
+                )
+            if child.wait() != 0:
+                errors.seek(0)
+                message = errors.read()[-2000:]
+                _add(result, {"rung": rung, "failed": message}, arguments.out)
+                print(f"{rung:18}failed: {message}", flush=True)
+
+
+def _add(result: dict[str, Any], row: dict[str, Any], out: Path) -> None:
+    result["rows"].append(row)
+    out.write_text(json.dumps(result, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON file, rewritten after every row")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model: a rehearsal on a CPU")
+    parser.add_argument("--folder", type=Path, help="model folder to reuse, or to write")
+    parser.add_argument("--rungs", help="comma-separated; all when left out")
+    parser.add_argument("--sizes", help="comma-separated WIDTHxHEIGHTxFRAMES")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rung", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.sizes = arguments.sizes or (TINY_SIZES if arguments.tiny else FULL_SIZES)
+    if arguments.rung:
+        run_rung(arguments)
+        return
+    if arguments.out is None:
+        parser.error("--out is missing: expected the JSON file to write")
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        run_all(arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.folder = Path(folder)
+        run_all(arguments)
+
+
+if __name__ == "__main__":
+    main()

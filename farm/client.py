@@ -1,0 +1,278 @@
+"""A running farm over HTTP, for the command line and for Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import httpx2
+from pydantic import Field, ValidationError
+
+from farm.errors import (
+    CannotRun,
+    FarmError,
+    InvalidInput,
+    JobFailed,
+    NotAllowed,
+    NotFound,
+    ResultRefused,
+)
+from farm.values import Value
+
+ENDPOINT_NAME = "endpoint.json"
+
+CONNECT_S = 5.0
+ANSWER_S = 30.0
+#: An upload is answered after its files were checked, and a model's files may be fetched for it.
+UPLOAD_ANSWER_S = 1800.0
+#: Lost event streams in a row, without an event between them, before the client gives up.
+MAX_RECONNECTS = 5
+RECONNECT_S = 0.2
+#: A plan of very many segments is one event.
+MAX_EVENT_BYTES = 256 << 20
+
+_ERRORS: dict[str, type[FarmError]] = {
+    error.code: error for error in (InvalidInput, NotFound, NotAllowed, CannotRun, JobFailed, ResultRefused)
+}
+
+
+class Endpoint(Value):
+    """Where a farm answers, and the token it wants."""
+
+    url: str
+    token: str | None = Field(default=None, repr=False)
+
+
+def write_endpoint(state_dir: Path, endpoint: Endpoint) -> None:
+    """Leave word of a running farm for the commands of its owner; nobody else may read it."""
+    handle, name = tempfile.mkstemp(dir=state_dir, prefix=f".{ENDPOINT_NAME}-")  # made with mode 0600
+    with os.fdopen(handle, "w") as file:
+        file.write(endpoint.model_dump_json())
+    os.replace(name, state_dir / ENDPOINT_NAME)
+
+
+def read_endpoint(state_dir: Path) -> Endpoint | None:
+    """The farm that was last started with this state folder; None when there was none.
+
+    Raises:
+        CannotRun: the file is damaged or may not be read.
+    """
+    path = state_dir / ENDPOINT_NAME
+    try:
+        return Endpoint.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise CannotRun(f"{path} cannot be read; remove it, and start the farm again") from error
+
+
+class FarmClient:
+    """Calls of one farm. What the farm refuses is raised as the error class it has there.
+
+    Raises, in every method:
+        CannotRun: no farm answers at the URL.
+        NotAllowed: the farm wants another token.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        _check_url(url)
+        headers = _bearer(token) if token else {}
+        # No proxy of the environment: a farm is near, and its token is not for others.
+        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
+        self._http = httpx2.Client(headers=headers, timeout=timeout, trust_env=False)
+
+    @classmethod
+    def at(cls, endpoint: Endpoint) -> FarmClient:
+        return cls(endpoint.url, endpoint.token)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def submit(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job. ``options`` are the fields of ``JobRequest`` but ``inputs``. Returns its summary."""
+        return self._upload("jobs", paths, options)
+
+    def plan(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The plan that ``submit`` would follow, as JSON of ``farm.plan.Plan``."""
+        return self._upload("plans", paths, options)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Summaries, the newest job first."""
+        found: list[dict[str, Any]] = self._call("GET", "jobs")
+        return found
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self._object("GET", _job(job_id))
+
+    def report(self, job_id: str) -> dict[str, Any]:
+        return self._object("GET", _job(job_id) + "/report")
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        return self._object("POST", _job(job_id) + "/cancel")
+
+    def retry(self, job_id: str) -> dict[str, Any]:
+        return self._object("POST", _job(job_id) + "/retry")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every worker and what it does."""
+        found: list[dict[str, Any]] = self._call("GET", "nodes")
+        return found
+
+    def drain(self, *, worker_id: str | None = None, node: str | None = None) -> list[str]:
+        """Let one worker, or all of a node, finish and go. Returns the workers' ids."""
+        body = {"worker_id": worker_id} if node is None else {"node": node}
+        draining: list[str] = self._object("POST", "drain", json=body)["draining"]
+        return draining
+
+    def join_token(self) -> str:
+        """A fresh one-time token for one machine."""
+        token: str = self._object("POST", "join-tokens")["token"]
+        return token
+
+    def join(self, token: str) -> dict[str, Any]:
+        """What this machine needs to join; uses the token up."""
+        return self._object("POST", "join", headers=_bearer(token))
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[tuple[int | None, dict[str, Any]]]:
+        """A job's events until it has ended, as (sequence number, event).
+
+        The event is the JSON of a ``farm.events.Event`` with its time as ``at``; ``progress`` events have no
+        number. A lost connection is taken up where it broke off.
+
+        Raises:
+            CannotRun: the connection was lost too often.
+        """
+        lost = 0
+        while True:
+            try:
+                for name, seq, event in self._stream(job_id, after):
+                    if name == "end":
+                        return
+                    lost = 0
+                    after = after if seq is None else seq
+                    yield seq, event
+                raise httpx2.ReadError("the stream ended before the job")
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                if lost == 0:
+                    raise self._silent() from error
+                reason: Exception = error
+            except httpx2.TransportError as error:
+                reason = error
+            lost += 1
+            if lost > MAX_RECONNECTS:
+                raise CannotRun(f"the farm at {self.url} was lost {lost} times: {reason}") from reason
+            time.sleep(RECONNECT_S * 2 ** (lost - 1))
+
+    def download(self, job_id: str, what: Literal["video", "sheet"], path: Path) -> None:
+        """Bring a finished job's video or contact sheet to ``path``, whole or not at all.
+
+        Raises:
+            NotFound: it is not finished.
+            CannotRun: the connection was lost, or the file cannot be written.
+        """
+        temporary: Path | None = None
+        try:
+            with (
+                self._reaching(),
+                self._http.stream("GET", self._address(f"{_job(job_id)}/{what}")) as answer,
+            ):
+                self._check(answer)
+                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+                temporary = Path(name)
+                with os.fdopen(handle, "wb") as file:
+                    file.writelines(answer.iter_bytes(1 << 20))
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise CannotRun(f"{path} cannot be written ({error.strerror}); choose another place") from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _upload(self, where: str, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+        with ExitStack() as stack:
+            try:
+                files = [("inputs", (p.name, stack.enter_context(p.open("rb")))) for p in paths]
+            except OSError as error:
+                raise InvalidInput(
+                    f"{error.filename} cannot be read ({error.strerror})", param="inputs"
+                ) from error
+            # A Fraction (fps) goes as text, such as 30000/1001.
+            form = {"request": json.dumps(dict(options), default=str)}
+            timeout = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
+            return self._object("POST", where, data=form, files=files, timeout=timeout)
+
+    def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
+        headers = {"Last-Event-ID": str(after)}
+        with self._http.stream("GET", self._address(f"{_job(job_id)}/events"), headers=headers) as answer:
+            self._check(answer)
+            for event in httpx2.EventSource(answer, max_event_size=MAX_EVENT_BYTES):
+                seq = None if event.event in ("progress", "end") else int(event.id)
+                yield event.event, seq, json.loads(event.data)
+
+    def _object(self, method: str, where: str, **how: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._call(method, where, **how)
+        return found
+
+    def _call(self, method: str, where: str, **how: Any) -> Any:
+        with self._reaching():
+            answer = self._http.request(method, self._address(where), **how)
+        self._check(answer)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise self._not_a_farm(answer) from error
+
+    def _address(self, where: str) -> str:
+        return f"{self.url}/api/v1/{where}"
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise self._silent() from error
+        except httpx2.TransportError as error:
+            raise CannotRun(f"the farm at {self.url} broke off ({error}); try again") from error
+
+    def _silent(self) -> CannotRun:
+        return CannotRun(f"no farm answers at {self.url}; start one with `farm up`")
+
+    def _check(self, answer: httpx2.Response) -> None:
+        """Raise what the farm refused."""
+        if answer.is_success:
+            return
+        with suppress(ValueError, KeyError, TypeError):
+            error = json.loads(answer.read())["error"]
+            raise _ERRORS.get(error["code"], FarmError)(error["message"], param=error["param"])
+        raise self._not_a_farm(answer)
+
+    def _not_a_farm(self, answer: httpx2.Response) -> CannotRun:
+        return CannotRun(f"{self.url} answered {answer.status_code}, not as a farm does; check the address")
+
+
+def _job(job_id: str) -> str:
+    return f"jobs/{quote(job_id, safe='')}"
+
+
+def _bearer(token: str) -> dict[str, str]:
+    if not token.isascii() or not token.isprintable():
+        raise NotAllowed("the token holds characters that no token has; copy it again")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _check_url(url: str) -> None:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidInput(f"url is {url!r}, expected one such as http://127.0.0.1:8700", param="url")

@@ -1,0 +1,151 @@
+"""What a model needs and allows, as plain values the planner reads without importing torch.
+
+``need_bytes`` predicts the memory a task holds on a card, per rung of the memory ladder:
+
+    need = context + reserve_ratio * max over stages of
+           (bytes of the components on the card + fixed + b * batch * frames * height * width)
+
+The form and the coefficients of the diffusion families come from live-tensor traces of their
+graphs, checked against measured peaks; ``reserve_ratio`` is what the allocator reserves over what is
+allocated (1.1 to 1.6 measured for I2VGen-XL).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from farm.values import Value
+
+Rung = Literal["turbo", "resident", "evict", "chunk", "cfg_split", "stream", "stream_cfg_split", "disk"]
+#: Fastest first. A spec offers a subset; the scheduler takes the fastest that fits.
+RUNG_ORDER: tuple[Rung, ...] = (
+    "turbo",
+    "resident",
+    "evict",
+    "chunk",
+    "cfg_split",
+    "stream",
+    "stream_cfg_split",
+    "disk",
+)
+
+Conditioning = Literal["image", "last_image", "text", "video"]
+#: What a worker computes on.
+DeviceKind = Literal["cuda", "cpu"]
+Mode = Literal["independent", "chain", "refine", "infill", "co_denoise"]
+MODES: tuple[Mode, ...] = ("independent", "chain", "refine", "infill", "co_denoise")
+
+
+class StageCost(Value):
+    """One stage of a run on a card (text encoding, denoising, ...)."""
+
+    name: str
+    #: Components that must be on the card for this stage, beside the rung's resident ones.
+    components: tuple[str, ...] = ()
+    fixed_bytes: int = 0
+    #: Activation bytes per pixel, frame and batch row.
+    bytes_per_pixel: float = 0.0
+    #: Batch rows in flight (2 with guidance in one pass).
+    batch: int = 1
+    #: Frames in flight at once; None means all frames of the window.
+    frames_at_once: int | None = None
+
+
+class RungSpec(Value):
+    """One named step of the memory ladder."""
+
+    name: Rung
+    #: Components that stay on the card from the first to the last stage.
+    resident: tuple[str, ...] = ()
+    stages: tuple[StageCost, ...]
+    #: Seconds relative to the ``resident`` rung.
+    slowdown: float = 1.0
+
+
+class EngineSpec(Value):
+    """Everything the planner and the scheduler know about a model."""
+
+    model: str
+    #: Module under ``nodes/engines`` that runs it.
+    engine: str
+    #: Pinned revision of a hub repository, or None for a local folder or an embedded engine.
+    revision: str | None = None
+    takes: frozenset[Conditioning]
+    #: True when a segment can start at any frame without anything from its neighbours.
+    random_access: bool = False
+    #: True when the engine wants the whole image, not one cut to the frame's size.
+    wants_full_image: bool = False
+    #: True when windows can be fused between denoising steps.
+    fusible: bool = False
+
+    #: Frames of a window: default, smallest, largest, and the rule ``num_frames = step * k + remainder``.
+    window_frames: int = 8
+    min_window_frames: int = 1
+    max_window_frames: int = 64
+    frame_step: int = 1
+    frame_remainder: int = 0
+    overlap_frames: int = 3
+
+    side_multiple: int = 8
+    native_width: int
+    native_height: int
+    native_fps: int = 8
+    default_steps: int = 1
+    default_guidance_scale: float = 1.0
+    #: Denoising strength of ``refine`` when none is asked for; None when the engine does not denoise.
+    default_strength: float | None = None
+
+    component_bytes: dict[str, int]
+    #: Bytes held whatever runs: driver context, libraries, interpreter.
+    context_bytes: int
+    #: Reserved over allocated.
+    reserve_ratio: float = 1.0
+    #: Fastest first.
+    rungs: tuple[RungSpec, ...]
+    #: Seconds per million pixels, frame and step before anything was measured on a worker.
+    prior_seconds_per_mpixel_step: float
+    #: The same model as a CPU worker holds it (other precision, other rungs); None: no different.
+    on_cpu: EngineSpec | None = None
+
+    def allows_num_frames(self, num_frames: int) -> bool:
+        """Whether the engine can render a window of exactly ``num_frames`` frames."""
+        return (
+            self.min_window_frames <= num_frames <= self.max_window_frames
+            and (num_frames - self.frame_remainder) % self.frame_step == 0
+        )
+
+    def num_frames_at_least(self, num_frames: int) -> int:
+        """The shortest window the engine can render that holds ``num_frames`` frames."""
+        wanted = max(num_frames, self.min_window_frames)
+        return wanted + (self.frame_remainder - wanted) % self.frame_step
+
+    def on(self, kind: DeviceKind) -> EngineSpec:
+        """This model as a worker of that kind holds it."""
+        return self.on_cpu if kind == "cpu" and self.on_cpu is not None else self
+
+
+class RenderShape(Value):
+    """The size of one render task: what its memory and time depend on."""
+
+    num_frames: int
+    height: int
+    width: int
+    num_inference_steps: int
+    guided: bool
+
+    @property
+    def mpixel_steps(self) -> float:
+        """Work units: million pixels x frames x steps."""
+        return self.width * self.height * self.num_frames * self.num_inference_steps / 1e6
+
+
+def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape) -> int:
+    """Bytes a task of this shape holds on a card at this rung (see the module's formula)."""
+    pixels = shape.width * shape.height
+    peak = 0.0
+    for stage in rung.stages:
+        on_card = sum(spec.component_bytes[c] for c in {*rung.resident, *stage.components})
+        frames = min(shape.num_frames, stage.frames_at_once or shape.num_frames)
+        batch = stage.batch if shape.guided else 1
+        peak = max(peak, on_card + stage.fixed_bytes + stage.bytes_per_pixel * batch * frames * pixels)
+    return round(spec.context_bytes + spec.reserve_ratio * peak)

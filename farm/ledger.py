@@ -1,0 +1,110 @@
+"""State and journal together: the one place where an event becomes fact."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from farm.errors import CannotRun, NotFound
+from farm.events import Artifact, AttemptFailed, Event, TaskReopened, WorkerLeft
+from farm.journal import Journal
+from farm.state import Job, State, apply, refusal
+
+#: (sequence number, time, event)
+Recorded = tuple[int, float, Event]
+
+
+class Ledger:
+    """The farm's state, changed only by ``record``, and whoever wants to hear of it."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
+        self.state = State()
+        self.journal = journal
+        self.clock = clock
+        self._watchers: set[asyncio.Queue[Recorded]] = set()
+        self._failure: CannotRun | None = None
+        self._failed = asyncio.Event()
+
+    def record(self, event: Event) -> None:
+        """Check, journal, apply, tell.
+
+        Raises:
+            RuntimeError: the event may not happen now (a fault of the caller, who checks first).
+            CannotRun: the journal cannot be written; ``broken`` ends with it too.
+        """
+        refused = refusal(self.state, event)
+        if refused:
+            raise RuntimeError(refused)
+        now = self.clock()
+        try:
+            seq = self.journal.append(event, now)
+        except CannotRun as error:
+            self._failure = error
+            self._failed.set()
+            raise
+        apply(self.state, event, now)
+        for queue in self._watchers:
+            queue.put_nowait((seq, now, event))
+
+    def replay(self) -> None:
+        """Rebuild the state from the journal, without writing."""
+        for _, at, event in self.journal.events():
+            apply(self.state, event, at)
+
+    def recover(self, stored: Callable[[Artifact], bool]) -> None:
+        """Replay, then take back what was in flight when the last coordinator went away."""
+        self.replay()
+        for worker_id in list(self.state.workers):
+            self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
+        for job in self.state.jobs.values():
+            for task in job.tasks.values():
+                for attempt in task.running_attempts:
+                    self.record(
+                        AttemptFailed(
+                            job_id=job.id,
+                            task_id=task.id,
+                            attempt_id=attempt.id,
+                            kind="coordinator_restart",
+                            message="coordinator restarted",
+                        )
+                    )
+                kept = task.artifact
+                if job.status == "running" and task.status == "done" and kept and not stored(kept):
+                    reason = "its file is gone from the storage"
+                    self.record(TaskReopened(job_id=job.id, task_id=task.id, take=task.take, reason=reason))
+
+    def job(self, job_id: str) -> Job:
+        job = self.state.jobs.get(job_id)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}; `farm jobs` lists them", param="job_id")
+        return job
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Queue[Recorded]]:
+        """Every event from now on."""
+        queue: asyncio.Queue[Recorded] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.discard(queue)
+
+    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """A job's events past ``after``, those to come included, until the job has ended."""
+        job = self.job(job_id)
+        with self.watch() as queue:
+            for seq, at, event in self.journal.events(job_id=job_id, after=after):
+                after = seq
+                yield seq, at, event
+            while job.status == "running" or not queue.empty():
+                seq, at, event = await queue.get()
+                if seq > after and getattr(event, "job_id", None) == job_id:
+                    yield seq, at, event
+
+    async def broken(self) -> None:
+        """Ends, with the error, when the journal could not be written."""
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure

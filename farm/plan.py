@@ -1,0 +1,122 @@
+"""The values of a plan: every segment, handle, seed and dependency of a job, decided once at submit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from farm.engine_spec import DeviceKind, Mode, Rung
+from farm.media import MediaInfo
+from farm.render_task import Level, RenderTask
+from farm.values import Value
+
+
+class Shot(Value):
+    """A run of frames without a cut, from one image (or the input video) and one prompt."""
+
+    index: int
+    start: int
+    end: int
+    mode: Mode
+    prompt: str
+    media: MediaInfo
+    #: The image the shot ends on (``infill`` only).
+    last_media: MediaInfo | None = None
+
+
+class Segment(Value):
+    """One window: what one render task makes. Frame numbers are global and half-open."""
+
+    id: str
+    shot: int
+    level: Level
+    #: The frames kept of this segment, its handles included.
+    start: int
+    end: int
+    #: What the engine renders; frames past ``end`` are dropped.
+    num_frames: int
+    #: Handles: frames shared with the segment before and the one after.
+    head: int = 0
+    tail: int = 0
+    #: Where the frames stand when they are not one run (keyframes).
+    keyframe_indices: tuple[int, ...] | None = None
+    depends_on: tuple[str, ...] = ()
+    #: Position of the frame the next segment starts from.
+    handover_index: int | None = None
+    #: (segment, position) of this window's refined keyframe.
+    keyframe: tuple[str, int] | None = None
+    #: Hops since the shot's image; each draws its own noise.
+    hop: int = 0
+    anchor_strength: float = 0.0
+
+    @property
+    def frame_indices(self) -> tuple[int, ...]:
+        return self.keyframe_indices or tuple(range(self.start, self.start + self.num_frames))
+
+
+class Footprint(Value):
+    """What the plan's largest window takes on one kind of worker."""
+
+    #: Bytes it holds, per rung, fastest first.
+    need_bytes: dict[Rung, int]
+    #: Seconds relative to the resident rung.
+    slowdown: dict[Rung, float]
+    #: Before anything was measured on a worker.
+    prior_seconds_per_mpixel_step: float
+
+
+class Plan(Value):
+    """The whole job. ``segments`` stand in an order in which each one's dependencies come before it."""
+
+    model: str
+    mode: Mode
+    num_frames: int
+    fps: Fraction
+    width: int
+    height: int
+    window_frames: int
+    overlap_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    negative_prompt: str
+    strength: float | None
+    seed: int
+    shots: tuple[Shot, ...]
+    segments: tuple[Segment, ...]
+    #: What a window takes, per kind of worker.
+    on: dict[DeviceKind, Footprint]
+    #: Work of the whole job in million pixels x frames x steps.
+    mpixel_steps: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def final_segments(self) -> tuple[Segment, ...]:
+        """The segments that are joined into the video, in order."""
+        return tuple(s for s in self.segments if s.level == "final")
+
+    def work_units(self, segment: Segment) -> float:
+        """Million pixels x frames x steps of one segment."""
+        return segment.num_frames * self.width * self.height * self.num_inference_steps / 1e6
+
+    def render_task(self, segment: Segment, *, take: int = 0) -> RenderTask:
+        """The order for one segment of this plan."""
+        shot = self.shots[segment.shot]
+        return RenderTask(
+            model=self.model,
+            level=segment.level,
+            prompt=shot.prompt,
+            negative_prompt=self.negative_prompt,
+            frame_indices=segment.frame_indices,
+            shot_start=shot.start,
+            shot_end=shot.end,
+            height=self.height,
+            width=self.width,
+            fps=float(self.fps),
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            seed=self.seed,
+            noise_level=segment.hop,
+            strength=self.strength,
+            take=take,
+            handover_index=segment.handover_index,
+            anchor_strength=segment.anchor_strength,
+        )

@@ -1,0 +1,260 @@
+"""What people are shown of a job: plain, JSON-safe values read off the state. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from farm.capabilities import Worker
+from farm.engine_spec import Mode
+from farm.events import WorkerJoined
+from farm.journal import Journal
+from farm.media import MediaInfo
+from farm.plan import Segment
+from farm.retry import after_seam
+from farm.schedule import explain
+from farm.state import Attempt, Job, Seam, State, Task
+from farm.transitions import JobStatus
+
+#: Ends of an attempt that are nobody's failure.
+_WITHDRAWN = ("cancelled", "coordinator_restart")
+
+
+class SegmentCounts(TypedDict):
+    total: int
+    done: int
+    running: int
+
+
+class JobSummary(TypedDict):
+    """One job in a line. Times in seconds since the epoch."""
+
+    id: str
+    status: JobStatus
+    #: Why it failed; empty otherwise.
+    reason: str
+    #: Why nothing of a running job runs now; empty when something does, or when no state was given.
+    waiting_for: str
+    model: str
+    mode: Mode
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    segments: SegmentCounts
+    #: Share of the segments that is rendered, running ones by their steps, 0 to 1.
+    progress: float
+    submitted_at: float
+    finished_at: float | None
+    #: Late and duplicate results that were not let in.
+    refused_results: int
+
+
+def job_summary(job: Job, state: State | None) -> JobSummary:
+    """The job in one line; ``state`` adds why it waits."""
+    plan = job.plan
+    return {
+        "id": job.id,
+        "status": job.status,
+        "reason": job.reason,
+        "waiting_for": _waiting_for(state, job) if state else "",
+        "model": plan.model,
+        "mode": plan.mode,
+        "width": plan.width,
+        "height": plan.height,
+        "fps": float(plan.fps),
+        "num_frames": plan.num_frames,
+        "segments": {
+            "total": len(job.tasks),
+            "done": job.num_done,
+            "running": sum(t.status == "running" for t in job.tasks.values()),
+        },
+        "progress": progress(job),
+        "submitted_at": job.submitted_at,
+        "finished_at": job.finished_at,
+        "refused_results": job.num_refused,
+    }
+
+
+def progress(job: Job) -> float:
+    """Share of the segments that is rendered, running ones by the steps of their furthest attempt."""
+    running = (t.running_attempts for t in job.tasks.values() if t.status == "running")
+    begun = sum(max((a.done_fraction for a in attempts), default=0.0) for attempts in running)
+    return round((job.num_done + begun) / len(job.tasks), 4)
+
+
+def workers_seen(journal: Journal) -> dict[str, Worker]:
+    """Every worker that ever joined, by id, as it last joined."""
+    return {e.worker.id: e.worker for _, _, e in journal.events() if isinstance(e, WorkerJoined)}
+
+
+def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """Everything about one job: settings, shots, segments with their attempts, seams, totals.
+
+    ``workers`` (see ``workers_seen``) says what the workers were; one that is not in it is shown without.
+    """
+    plan = job.plan
+    return {
+        **job_summary(job, None),
+        "settings": plan.model_dump(mode="json", exclude={"shots", "segments", "on", "notes"}),
+        "notes": list(plan.notes),
+        "shots": [
+            {
+                **shot.model_dump(mode="json", exclude={"media", "last_media"}),
+                "media": _media(shot.media),
+                "last_media": _media(shot.last_media) if shot.last_media else None,
+            }
+            for shot in plan.shots
+        ],
+        "segments": [_segment(job, job.tasks[s.id], workers) for s in plan.segments],
+        "seams": _seams(job),
+        "workers": _worker_totals(job, workers),
+        "totals": _totals(job),
+    }
+
+
+def _waiting_for(state: State, job: Job) -> str:
+    if job.status != "running" or job.num_running:
+        return ""
+    if not job.ready:
+        return "the segments are being joined"
+    if not state.workers:
+        return "no worker is here; `farm join` on a machine brings its cards"
+    task = job.tasks[job.order[job.ready[0]]]
+    said = (f"{worker_id} {why}" for worker_id, why in explain(state, job, task).items())
+    return f"segment {task.id}: " + "; ".join(said)
+
+
+def _media(media: MediaInfo) -> dict[str, Any]:
+    return media.model_dump(mode="json", exclude={"path"})
+
+
+def _kept_take(job: Job, task: Task) -> int:
+    seam = job.seams.get(task.id)
+    return task.take if seam is None or seam.accepted_take is None else seam.accepted_take
+
+
+def _kept_attempt(job: Job, task: Task) -> Attempt | None:
+    """The attempt whose frames are in the video."""
+    take = _kept_take(job, task)
+    return next((a for a in task.attempts if a.outcome == "succeeded" and a.take == take), None)
+
+
+def _segment(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    segment, kept = task.segment, _kept_attempt(job, task)
+    worker = workers.get(kept.worker_id) if kept else None
+    return {
+        "id": task.id,
+        "shot": segment.shot,
+        "level": segment.level,
+        "start": segment.start,
+        "end": segment.end,
+        "num_frames": segment.num_frames,
+        "head": segment.head,
+        "tail": segment.tail,
+        "depends_on": list(segment.depends_on),
+        "status": task.status,
+        "take": _kept_take(job, task),
+        "takes": len(task.artifacts),
+        "worker_id": kept.worker_id if kept else None,
+        "why": kept.why if kept else "",
+        "rung": kept.rung if kept else None,
+        "need_bytes": kept.need_bytes if kept else None,
+        "vram_bytes": worker.vram_bytes if worker else None,
+        "predicted_s": kept.predicted_s if kept else None,
+        "wall_s": kept.wall_s if kept else None,
+        "peak_bytes": kept.peak_bytes if kept else None,
+        "failed_attempts": sum(_failed(a) for a in task.attempts),
+        "attempts": [
+            {
+                "id": attempt.id,
+                "worker_id": attempt.worker_id,
+                "rung": attempt.rung,
+                "take": attempt.take,
+                "started_at": attempt.started_at,
+                "wall_s": attempt.wall_s,
+                "outcome": attempt.outcome,
+                "message": attempt.message,
+            }
+            for attempt in task.attempts
+        ],
+    }
+
+
+def _failed(attempt: Attempt) -> bool:
+    return attempt.outcome not in ("running", "succeeded", *_WITHDRAWN)
+
+
+def _seams(job: Job) -> list[dict[str, Any]]:
+    return [
+        _seam(earlier, later, job.seams[later.id])
+        for earlier, later in pairwise(job.plan.final_segments)
+        if later.id in job.seams
+    ]
+
+
+def _seam(earlier: Segment, later: Segment, seam: Seam) -> dict[str, Any]:
+    kept = max(seam.measured) if seam.accepted_take is None else seam.accepted_take
+    decision = "not decided yet"
+    if seam.accepted_take is not None:
+        decision = after_seam(seam, may_rerender=False).reason or "gates passed"
+    return {
+        "after": earlier.id,
+        "before": later.id,
+        "start": later.start,
+        "overlap": later.head,
+        "accepted_take": seam.accepted_take,
+        "passed": seam.measured[kept].passed,
+        "failed_gates": seam.measured[kept].report["failed_gates"],
+        "decision": decision,
+        "report": seam.measured[kept].report,
+        "takes": [
+            {"take": take, "passed": measured.passed, "failed_gates": measured.report["failed_gates"]}
+            for take, measured in sorted(seam.measured.items())
+        ],
+    }
+
+
+def _totals(job: Job) -> dict[str, Any]:
+    published = job.published
+    return {
+        "wall_s": None if job.finished_at is None else job.finished_at - job.submitted_at,
+        "critical_path_s": _critical_path_s(job),
+        "stitch_s": published.stitch_s if published else None,
+        "size_bytes": published.size_bytes if published else None,
+        "frames_sha256": published.frames_sha256 if published else None,
+        "refused_results": job.num_refused,
+    }
+
+
+def _critical_path_s(job: Job) -> float:
+    """Seconds of the longest run of segments that had to follow each other: no farm is faster than that."""
+    ends: dict[str, float] = {}
+    for segment in job.plan.segments:
+        kept = _kept_attempt(job, job.tasks[segment.id])
+        own = kept.wall_s or 0.0 if kept else 0.0
+        ends[segment.id] = own + max((ends[d] for d in segment.depends_on), default=0.0)
+    return max(ends.values())
+
+
+def _worker_totals(job: Job, workers: Mapping[str, Worker]) -> dict[str, dict[str, Any]]:
+    own: dict[str, list[Attempt]] = {}
+    for task in job.tasks.values():
+        for attempt in task.attempts:
+            own.setdefault(attempt.worker_id, []).append(attempt)
+    return {
+        worker_id: {
+            "kind": worker.kind if worker else None,
+            "device_name": worker.device_name if worker else None,
+            "vram_bytes": worker.vram_bytes if worker else None,
+            "segments": sum(a.outcome == "succeeded" for a in attempts),
+            # Of attempts that ended well; how long the others held the worker is not kept.
+            "busy_s": sum(a.wall_s or 0.0 for a in attempts),
+            "failed_attempts": sum(_failed(a) for a in attempts),
+        }
+        for worker_id, attempts in sorted(own.items())
+        for worker in (workers.get(worker_id),)
+    }

@@ -1,0 +1,109 @@
+"""Files by content: inputs and finished segments under the hash of their bytes, published videos by job."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from farm.errors import CannotRun, InvalidInput
+from farm.events import Artifact
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_JOB_ID = re.compile(r"job-[0-9a-f]{12}")
+#: Kept free on the disk for the journal and the rest of the machine.
+RESERVE_BYTES = 200 * 1024**2
+
+
+class Storage:
+    """A folder. Writing is atomic: a name either holds the whole content or does not exist."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for folder in ("blobs", "jobs", "incoming"):
+                (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise CannotRun(
+                f"the state folder {root} cannot be made ({error.strerror}); choose another --state"
+            ) from error
+
+    def put(self, content: bytes | memoryview) -> str:
+        """Store bytes and return their SHA-256.
+
+        Raises:
+            CannotRun: no space; nothing is left behind.
+        """
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self.path(sha256)
+        if path.exists():
+            return sha256
+        with self._writing(path) as temporary, open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return sha256
+
+    def put_file(self, source: Path, sha256: str) -> None:
+        """Store a file whose hash is known (a checked input)."""
+        path = self.path(sha256)
+        if not path.exists():
+            with self._writing(path) as temporary:
+                shutil.copyfile(source, temporary)
+
+    def path(self, sha256: str) -> Path:
+        """Where that content lies, or would lie."""
+        if not _SHA256.fullmatch(sha256):
+            raise InvalidInput(f"{sha256!r} is not a SHA-256 in hex")
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether a finished segment is here, whole."""
+        path = self.path(artifact.sha256)
+        whole = path.is_file() and path.stat().st_size == artifact.size_bytes
+        handover = artifact.handover_sha256
+        return whole and (handover is None or self.path(handover).is_file())
+
+    def job_folder(self, job_id: str) -> Path:
+        """Where a job's video, sheet and report are published."""
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidInput(f"{job_id!r} is not a job id (job- and 12 hex digits)")
+        folder = self.root / "jobs" / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def incoming_folder(self) -> Path:
+        """A fresh private folder for an upload or a normalised input; the caller removes it."""
+        return Path(tempfile.mkdtemp(dir=self.root / "incoming"))
+
+    def check_space(self, wanted_bytes: int) -> None:
+        """Refuse work whose results would not fit.
+
+        Raises:
+            CannotRun: says how much is free and how much is wanted.
+        """
+        free = shutil.disk_usage(self.root).free - RESERVE_BYTES
+        if wanted_bytes > free:
+            raise CannotRun(
+                f"the job needs about {wanted_bytes / 1e9:.1f} GB in {self.root}, and "
+                f"{max(free, 0) / 1e9:.1f} GB is free there; free space or choose another --state"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self, path: Path) -> Iterator[Path]:
+        path.parent.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except OSError as error:
+            raise CannotRun(f"{path.parent} cannot be written ({error.strerror}); free disk space") from error
+        finally:
+            temporary.unlink(missing_ok=True)

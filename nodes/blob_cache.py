@@ -1,0 +1,53 @@
+"""Inputs kept on a remote machine's disk under their hash, so that each crosses the network once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Oldest files go first past this.
+MAX_CACHE_BYTES = 4 * 1024**3
+
+
+class BlobCache:
+    """Belongs to one worker process and goes with it."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="reelfarm-blobs-"))
+
+    def fetch(self, sha256: str, get: Callable[[], NDArray[np.uint8]]) -> Path:
+        """The path of this content, fetched with ``get`` when it is not here.
+
+        Raises:
+            ValueError: what came is not what was asked for.
+        """
+        path = self._folder / sha256
+        if path.exists():
+            os.utime(path)
+            return path
+        content = get()
+        if hashlib.sha256(content.data).hexdigest() != sha256:
+            raise ValueError(f"an input arrived damaged: its SHA-256 is not {sha256}")
+        self._make_room(content.nbytes)
+        temporary = path.with_suffix(".writing")
+        temporary.write_bytes(content.data)
+        temporary.replace(path)
+        return path
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        files = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
+        held = sum(p.stat().st_size for p in files)
+        while files and held + wanted_bytes > MAX_CACHE_BYTES:
+            oldest = files.pop(0)
+            held -= oldest.stat().st_size
+            oldest.unlink()

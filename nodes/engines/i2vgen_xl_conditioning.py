@@ -1,0 +1,138 @@
+"""What I2VGen-XL is conditioned on: text and image embeddings, the first frame's latent, a frame clock.
+
+The maths follow the released model (Zhang et al., arXiv 2311.04145) as diffusers' I2VGenXLPipeline runs it;
+tests/nodes/test_i2vgen_xl.py holds the two equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything a denoising step needs beside the latents. Tensors are on the device, in its dtype.
+
+    ``prompt_embeds`` (2, 77, D) and ``image_embeds`` (2, 1, D) hold the negative row first; without guidance
+    they have the positive row alone. ``image_latents`` (1, C, F, h, w): frame 0 is the first frame's latent,
+    frame f the constant f / (F - 1).
+    """
+
+    prompt_embeds: torch.Tensor
+    image_embeds: torch.Tensor
+    image_latents: torch.Tensor
+    fps: float
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        return self.prompt_embeds.shape[0] == 2
+
+
+class TensorCache:
+    """The last ``size`` tensors by key, on the host."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._tensors: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def holds(self, *keys: str) -> bool:
+        return all(key in self._tensors for key in keys)
+
+    def get(self, key: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The tensor under ``key`` on the host, made and kept when it is not there."""
+        if key not in self._tensors:
+            self._tensors[key] = make().to("cpu")
+            if len(self._tensors) > self.size:
+                self._tensors.popitem(last=False)
+        self._tensors.move_to_end(key)
+        return self._tensors[key]
+
+
+def image_hash(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's shape and pixels."""
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+class PenultimateText(nn.Module):
+    """The text encoder's last layer but one, through its final norm: (B, 77) ids to (B, 77, D).
+
+    A module of its own, so that the whole computation passes through ``forward`` and its weights can be
+    streamed.
+    """
+
+    def __init__(self, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        hidden = self.text_encoder(input_ids, output_hidden_states=True).hidden_states[-2]
+        # transformers 5.6 dropped the inner ``text_model`` of CLIPTextModel.
+        inner: Any = getattr(self.text_encoder, "text_model", self.text_encoder)
+        return inner.final_layer_norm(hidden)  # type: ignore[no-any-return]
+
+
+def clip_pixels(image: NDArray[np.uint8], *, size: int, mean: list[float], std: list[float]) -> torch.Tensor:
+    """(H, W, 3) uint8 to the (1, 3, size, size) the CLIP image encoder reads.
+
+    The middle square of side W, scaled by box filter to cover it, then to ``size`` bilinearly.
+    """
+    width = image.shape[1]
+    square = _covering(Image.fromarray(image), width, width).resize((size, size), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1) / 255
+    channels = (3, 1, 1)
+    return ((pixels - torch.tensor(mean).view(channels)) / torch.tensor(std).view(channels))[None]
+
+
+def _covering(image: Image.Image, width: int, height: int) -> Image.Image:
+    scale = min(image.width / width, image.height / height)
+    scaled = image.resize((round(image.width // scale), round(image.height // scale)), Image.Resampling.BOX)
+    left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
+    return scaled.crop((left, top, left + width, top + height))
+
+
+def vae_pixels(frame: NDArray[np.uint8]) -> torch.Tensor:
+    """(H, W, 3) uint8 to (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def with_frame_clock(first_latent: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """(1, C, h, w) to (1, C, F, h, w): the first frame's latent, then constant planes f / (F - 1)."""
+    frames = [first_latent]
+    frames += [torch.full_like(first_latent, f / (num_frames - 1)) for f in range(1, num_frames)]
+    return torch.stack(frames, dim=2)
+
+
+def channel_statistics(latent: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Mean and standard deviation of each channel of a latent (C, h, w)."""
+    return {
+        "mean": latent.mean(axis=(1, 2), dtype=np.float64).astype(np.float32),
+        "std": latent.std(axis=(1, 2), dtype=np.float64).astype(np.float32),
+    }
+
+
+def pulled_to_anchor(
+    latent: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """Pull each channel's mean and deviation towards the anchor's (AdaIN, Huang & Belongie 2017).
+
+    ``strength`` 0 leaves the latent (C, h, w) as it is, 1 gives it the anchor's statistics.
+    """
+    own = channel_statistics(latent)
+    shape = (-1, 1, 1)
+    normal = (latent - own["mean"].reshape(shape)) / np.maximum(own["std"].reshape(shape), 1e-6)
+    anchored = normal * std.reshape(shape) + mean.reshape(shape)
+    return ((1 - strength) * latent + strength * anchored).astype(np.float32)

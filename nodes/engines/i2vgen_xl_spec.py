@@ -1,0 +1,228 @@
+"""What an I2VGen-XL model needs and allows, from its configs and file headers (no torch, no diffusers).
+
+Activation bytes follow the tensors alive at the peak of each stage, in channels of the model's own config
+(c0 = first UNet width, inner = 8 heads x attention_head_dim of ``transformer_in``, v = VAE widths):
+
+* denoising, per latent voxel and batch row: GEGLU of ``transformer_in`` (projection 8 + gate 4 + product 4
+  times ``inner``, input, residuals and workspace 4 more) = 20 inner + c0;
+* denoising with feed-forward layers in pieces: the last up-sampling resnet with its skips = 15 c0;
+* VAE decoding, per pixel and frame: 3.75 v1 (full-size resnet after the last up-sampling);
+* VAE encoding, per pixel and frame: 4 v0.
+
+At the full size in half precision: 21.1 kB, 9.6 kB, 1.92 kB and 1.0 kB. ``RESERVE_RATIO`` covers what the
+CUDA allocator reserves over what is allocated. Both were checked against measured peaks of 512x512x8 to
+1024x1024x32 on an H200 (see tests/nodes/test_i2vgen_xl_spec.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from farm.engine_spec import DeviceKind, EngineSpec, Rung, RungSpec, StageCost
+from farm.errors import CannotRun
+from nodes.engines.i2vgen_xl_folder import WEIGHT_STEMS, check_folder, read_json, tensor_sizes
+
+#: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
+CONTEXT_BYTES = {"cuda": 512 * 2**20, "cpu": 640 * 2**20}
+RESERVE_RATIO = {"cuda": 1.4, "cpu": 1.2}
+#: Workspaces of matrix and convolution kernels, whatever the size.
+WORKSPACE_BYTES = 64 * 2**20
+#: Slots of the weight ring that streams a component, and bytes of one unless a single tensor is larger.
+RING_SLOTS = 3
+RING_GROUP_BYTES = 64 * 2**20
+
+#: Guided work of the full-size UNet (counted from its graph), and what unmeasured workers are taken to do.
+_TFLOP_PER_MPIXEL_STEP = 10.0
+_FULL_UNET_PARAMETERS = 1_420_469_224
+_ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
+_PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.15}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a rung runs: what is on the card, and how much is in flight at once."""
+
+    rung: Rung
+    #: Text and image encoder: on the card for good, only while they work, or streamed through the ring.
+    encoders: Literal["resident", "visiting", "streamed"]
+    #: The UNet is on the card (and the VAE with it), or streamed (and the VAE there only while it works).
+    unet_streamed: bool
+    #: Slices a feed-forward layer runs in. With 4, GEGLU needs no more than the last resnet with its skips.
+    feed_forward_pieces: int
+    #: Batch rows of a guided UNet call: 2, or 1 with one call for each.
+    guided_batch: int
+    #: Frames the VAE decodes at once.
+    decode_frames: int
+    #: Seconds relative to ``resident``.
+    slowdown: float
+
+
+#: Fastest first.
+PLACEMENTS = (
+    Placement("resident", "resident", False, 1, 2, 4, 1.0),
+    Placement("evict", "visiting", False, 1, 2, 4, 1.0),
+    Placement("chunk", "streamed", False, 4, 2, 1, 1.03),
+    Placement("cfg_split", "streamed", False, 4, 1, 1, 1.1),
+    Placement("stream", "streamed", True, 4, 2, 1, 1.15),
+    Placement("stream_cfg_split", "streamed", True, 4, 1, 1, 1.35),
+)
+_CPU_RUNGS: tuple[Rung, ...] = ("resident", "chunk", "cfg_split")
+
+
+def i2vgen_xl_spec(
+    folder: Path,
+    *,
+    model: str,
+    revision: str | None = None,
+    native_width: int = 1280,
+    native_height: int = 704,
+    native_fps: int = 8,
+    window_frames: int = 8,
+    default_steps: int = 50,
+    default_guidance_scale: float = 9.0,
+) -> EngineSpec:
+    """Read the spec of a model folder in diffusers format.
+
+    Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
+
+    Args:
+        folder: Holds model_index.json, unet, vae, text_encoder, image_encoder, tokenizer, feature_extractor,
+            scheduler.
+        model: The name the farm knows it by.
+        revision: Pinned hub revision; None for a local folder.
+        native_width: Pixels; with ``native_height`` and ``native_fps`` what the weights were trained for.
+        native_height: Pixels.
+        native_fps: Frames a second.
+        window_frames: Frames of a window unless asked otherwise.
+        default_steps: Denoising steps unless asked otherwise.
+        default_guidance_scale: Guidance unless asked otherwise.
+
+    Raises:
+        CannotRun: the folder lacks a component or is no I2VGen-XL model.
+    """
+    check_folder(folder)
+    unet = read_json(folder, "unet/config.json")
+    vae = read_json(folder, "vae/config.json")
+    if unet.get("_class_name") != "I2VGenXLUNet":
+        raise CannotRun(
+            f"{folder / 'unet'} is {unet.get('_class_name')}, expected I2VGenXLUNet: "
+            "use the engine of its family"
+        )
+    elements = {component: tensor_sizes(folder, component) for component in WEIGHT_STEMS}
+
+    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
+        element_bytes = _ELEMENT_BYTES[kind]
+        cost = _Cost.of(unet, vae, elements, element_bytes)
+        return EngineSpec(
+            model=model,
+            engine="i2vgen_xl",
+            revision=revision,
+            takes=frozenset({"image", "text", "video"}),
+            fusible=True,
+            window_frames=window_frames,
+            # Attention over time has no positional table: any length runs; 16 and 32 were trained.
+            min_window_frames=1,
+            max_window_frames=32,
+            # Every level of the UNet but the last halves the latent once more.
+            side_multiple=cost.vae_scale * 2 ** (len(unet["block_out_channels"]) - 1),
+            native_width=native_width,
+            native_height=native_height,
+            native_fps=native_fps,
+            default_steps=default_steps,
+            default_guidance_scale=default_guidance_scale,
+            default_strength=0.6,
+            component_bytes={name: sum(tensors) * element_bytes for name, tensors in elements.items()},
+            context_bytes=CONTEXT_BYTES[kind],
+            reserve_ratio=RESERVE_RATIO[kind],
+            rungs=tuple(cost.rung(placement) for placement in placements(kind)),
+            prior_seconds_per_mpixel_step=(
+                _TFLOP_PER_MPIXEL_STEP * (sum(elements["unet"]) / _FULL_UNET_PARAMETERS) / _PRIOR_TFLOPS[kind]
+            ),
+            on_cpu=on_cpu,
+        )
+
+    return on("cuda", on("cpu", None))
+
+
+def placements(kind: DeviceKind) -> tuple[Placement, ...]:
+    """The rungs offered on a kind of device. A CPU has no card to leave: only what is in flight shrinks."""
+    if kind == "cuda":
+        return PLACEMENTS
+    return tuple(replace(p, encoders="resident") for p in PLACEMENTS if p.rung in _CPU_RUNGS)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Bytes per pixel of the stages of one model (formulas: see the module)."""
+
+    vae_scale: int
+    denoise_whole: float
+    denoise_in_pieces: float
+    decode: float
+    encode: float
+    #: Card bytes of the ring that streams a component.
+    ring: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, unet: dict[str, Any], vae: dict[str, Any], elements: dict[str, list[int]], element_bytes: int
+    ) -> _Cost:
+        vae_widths = vae["block_out_channels"]
+        width = unet["block_out_channels"][0]
+        inner = 8 * unet["attention_head_dim"]
+        vae_scale = 2 ** (len(vae_widths) - 1)
+        per_pixel = element_bytes / vae_scale**2
+        return cls(
+            vae_scale=vae_scale,
+            denoise_whole=per_pixel * max(20 * inner + width, 22 * width),
+            denoise_in_pieces=per_pixel * max(15 * width, 8.5 * inner + width),
+            decode=element_bytes * 3.75 * vae_widths[min(1, len(vae_widths) - 1)],
+            encode=element_bytes * 4.0 * vae_widths[0],
+            ring={
+                name: min(
+                    sum(tensors) * element_bytes,
+                    RING_SLOTS * max(RING_GROUP_BYTES, max(tensors) * element_bytes),
+                )
+                for name, tensors in elements.items()
+            },
+        )
+
+    def rung(self, placement: Placement) -> RungSpec:
+        streamed = {
+            "text_encoder": placement.encoders == "streamed",
+            "image_encoder": placement.encoders == "streamed",
+            "unet": placement.unet_streamed,
+            "vae": False,
+        }
+
+        def stage(name: str, component: str, **cost: Any) -> StageCost:
+            return StageCost(
+                name=name,
+                components=() if streamed[component] else (component,),
+                fixed_bytes=WORKSPACE_BYTES + (self.ring[component] if streamed[component] else 0),
+                **cost,
+            )
+
+        pixel_bytes = self.denoise_whole if placement.feed_forward_pieces == 1 else self.denoise_in_pieces
+        resident: tuple[str, ...] = () if placement.unet_streamed else ("unet", "vae")
+        if placement.encoders == "resident":
+            resident += ("text_encoder", "image_encoder")
+        return RungSpec(
+            name=placement.rung,
+            resident=resident,
+            stages=(
+                stage("text_encode", "text_encoder"),
+                stage("image_encode", "image_encoder"),
+                stage("vae_encode", "vae", bytes_per_pixel=self.encode, frames_at_once=1),
+                stage("denoise", "unet", bytes_per_pixel=pixel_bytes, batch=placement.guided_batch),
+                stage(
+                    "vae_decode",
+                    "vae",
+                    bytes_per_pixel=self.decode,
+                    frames_at_once=placement.decode_frames,
+                ),
+            ),
+            slowdown=placement.slowdown,
+        )

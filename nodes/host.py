@@ -1,0 +1,110 @@
+"""Putting a farm together on this machine: Ray, coordinator, journal and storage, up and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from farm.capabilities import Worker
+from farm.coordinator import Coordinator
+from farm.errors import CannotRun
+from farm.events import JobCancelled
+from farm.job import JobRequest
+from farm.journal import Journal
+from farm.ledger import Ledger
+from farm.media import MediaInfo
+from farm.planner import plan as make_plan
+from farm.state_folder import JOURNAL_NAME, locked
+from farm.storage import Storage
+from farm.suggest import refusal
+from nodes.intake_sandbox import normalise
+from nodes.ray_node import new_token, ray_environment
+from nodes.registry import spec_of
+
+#: A local farm's workers must all be there by then.
+WORKERS_TIMEOUT_S = 90.0
+
+
+def take_in(paths: Sequence[Path], folder: Path) -> tuple[MediaInfo, ...]:
+    """Check and normalise a user's files into ``folder``, each decoded in a child process."""
+    return tuple(normalise(path, folder) for path in paths)
+
+
+def check_placement(request: JobRequest, workers: Iterable[Worker]) -> None:
+    """Refuse, before anything is started, what these workers could not hold."""
+    spec = spec_of(request.model)
+    refused = refusal(make_plan(request, spec), spec, workers)
+    if refused:
+        raise CannotRun(refused, param="size")
+
+
+@asynccontextmanager
+async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordinator]:
+    """A farm of this machine that ends with the block and leaves nothing running.
+
+    Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
+    """
+    os.environ.update(ray_environment(new_token(), workers))
+    from nodes.ray_cluster import RayCluster, disconnect, start_local  # reads the environment
+
+    with locked(state):
+        await asyncio.to_thread(start_local, workers)
+        try:
+            async with coordinating(state, RayCluster()) as coordinator:
+                for job in coordinator.ledger.state.jobs.values():
+                    if job.status == "running":
+                        coordinator.ledger.record(JobCancelled(job_id=job.id))
+                yield coordinator
+        finally:
+            await asyncio.to_thread(disconnect)
+
+
+@asynccontextmanager
+async def coordinating(state: Path, cluster: Any) -> AsyncIterator[Coordinator]:
+    """A coordinator with its history replayed, working until the block ends.
+
+    Raises:
+        CannotRun: the journal could not be written any more; the block was cancelled.
+    """
+    journal = Journal(state / JOURNAL_NAME)
+    storage = Storage(state)
+    shutil.rmtree(state / "incoming", ignore_errors=True)
+    (state / "incoming").mkdir(mode=0o700)
+    ledger = Ledger(journal)
+    coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=spec_of)
+    ledger.recover(storage.holds)
+    block = asyncio.current_task()
+    running = asyncio.ensure_future(coordinator.run())
+    running.add_done_callback(lambda ended: None if ended.cancelled() or block is None else block.cancel())
+    try:
+        yield coordinator
+    except asyncio.CancelledError:
+        if running.done() and not running.cancelled():
+            running.result()
+        raise
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError, CannotRun):
+            await running
+        await cluster.close()
+        journal.close()
+
+
+async def workers_up(coordinator: Coordinator, count: int) -> None:
+    """Wait until that many workers have joined."""
+
+    async def joined() -> None:
+        with coordinator.ledger.watch() as queue:
+            while len(coordinator.ledger.state.workers) < count:
+                await queue.get()
+
+    try:
+        await asyncio.wait_for(joined(), WORKERS_TIMEOUT_S)
+    except TimeoutError:
+        here = len(coordinator.ledger.state.workers)
+        raise CannotRun(f"{here} of {count} workers came up in {WORKERS_TIMEOUT_S:.0f} s") from None

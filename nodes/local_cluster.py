@@ -1,0 +1,122 @@
+"""A cluster in this process: every worker a thread. For tests, and where Ray has nothing to add."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from farm.capabilities import Worker
+from farm.cluster import (
+    Failed,
+    Finished,
+    Message,
+    Order,
+    Progress,
+    Published,
+    StitchOrder,
+    WorkerDown,
+    WorkerUp,
+)
+from farm.joining import StitchFailed
+from nodes.engine import Engine
+from nodes.joiner import Joiner
+from nodes.registry import create_engine
+from nodes.worker import WorkerBody
+
+
+class LocalCluster:
+    """``farm.cluster.Cluster`` over threads. Machines do not come and go; ``kill`` only forgets one."""
+
+    def __init__(
+        self, workers: Sequence[Worker], engine_factory: Callable[[str, Worker], Engine] = create_engine
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._create_engine = engine_factory
+        self._bodies: dict[str, WorkerBody] = {}
+        self._orders: dict[str, SimpleQueue[Order | None]] = {}
+        for worker in workers:
+            self.add(worker)
+
+    def add(self, worker: Worker) -> None:
+        """A worker joins."""
+        body = WorkerBody(worker, self._create_engine)
+        orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._bodies[worker.id] = body
+        self._orders[worker.id] = orders
+        threading.Thread(target=self._work, args=(body, orders), daemon=True, name=worker.id).start()
+        self._messages.put_nowait(WorkerUp(worker))
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while (message := await self._messages.get()) is not None:
+            yield message
+
+    def start(self, order: Order) -> None:
+        self._orders[order.worker_id].put(order)
+
+    def cancel(self, attempt_id: str) -> None:
+        for body in self._bodies.values():
+            body.cancel(attempt_id)
+
+    def kill(self, worker_id: str) -> None:
+        self._end(worker_id, "was killed")
+
+    async def release(self, worker_id: str) -> None:
+        self._end(worker_id, "was released")
+
+    async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
+        return LocalStitchSession(await _in_thread(Joiner, order))
+
+    async def close(self) -> None:
+        for worker_id in list(self._bodies):
+            self._end(worker_id, "was closed")
+        self._messages.put_nowait(None)
+
+    def _end(self, worker_id: str, reason: str) -> None:
+        body = self._bodies.pop(worker_id, None)
+        if body is not None:
+            body.cancel(None)
+            self._orders.pop(worker_id).put(None)
+            self._messages.put_nowait(WorkerDown(worker_id, reason))
+
+    def _work(self, body: WorkerBody, orders: SimpleQueue[Order | None]) -> None:
+        while (order := orders.get()) is not None:
+            body.run(order, self._say)
+
+    def _say(self, message: Progress | Finished | Failed) -> None:
+        self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+
+
+class LocalStitchSession:
+    """A ``Joiner`` run in threads, one call at a time."""
+
+    def __init__(self, joiner: Joiner) -> None:
+        self._joiner = joiner
+
+    async def start(self, segment: Path, num_frames: int) -> None:
+        await _in_thread(self._joiner.start, segment, num_frames)
+
+    async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+        report: dict[str, Any] = await _in_thread(self._joiner.propose, segment, num_frames, overlap)
+        return report
+
+    async def accept(self) -> None:
+        await _in_thread(self._joiner.accept)
+
+    async def finish(self) -> Published:
+        published: Published = await _in_thread(self._joiner.finish)
+        return published
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._joiner.close)
+
+
+async def _in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except (ValueError, OSError) as error:
+        raise StitchFailed(str(error)) from error

@@ -1,0 +1,81 @@
+"""What this machine has: its cards by NVML, or its CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from farm.capabilities import GIB, Worker
+
+#: Left to the desktop and the driver on every card.
+DESKTOP_RESERVE_BYTES = 400 * 2**20
+#: Share of the memory that is free now that a CPU worker may use.
+CPU_MEMORY_SHARE = 0.8
+
+
+def probe(
+    *, node: str, address: str, vram_limit_bytes: int | None = None, price_per_hour: float | None = None
+) -> list[Worker]:
+    """One worker for every NVIDIA card, or one CPU worker where there is none.
+
+    ``vram_limit_bytes`` caps every worker. The price is shared evenly.
+    """
+    workers = list(_cards(node, address)) or [_cpu(node, address)]
+    share = None if price_per_hour is None else price_per_hour / len(workers)
+    return [
+        worker.model_copy(
+            update={
+                "vram_bytes": min(worker.vram_bytes, vram_limit_bytes or worker.vram_bytes),
+                "price_per_hour": share,
+            }
+        )
+        for worker in workers
+    ]
+
+
+def _cards(node: str, address: str) -> Iterator[Worker]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return
+    with contextlib.closing(_Nvml()):
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            card = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = pynvml.nvmlDeviceGetUUID(card)
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(card)
+            yield Worker(
+                id=f"{node}/gpu-{uuid.removeprefix('GPU-')[:8]}",
+                node=node,
+                address=address,
+                kind="cuda",
+                device_name=pynvml.nvmlDeviceGetName(card),
+                vram_bytes=pynvml.nvmlDeviceGetMemoryInfo(card).total - DESKTOP_RESERVE_BYTES,
+                device_uuid=uuid,
+                compute_capability=f"{major}.{minor}",
+                driver=driver,
+            )
+
+
+class _Nvml:
+    def close(self) -> None:
+        import pynvml
+
+        pynvml.nvmlShutdown()
+
+
+def _cpu(node: str, address: str) -> Worker:
+    import psutil
+
+    available = psutil.virtual_memory().available
+    return Worker(
+        id=f"{node}/cpu0",
+        node=node,
+        address=address,
+        kind="cpu",
+        device_name=f"CPU, {os.cpu_count()} threads",
+        vram_bytes=max(GIB // 2, round(available * CPU_MEMORY_SHARE)),
+    )

@@ -1,0 +1,107 @@
+"""Capping and measuring the memory of this process, and turning a driver's failure into ``OutOfMemory``.
+
+One process works on one card. PyTorch is imported only where CUDA is meant, so that a worker whose engine
+does not need it never loads it.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodes.engine import OutOfMemory
+
+#: How out of memory reads when it is a plain RuntimeError: the driver, cuBLAS, cuDNN, the CPU allocator.
+_MESSAGES = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+)
+
+
+def cap_process(vram_bytes: int, *, context_bytes: int = 0) -> bool:
+    """Make the allocator refuse to hold more than ``vram_bytes`` less ``context_bytes`` on the card.
+
+    The driver's context is outside the allocator's count, so a process that must fit in ``vram_bytes`` as a
+    whole passes its spec's ``context_bytes``. A machine without CUDA has no such cap: nothing is done.
+
+    Returns:
+        Whether the cap is enforced.
+
+    Raises:
+        ValueError: nothing is left of ``vram_bytes`` after the context.
+    """
+    allowed = vram_bytes - context_bytes
+    if allowed <= 0:
+        raise ValueError(
+            f"vram_bytes is {vram_bytes}: expected more than the {context_bytes} bytes of the driver context"
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        return False
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total))
+    return True
+
+
+def uses_cuda() -> bool:
+    """Whether this process has opened a CUDA card."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def release() -> None:
+    """Return every unused byte to the driver; without CUDA, collect garbage."""
+    gc.collect()
+    if uses_cuda():
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def reset_peak() -> None:
+    """Start a new measurement for ``peak_bytes``."""
+    if uses_cuda():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        # "5" resets the peak resident size of this process (man 5 proc).
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """The most bytes held since ``reset_peak``: what the allocator reserved on CUDA, else resident size.
+
+    Without CUDA, macOS counts from the start of the process, and Windows is not measured and gives 0.
+    """
+    if uses_cuda():
+        return int(sys.modules["torch"].cuda.max_memory_reserved())
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource  # does not exist on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@contextmanager
+def out_of_memory_is_ours() -> Iterator[None]:
+    """Turn any out-of-memory failure of the body into ``nodes.engine.OutOfMemory``, caches emptied.
+
+    torch.OutOfMemoryError is a RuntimeError. The failed frames' locals are cleared first: they hold the
+    tensors that filled the card.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and not any(message in text for message in _MESSAGES):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        release()
+        raise OutOfMemory(text.splitlines()[0] if text else "out of memory") from None

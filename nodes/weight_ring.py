@@ -1,0 +1,200 @@
+"""Run a module whose weights do not fit on the card, by copying them through a ring of fixed slots.
+
+The weights stay in host memory, one flat (pinned) buffer per group of layers. While one group computes, the
+next ones are copied into the other slots on a stream of their own; streams wait for each other by events, so
+the host never waits and the allocator is never asked during a pass. Each group crosses once a pass, however
+its inner layers are called: this is why feed-forward layers that run in pieces cost no second copy. The
+order of the groups is learned in the first pass; a group that is not there in time is fetched on demand, so
+a wrong guess costs time and never correctness. Needed card bytes: ``slots`` x the largest group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+_ALIGN = 256
+
+
+def _tensors(module: nn.Module) -> dict[int, torch.Tensor]:
+    return {id(t): t for t in (*module.parameters(), *module.buffers())}
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(t.nbytes for t in _tensors(module).values())
+
+
+def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
+    """The largest modules of the tree that are called as a whole and hold at most ``group_bytes``."""
+    if _bytes(module) == 0:
+        return
+    children = list(module.children())
+    is_list = isinstance(module, (nn.ModuleList, nn.ModuleDict))
+    if not children or (not is_list and _bytes(module) <= group_bytes):
+        yield module
+        return
+    for child in children:
+        yield from _units(child, group_bytes)
+
+
+@dataclass
+class _Group:
+    tensors: list[torch.Tensor]
+    host: list[torch.Tensor]
+    flat: torch.Tensor
+    offsets: list[int]
+    #: The group that ran after this one last time.
+    follower: _Group | None = None
+    slot: _Slot | None = None
+
+
+@dataclass
+class _Slot:
+    buffer: torch.Tensor
+    holds: _Group | None = None
+    copied: torch.cuda.Event | None = None
+    used: torch.cuda.Event | None = None
+
+
+@dataclass
+class WeightRing:
+    """Streams ``module``'s weights to ``device`` while it runs inside ``with ring:``.
+
+    Outside the ``with`` the module is whole on the host and nothing is held on the card. On a CPU device the
+    copies are plain; the order of events is the same.
+
+    Args:
+        module: Any module whose submodules run one after the other; its weights are on the CPU.
+        device: Where it computes.
+        group_bytes: Weights of one group at most; a single larger layer makes a larger slot.
+        slots: Groups held at once, two or more.
+    """
+
+    module: nn.Module
+    device: str
+    group_bytes: int
+    slots: int
+    _groups: list[_Group] = field(default_factory=list, init=False)
+    _ring: list[_Slot] = field(default_factory=list, init=False)
+    _last: _Group | None = field(default=None, init=False)
+    _next: int = field(default=0, init=False)
+    _stream: Any = field(default=None, init=False)
+    _hooks: list[RemovableHandle] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.slots < 2:
+            raise ValueError(f"slots is {self.slots}: expected 2 or more, one computes while one is copied")
+        self._cuda = torch.device(self.device).type == "cuda"
+        for unit in _units(self.module, self.group_bytes):
+            group = self._host_group(unit)
+            self._groups.append(group)
+            self._hooks += [
+                unit.register_forward_pre_hook(partial(self._before, group)),
+                unit.register_forward_hook(partial(self._after, group)),
+            ]
+        grouped = {id(t) for group in self._groups for t in group.tensors}
+        #: Parameters a container owns itself: few and small, on the card for the whole pass.
+        self._loose = [t for key, t in _tensors(self.module).items() if key not in grouped]
+        self.slot_bytes = max((g.flat.nbytes for g in self._groups), default=0)
+
+    def __enter__(self) -> WeightRing:
+        for tensor in self._loose:
+            tensor.data = tensor.data.to(self.device)
+        self._ring = [
+            _Slot(torch.empty(self.slot_bytes, dtype=torch.uint8, device=self.device))
+            for _ in range(min(self.slots, len(self._groups)))
+        ]
+        self._next, self._last = 0, None
+        if self._cuda:
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            # The slots' memory may still be read by earlier kernels of the compute stream.
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._cuda:
+            torch.cuda.synchronize(self.device)
+        for group in self._groups:
+            self._evict(group)
+        for tensor in self._loose:
+            tensor.data = tensor.data.to("cpu")
+        self._ring, self._stream = [], None
+
+    def detach(self) -> None:
+        """Stop streaming for good: the module is an ordinary one again, whole on the host."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _host_group(self, unit: nn.Module) -> _Group:
+        tensors = list(_tensors(unit).values())
+        offsets, end = [], 0
+        for tensor in tensors:
+            offsets.append(end)
+            end += -(-tensor.nbytes // _ALIGN) * _ALIGN
+        flat = torch.empty(end, dtype=torch.uint8, pin_memory=self._cuda)
+        host = [_view(flat, offset, tensor) for offset, tensor in zip(offsets, tensors, strict=True)]
+        for tensor, copy in zip(tensors, host, strict=True):
+            copy.copy_(tensor.data)
+            tensor.data = copy
+        return _Group(tensors, host, flat, offsets)
+
+    def _evict(self, group: _Group) -> None:
+        group.slot = None
+        for tensor, host in zip(group.tensors, group.host, strict=True):
+            tensor.data = host
+
+    def _fetch(self, group: _Group, *, keep: _Group | None) -> None:
+        slot = self._ring[self._next]
+        if keep is not None and slot.holds is keep:
+            self._next = (self._next + 1) % len(self._ring)
+            slot = self._ring[self._next]
+        self._next = (self._next + 1) % len(self._ring)
+        if slot.holds is not None:
+            self._evict(slot.holds)
+        slot.holds, group.slot = group, slot
+        with torch.cuda.stream(self._stream) if self._cuda else nullcontext():
+            if slot.used is not None:
+                self._stream.wait_event(slot.used)
+            slot.buffer[: group.flat.nbytes].copy_(group.flat, non_blocking=True)
+            if self._cuda:
+                slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                slot.copied.record(self._stream)
+        for tensor, offset in zip(group.tensors, group.offsets, strict=True):
+            tensor.data = _view(slot.buffer, offset, tensor)
+
+    def _before(self, group: _Group, module: nn.Module, args: Any) -> None:
+        if not self._ring:
+            raise RuntimeError("a streamed module ran outside its WeightRing: enter the ring first")
+        if group.slot is None:
+            self._fetch(group, keep=None)
+        if group.slot is not None and group.slot.copied is not None:
+            torch.cuda.current_stream(self.device).wait_event(group.slot.copied)
+        if self._last is not None:
+            self._last.follower = group
+        self._last = group
+        ahead = group.follower
+        for _ in range(len(self._ring) - 1):
+            if ahead is None or ahead is group:
+                break
+            if ahead.slot is None:
+                self._fetch(ahead, keep=group)
+            ahead = ahead.follower
+
+    def _after(self, group: _Group, module: nn.Module, args: Any, output: Any) -> None:
+        if self._cuda and group.slot is not None:
+            group.slot.used = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            group.slot.used.record(torch.cuda.current_stream(self.device))
+
+
+def _view(flat: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:
+    return flat[offset : offset + like.nbytes].view(like.dtype).view(like.shape)

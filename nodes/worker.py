@@ -1,0 +1,139 @@
+"""What a worker does with an order: load, render, check, pack. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+
+import safetensors.numpy
+
+from farm.capabilities import Worker, gib
+from farm.cluster import Failed, Finished, Order, Progress
+from farm.errors import FarmError
+from farm.render_task import Phase
+from nodes.engine import Cancelled, Engine, OutOfMemory
+from nodes.inputs import load_inputs
+from nodes.output_check import InvalidOutput, check_output, frames_sha256
+from nodes.process_memory import peak_rss_bytes, reset_peak_rss
+from stitching.video_io import encode_lossless
+
+#: Progress closer together than this is not sent.
+PROGRESS_INTERVAL_S = 0.2
+
+Emit = Callable[[Progress | Finished | Failed], None]
+
+
+class WorkerBody:
+    """One accelerator's work, one order at a time. The model of the last order stays loaded."""
+
+    def __init__(self, worker: Worker, create_engine: Callable[[str, Worker], Engine]) -> None:
+        self.worker = worker
+        self._create_engine = create_engine
+        self._engine: Engine | None = None
+        self._current: str | None = None
+        self._cancelled = threading.Event()
+
+    def run(self, order: Order, emit: Emit) -> None:
+        """Carry out one order; ``emit`` hears progress and then exactly one end. Never raises."""
+        self._cancelled.clear()
+        self._current = order.attempt_id
+        try:
+            emit(self._render(order, emit))
+        except Cancelled:
+            emit(Failed(order.attempt_id, "cancelled", "taken back"))
+        except OutOfMemory as error:
+            emit(Failed(order.attempt_id, "oom", str(error)))
+        except InvalidOutput as error:
+            emit(Failed(order.attempt_id, "invalid_output", str(error)))
+        except _Refused as error:
+            emit(Failed(order.attempt_id, "cannot_start", str(error)))
+        except Exception as error:  # an engine may fail in any way; the worker lives on
+            emit(Failed(order.attempt_id, "error", f"{type(error).__name__}: {error}"))
+        finally:
+            self._current = None
+
+    def cancel(self, attempt_id: str | None) -> None:
+        """Stop an attempt (None: whatever runs) at its next step."""
+        if attempt_id is None or attempt_id == self._current:
+            self._cancelled.set()
+
+    def _render(self, order: Order, emit: Emit) -> Finished:
+        if order.need_bytes > self.worker.vram_bytes:
+            raise _Refused(
+                f"{self.worker.id} holds {gib(self.worker.vram_bytes)}, "
+                f"the task needs {gib(order.need_bytes)}"
+            )
+        started = time.monotonic()
+        report = self._reporter(order, emit)
+        report("load", 0, 1)
+        engine = self._engine_for(order)
+        try:
+            engine.load(order.rung)
+        except FarmError as error:
+            raise _Refused(error.message) from error
+        loaded = time.monotonic()
+        report("encode", 0, 1)
+        self._reset_peak()
+        inputs = load_inputs(order, engine.spec)
+        rendered = engine.render(order.task, inputs, report)
+        check_output(order.task, inputs, rendered)
+        report("transfer", 0, 1)
+        content = encode_lossless(rendered.frames, Fraction(order.task.fps).limit_denominator(1001))
+        handover = safetensors.numpy.save(dict(rendered.handover)) if rendered.handover else None
+        return Finished(
+            attempt_id=order.attempt_id,
+            content=memoryview(content),
+            handover=None if handover is None else memoryview(handover),
+            num_frames=len(rendered.frames),
+            frames_sha256=frames_sha256(rendered.frames),
+            wall_s=time.monotonic() - started,
+            load_s=loaded - started,
+            peak_bytes=self._peak_bytes(),
+        )
+
+    def _engine_for(self, order: Order) -> Engine:
+        model = order.task.model
+        if self._engine is None or self._engine.spec.model != model:
+            if self._engine is not None:
+                self._engine.unload()
+                self._engine = None
+            try:
+                self._engine = self._create_engine(model, self.worker)
+            except FarmError as error:
+                raise _Refused(error.message) from error
+        return self._engine
+
+    def _reset_peak(self) -> None:
+        if self.worker.kind == "cuda":
+            from nodes.vram import reset_peak  # imports torch, which a CPU worker may not need
+
+            reset_peak()
+        else:
+            reset_peak_rss()
+
+    def _peak_bytes(self) -> int | None:
+        if self.worker.kind == "cuda":
+            from nodes.vram import peak_bytes
+
+            return peak_bytes()
+        return peak_rss_bytes()
+
+    def _reporter(self, order: Order, emit: Emit) -> Callable[[Phase, int, int], None]:
+        sent: tuple[float, str] = (0.0, "")
+
+        def report(phase: Phase, done: int, total: int) -> None:
+            nonlocal sent
+            if self._cancelled.is_set():
+                raise Cancelled
+            now = time.monotonic()
+            if phase != sent[1] or now - sent[0] >= PROGRESS_INTERVAL_S:
+                sent = (now, phase)
+                emit(Progress(order.attempt_id, phase, done, total))
+
+        return report
+
+
+class _Refused(Exception):
+    """The worker cannot begin this order; another may."""

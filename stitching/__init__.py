@@ -1,0 +1,13 @@
+"""Joining video clips that overlap in time. Works on arrays of frames; files are read and written by video_io.
+
+    from stitching import Stitcher
+    from stitching.video_io import VideoWriter, read_frames
+"""
+
+from __future__ import annotations
+
+from stitching.clip import Frames, Image, StitchError
+from stitching.seam_metrics import SeamReport
+from stitching.stitch import Seam, Stitcher
+
+__all__ = ["Frames", "Image", "Seam", "SeamReport", "StitchError", "Stitcher"]

@@ -1,0 +1,338 @@
+"""Checks and normalises one image or video of a stranger: ``python -m stitching.intake INPUT OUTPUT_DIR``.
+
+Written to run in a child process with limits (it decodes hostile bytes). The kind is decided by the first
+bytes, never by the name. An image becomes an RGB PNG: upright, 8 bits, in sRGB, without metadata, with
+transparency laid on white as web pages and viewers show it. A video is decoded once from end to end and kept
+as it is. The result is named by the SHA-256 of its bytes.
+
+One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256 and path
+with status 0, or {"error": one sentence} with status 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import struct
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MIN_SIDE, MAX_SIDE = 16, 4096
+MAX_IMAGE_BYTES = 128 << 20
+MAX_VIDEO_BYTES = 4 << 30
+MAX_VIDEO_FRAMES = 200_000
+_ACCEPTED = "use a PNG, JPEG or WebP image, or an mp4, mov, mkv, webm or avi video"
+
+Described = dict[str, str | int | None]
+
+
+class IntakeError(Exception):
+    """The file is refused; the message is one sentence that says why and what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the outcome as one JSON line and return the exit status."""
+    warnings.simplefilter("ignore")
+    source, output_dir = Path(arguments[0]), Path(arguments[1])
+    try:
+        described = normalise_file(source, output_dir)
+    except IntakeError as error:
+        refusal = str(error)
+    except MemoryError:
+        refusal = f"{shown_name(source)} needs too much memory to decode; make it smaller."
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        refusal = f"{shown_name(source)} cannot be copied ({reason}); check the disk and try again."
+    else:
+        print(json.dumps(described))
+        return 0
+    print(json.dumps({"error": refusal}))
+    return 2
+
+
+def normalise_file(source: Path, output_dir: Path) -> Described:
+    """Check ``source`` and write its normalised copy into ``output_dir``; what was printed is returned.
+
+    Raises:
+        IntakeError: the file is refused. A partial file may be left in ``output_dir``.
+    """
+    name = shown_name(source)
+    with _opened(source, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        suffix = _suffix(file.read(64), name)
+        file.seek(0)
+        if suffix == ".png":
+            return _normalise_image(file, size, name, output_dir)
+        return _normalise_video(file, size, suffix, name, output_dir)
+
+
+def shown_name(path: Path) -> str:
+    """A file's name made safe for one line of a terminal: no line breaks, no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in path.name or str(path))
+
+
+def _opened(source: Path, name: str) -> BinaryIO:
+    """The file, known to be a regular one with something in it."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
+        file = os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except IsADirectoryError:
+        raise IntakeError(f"{name} is a folder; give one image or video file.") from None
+    except FileNotFoundError:
+        raise IntakeError(f"{name} does not exist; check the path.") from None
+    except PermissionError:
+        raise IntakeError(f"{name} may not be read by this user; change its permissions.") from None
+    except OSError as error:
+        raise IntakeError(
+            f"{name} cannot be opened ({error.strerror}); give an image or video file."
+        ) from None
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise IntakeError(f"{name} is a device or a pipe, not a file; save its content to a file first.")
+    if status.st_size == 0:
+        file.close()
+        raise IntakeError(f"{name} is empty (0 bytes); copy or download it again.")
+    return file
+
+
+def _suffix(head: bytes, name: str) -> str:
+    """The suffix of the normalised file by the first bytes: .png for every image."""
+    brand = head[8:12]
+    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
+        return ".png"
+    if head[:4] == b"RIFF" and brand in (b"WEBP", b"AVI "):
+        return ".png" if brand == b"WEBP" else ".avi"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return ".webm" if b"webm" in head else ".mkv"
+    if head[4:8] == b"ftyp" and brand in (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1"):
+        raise IntakeError(f"{name} is a HEIC or AVIF image, which is not accepted; save it as JPEG or PNG.")
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return ".mov" if brand == b"qt  " or head[4:8] != b"ftyp" else ".mp4"
+    what, advice = _other_type(head)
+    raise IntakeError(f"{name} is {what}; {advice}.")
+
+
+def _other_type(head: bytes) -> tuple[str, str]:
+    """What a file is that is not accepted, and what to do about it."""
+    if head[:4] == b"GIF8":
+        return "an animated GIF or a GIF image", "save one picture as PNG, or the animation as mp4"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"[playlist]")):
+        return "a playlist, not a video", "give the video file itself"
+    if text.startswith((b"<svg", b"<?xml", b"<!doctype")):
+        return "an SVG, XML or HTML document, not a picture", "export it as PNG"
+    if text.startswith(b"%pdf"):
+        return "a PDF document, not a picture", "export the page as PNG"
+    if text.startswith((b"ii*\0", b"mm\0*", b"bm")):
+        return "a TIFF or BMP image, which is not accepted", "save it as PNG"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text):
+        return "a text file, not an image or video", _ACCEPTED
+    return "neither an image nor a video of a known type", _ACCEPTED
+
+
+def _check_sides(width: int, height: int, name: str) -> None:
+    if max(width, height) > MAX_SIDE:
+        raise IntakeError(f"{name} is {width}x{height}; make it {MAX_SIDE}x{MAX_SIDE} or smaller.")
+    if min(width, height) < MIN_SIDE:
+        raise IntakeError(f"{name} is {width}x{height}; at least {MIN_SIDE}x{MIN_SIDE} is needed.")
+
+
+def _check_bytes(size: int, largest: int, name: str) -> None:
+    if size > largest:
+        raise IntakeError(f"{name} has {size >> 20} MiB; at most {largest >> 20} MiB are accepted.")
+
+
+def _describe(path: Path, kind: str, width: int, height: int, num_frames: int, fps: str | None) -> Described:
+    """Give the written file its final name, the hash of its bytes, and describe it."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    final = path.with_name(digest + path.suffix)
+    path.rename(final)
+    return {
+        "kind": kind,
+        "width": width,
+        "height": height,
+        "num_frames": num_frames,
+        "fps": fps,
+        "sha256": digest,
+        "path": str(final),
+    }
+
+
+# --------------------------------------------------------------------------------------------------- images
+
+
+def _normalise_image(file: BinaryIO, size: int, name: str, output_dir: Path) -> Described:
+    _check_bytes(size, MAX_IMAGE_BYTES, name)
+    content = file.read()
+    if content[8:12] == b"WEBP":
+        # Pillow reserves two canvases before it tells the size, so the header is read here first.
+        _check_sides(*_webp_sides(content, name), name)
+    from PIL import Image, ImageOps
+
+    Image.MAX_IMAGE_PIXELS = None  # the sides are checked below, with a clearer message
+    try:
+        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP"))
+    except MemoryError:
+        raise
+    except Exception:  # decoders of hostile bytes fail in every way there is
+        raise IntakeError(f"{name} has a broken header; export it again as PNG or JPEG.") from None
+    _check_sides(image.width, image.height, name)
+    # A phone's JPEG may hold several pictures (MPO: depth, gain map); the first is the photo.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise IntakeError(f"{name} is animated; save one picture as PNG, or the animation as mp4.")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        rgb = _to_rgb(upright)
+    except MemoryError:
+        raise
+    except Exception:
+        raise IntakeError(
+            f"{name} is cut off or damaged: its pixels cannot be decoded; copy or export it again."
+        ) from None
+    path = output_dir / "normalised.png"
+    rgb.save(path, format="PNG", compress_level=3)
+    return _describe(path, "image", rgb.width, rgb.height, 1, None)
+
+
+def _webp_sides(content: bytes, name: str) -> tuple[int, int]:
+    """(width, height) from the first chunk of a WebP file (RFC 9649)."""
+    chunk, body = content[12:16], content[20:30]
+    if len(body) == 10 and chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if len(body) == 10 and chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if len(body) == 10 and chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", body[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    raise IntakeError(f"{name} has a broken header; export it again as PNG or JPEG.")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit sRGB pixels and nothing else; transparency on white."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        # 16-bit grey; Pillow's own conversion clips at 255 instead of scaling
+        import numpy as np
+
+        levels = np.rint(np.asarray(image).astype(np.float64) / 257.0)
+        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    flat = image
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+    rgb = _in_srgb(flat, image.info.get("icc_profile"))
+    return Image.frombytes("RGB", rgb.size, rgb.tobytes())  # pixels alone: no profile, text or EXIF
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image as sRGB. A profile that is broken or made for other channels is not used."""
+    if profile:
+        from PIL import ImageCms
+
+        plain = image.convert("RGB") if image.mode in ("P", "1") else image
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(plain, source, target, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+# --------------------------------------------------------------------------------------------------- videos
+
+
+def _normalise_video(file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path) -> Described:
+    _check_bytes(size, MAX_VIDEO_BYTES, name)
+    if _ends_early(file, size, suffix):
+        raise IntakeError(f"{name} is cut off: its end is missing; copy or download it again.")
+    # What is checked is the copy: the original may change in the meantime.
+    path = output_dir / f"normalised{suffix}"
+    file.seek(0)
+    with path.open("wb") as copy:
+        while block := file.read(1 << 20):
+            copy.write(block)
+    from stitching.video_io import VideoError, iter_frames, probe_video
+
+    try:
+        info = probe_video(path)
+        _check_sides(info.width, info.height, name)
+        if info.num_frames > MAX_VIDEO_FRAMES:
+            raise IntakeError(
+                f"{name} has {info.num_frames} frames; at most {MAX_VIDEO_FRAMES} are accepted."
+            )
+        num_frames = 0
+        for frame in iter_frames(path):
+            if frame.shape[:2] != (info.height, info.width):
+                raise IntakeError(f"{name} changes its size at frame {num_frames}; re-encode it at one size.")
+            num_frames += 1
+    except VideoError as error:
+        reason = str(error).replace(f"{path}: ", "")
+        raise IntakeError(f"{name}: {reason}; re-encode it as mp4 or copy it again.") from None
+    if num_frames < info.num_frames:
+        raise IntakeError(
+            f"{name} is cut off or damaged: {num_frames} of {info.num_frames} frames can be decoded;"
+            " copy or download it again."
+        )
+    fps = f"{info.fps.numerator}/{info.fps.denominator}"
+    return _describe(path, "video", info.width, info.height, num_frames, fps)
+
+
+def _ends_early(file: BinaryIO, size: int, suffix: str) -> bool:
+    """Whether the outermost elements of a video claim more bytes than the file has, or its index is missing.
+
+    Decoders read what is left of such a file and call it whole. Sizes come from ISO/IEC 14496-12 (mp4, mov),
+    RFC 8794 (matroska, webm) and RIFF (avi). A Matroska segment of unknown size (a recorded stream) passes.
+    """
+    position, has_index = 0, suffix in (".avi", ".mkv", ".webm")
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(20)
+        if suffix == ".avi":
+            length = 8 + int.from_bytes(head[4:8], "little")
+            length += length & 1
+        elif suffix in (".mkv", ".webm"):
+            length = _matroska_length(head)
+        else:
+            has_index = has_index or head[4:8] == b"moov"
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if not head[4:8].isalnum():
+                length = 0
+        if length < 8:  # to the end of the file, or not an element: padding after the last one
+            return not has_index
+        position += length
+    # The byte that makes an avi's length even is often left out at the very end.
+    return not has_index or position > size + (suffix == ".avi")
+
+
+def _matroska_length(head: bytes) -> int:
+    """Bytes of the element that starts with ``head``, its head included; 0 when it does not say."""
+    id_bytes = 9 - head[0].bit_length()
+    size_bytes = 9 - head[id_bytes].bit_length() if id_bytes <= 4 else 9
+    if size_bytes > 8:
+        return 0
+    unknown = (1 << 7 * size_bytes) - 1
+    value = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & unknown
+    return 0 if value == unknown else id_bytes + size_bytes + value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

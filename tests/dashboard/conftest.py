@@ -1,0 +1,151 @@
+"""A whole farm in this process: coordinator, two CPU workers as threads, and the web app in front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx2
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from dashboard.app import create_app
+from farm.capabilities import GIB, Worker
+from farm.coordinator import Coordinator
+from farm.journal import Journal
+from farm.ledger import Ledger
+from farm.storage import Storage
+from nodes.intake_sandbox import normalise
+from nodes.local_cluster import LocalCluster
+from nodes.registry import spec_of
+
+
+def cpu_worker(worker_id: str) -> Worker:
+    node = worker_id.partition("/")[0]
+    return Worker(
+        id=worker_id, node=node, address="127.0.0.1", kind="cpu", device_name="CPU", vram_bytes=4 * GIB
+    )
+
+
+@dataclass
+class Farm:
+    """What a test holds: the parts, and an HTTP client that calls the app without a network."""
+
+    coordinator: Coordinator
+    cluster: LocalCluster
+    app: FastAPI
+    http: httpx2.AsyncClient
+    state_dir: Path
+
+    def add_worker(self, worker_id: str) -> None:
+        self.cluster.add(cpu_worker(worker_id))
+
+    async def submit(self, photo: Path, **options: Any) -> httpx2.Response:
+        """A small job of some 5 segments, unless ``options`` say otherwise."""
+        wanted = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": "8", **options}
+        return await self.http.post(
+            "/api/v1/jobs",
+            data={"request": json.dumps(wanted)},
+            files=[("inputs", (photo.name, photo.read_bytes()))],
+        )
+
+    async def until_ended(self, job_id: str) -> None:
+        async for _ in self.coordinator.ledger.follow(job_id):
+            pass
+
+    def left_behind(self) -> list[Path]:
+        return list((self.state_dir / "incoming").iterdir())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_farm(
+    state_dir: Path, *, workers: Sequence[str] = ("near/cpu0", "near/cpu1"), **app_options: Any
+) -> AsyncIterator[Farm]:
+    storage = Storage(state_dir)
+    journal = Journal(state_dir / "journal.sqlite")
+    cluster = LocalCluster([cpu_worker(worker_id) for worker_id in workers])
+    coordinator = Coordinator(
+        cluster=cluster, ledger=Ledger(journal), storage=storage, spec_of=spec_of
+    )
+    loop = asyncio.ensure_future(coordinator.run())
+    options = {
+        "normalise": normalise,
+        "access": None,
+        "join": lambda address: {"ray_address": "10.0.0.1:6379", "seen_from": address},
+        **app_options,
+    }
+    app = create_app(coordinator=coordinator, storage=storage, **options)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8700") as http:
+        farm = Farm(coordinator, cluster, app, http, state_dir)
+        await farm.until(lambda: len(coordinator.ledger.state.workers) == len(workers))
+        try:
+            yield farm
+        finally:
+            loop.cancel()
+            with suppress(asyncio.CancelledError):
+                await loop
+            await cluster.close()
+            journal.close()
+
+
+@pytest.fixture
+async def start_farm(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Farm]]]:
+    """Starts a farm with other workers or options of ``create_app``; it ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**options: Any) -> Farm:
+            return await stack.enter_async_context(running_farm(tmp_path / "state", **options))
+
+        yield start
+
+
+@pytest.fixture
+async def farm(start_farm: Callable[..., Awaitable[Farm]]) -> Farm:
+    return await start_farm()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """96 x 96 of smooth texture."""
+    noise = np.random.default_rng(4).integers(0, 255, (12, 12, 3)).astype(np.uint8)
+    path = tmp_path / "photo.png"
+    path.write_bytes(cv2.imencode(".png", cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC))[1])
+    return path
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[[FastAPI], Awaitable[str]]]:
+    """Puts an app behind a real server on loopback and returns its URL."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app: FastAPI) -> str:
+            config = uvicorn.Config(
+                app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.ensure_future(server.serve())
+
+            async def stop() -> None:
+                server.should_exit = True
+                await serving
+
+            stack.push_async_callback(stop)
+            while not server.started:
+                await asyncio.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            return f"http://127.0.0.1:{port}"
+
+        yield start
