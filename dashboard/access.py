@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from farm.errors import NotAllowed
 
-#: Need no access token. Joining has its own, one-time token.
-OPEN_PATHS = frozenset({"/api/v1/health", "/api/v1/join"})
+#: Need no access token. Joining and leaving have tokens of their own.
+OPEN_PATHS = frozenset({"/api/v1/health", "/api/v1/join", "/api/v1/leave"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +18,7 @@ from dashboard.schemas import invalid
 from farm.coordinator import Coordinator
 from farm.errors import FarmError, NotFound
 from farm.media import MediaInfo
-from farm.storage import Storage
+from farm.membership import Membership
 
 MAX_UPLOAD_BYTES = 4 << 30
 
@@ -28,10 +27,8 @@ def create_app(
     *,
     coordinator: Coordinator,
     normalise: Callable[[Path, Path], MediaInfo],
-    storage: Storage,
     access: str | None,
-    join: Callable[[str], dict[str, Any]],
-    join_tokens: JoinTokens | None = None,
+    membership: Membership,
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
 ) -> FastAPI:
     """The app, to be served on the event loop that runs the coordinator.
@@ -39,8 +36,7 @@ def create_app(
     Args:
         normalise: (a user's file, folder for the checked copy) -> what it is; called in a thread.
         access: the bearer token that is wanted; None: loopback without one.
-        join: address of a joining machine -> what it needs to know.
-        join_tokens: given, when others than the API create join tokens too.
+        membership: what joining and leaving machines are told.
         max_upload_bytes: largest body of a submit.
     """
     app = FastAPI(
@@ -57,11 +53,13 @@ def create_app(
     app.add_exception_handler(Exception, _internal_error)
     health = APIRouter(tags=["health"])
     health.add_api_route("/health", _health, methods=["GET"])
-    intake = Intake(storage, normalise, max_upload_bytes)
+    join_tokens = JoinTokens()
+    app.state.join_tokens = join_tokens
+    intake = Intake(coordinator.storage, normalise, max_upload_bytes)
     for router in (
         health,
         jobs_router(coordinator, intake),
-        nodes_router(coordinator, join_tokens or JoinTokens(), join),
+        nodes_router(coordinator, join_tokens, membership),
     ):
         app.include_router(router, prefix="/api/v1")
     return app

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from typing_extensions import TypedDict
 
 from dashboard.access import bearer_token
 from dashboard.join_tokens import JoinTokens
-from dashboard.schemas import DrainRequest
+from dashboard.schemas import DrainRequest, NodeRequest
 from farm.coordinator import Coordinator
 from farm.engine_spec import DeviceKind
 from farm.errors import NotAllowed, NotFound
+from farm.membership import Membership
 from farm.schedule import explain
 from farm.state import State, WorkerState
 
@@ -44,10 +44,8 @@ class WorkerSummary(TypedDict):
     idle_because: str
 
 
-def nodes_router(
-    coordinator: Coordinator, join_tokens: JoinTokens, join: Callable[[str], dict[str, Any]]
-) -> APIRouter:
-    """``join`` maps the address of a joining machine to what it needs to know."""
+def nodes_router(coordinator: Coordinator, join_tokens: JoinTokens, membership: Membership) -> APIRouter:
+    """Routes under which machines and their workers are seen, come and go."""
     router = APIRouter(tags=["nodes"])
     state = coordinator.ledger.state
 
@@ -75,14 +73,29 @@ def nodes_router(
         return {"token": join_tokens.create()}
 
     @router.post("/join")
-    async def join_farm(request: Request) -> dict[str, Any]:
+    async def join_farm(
+        wanted: NodeRequest, token: Annotated[str, Depends(_machine_token)]
+    ) -> dict[str, Any]:
         """What a joining machine needs; the bearer is a join token, used up by this."""
-        token = bearer_token(request.headers)
-        if token is None or not join_tokens.redeem(token):
-            raise NotAllowed("the join token is wrong, used or too old; `farm up` shows how to get a new one")
-        return join(request.client.host if request.client else "")
+        if not join_tokens.redeem(token):
+            raise NotAllowed("the join token is wrong, used or too old; `farm join-token` makes a new one")
+        return membership.join(wanted.node)
+
+    @router.post("/leave")
+    async def leave_farm(
+        wanted: NodeRequest, token: Annotated[str, Depends(_machine_token)]
+    ) -> dict[str, list[str]]:
+        """Drain a node; the bearer is the node's own token. Asked again until no worker is left."""
+        return {"workers": membership.leave(wanted.node, token)}
 
     return router
+
+
+def _machine_token(request: Request) -> str:
+    token = bearer_token(request.headers)
+    if token is None:
+        raise NotAllowed("a machine joins with a join token, and leaves with the one it was given then")
+    return token
 
 
 def worker_summary(state: State, worker_state: WorkerState) -> WorkerSummary:

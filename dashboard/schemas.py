@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from farm.errors import InvalidInput
 from farm.events import Event, JobSubmitted, event_adapter
@@ -38,6 +38,12 @@ class DrainRequest(Value):
         return self
 
 
+class NodeRequest(Value):
+    """A machine by its name."""
+
+    node: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9-]+$")
+
+
 def job_options(text: bytes) -> dict[str, Any]:
     """The options of an upload's ``request`` field.
 
@@ -63,16 +69,25 @@ def job_request(options: dict[str, Any], inputs: Sequence[MediaInfo]) -> JobRequ
 
 
 def invalid(found: Sequence[Any]) -> InvalidInput:
-    """The first of pydantic's complaints as the farm's own error."""
+    """Pydantic's complaints about the first field that is wrong as the farm's own error."""
     first = found[0]
-    param = ".".join(str(part) for part in first["loc"]) or None
-    wrong = str(first["msg"]).removeprefix("Value error, ")
-    wrong = wrong[:1].lower() + wrong[1:]
+    name = first["loc"][:1]
+    # Further parts of a place are positions in a list, or the branches of a choice: each has a complaint.
+    param = (
+        ".".join(str(part) for part in (*name, *(p for p in first["loc"][1:] if isinstance(p, int)))) or None
+    )
     if first["type"] in ("extra_forbidden", "missing"):
         said = "is not known here" if first["type"] == "extra_forbidden" else "is missing"
         return InvalidInput(f"{param} {said}", param=param)
+    wrong = dict.fromkeys(
+        _lower(e["msg"].removeprefix("Value error, ")) for e in found if e["loc"][:1] == name
+    )
     got = "" if isinstance(first["input"], dict) else f"; got {str(first['input'])[:80]!r}"
-    return InvalidInput(f"{param or 'request'}: {wrong}{got}", param=param)
+    return InvalidInput(f"{param or 'request'}: {', or '.join(wrong)}{got}", param=param)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def shown_plan(plan: Plan) -> Plan:

@@ -170,17 +170,17 @@ def join(
     state: StateFolder = None,
 ) -> None:
     """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
-    from nodes import membership
+    from nodes import member
 
     folder = state or default_state_folder()
-    url = membership.farm_url(address)
+    url = member.farm_url(address)
     given = sys.stdin.readline().strip() if token == "-" else token
     node = node_name(name)
 
     def describe(own_address: str) -> list[Worker]:
         return _workers(workers, vram_limit, name=name, address=own_address, price_per_hour=price_per_hour)
 
-    process = membership.join(url, given, node=node, describe=describe, state=folder)
+    process = member.join(url, given, node=node, describe=describe, state=folder)
     console.out.print(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out", markup=False)
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
@@ -188,16 +188,16 @@ def join(
     except KeyboardInterrupt:
         console.err.print("leaving after the current segment")
         with suppress(FarmError):
-            membership.leave(folder)
+            member.leave(folder)
 
 
 @app.command()
 def leave(state: StateFolder = None) -> None:
     """Take this machine out of its farm after its current segment."""
-    from nodes import membership
+    from nodes import member
 
-    member = membership.leave(state or default_state_folder())
-    console.out.print(f"{member.node} has left the farm at {member.url}", markup=False)
+    left = member.leave(state or default_state_folder())
+    console.out.print(f"{left.node} has left the farm at {left.url}", markup=False)
 
 
 @app.command()

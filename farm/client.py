@@ -96,6 +96,13 @@ class FarmClient:
     def close(self) -> None:
         self._http.close()
 
+    def is_up(self) -> bool:
+        """Whether a farm answers at the URL; its token is not tried."""
+        try:
+            return bool(self._object("GET", "health")["status"] == "ok")
+        except CannotRun:
+            return False
+
     def submit(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
         """Start a job. ``options`` are the fields of ``JobRequest`` but ``inputs``. Returns its summary."""
         return self._upload("jobs", paths, options)
@@ -137,9 +144,16 @@ class FarmClient:
         token: str = self._object("POST", "join-tokens")["token"]
         return token
 
-    def join(self, token: str) -> dict[str, Any]:
-        """What this machine needs to join; uses the token up."""
-        return self._object("POST", "join", headers=_bearer(token))
+    def join(self, token: str, node: str) -> dict[str, Any]:
+        """What this machine needs to join under the name ``node``; uses the token up."""
+        return self._object("POST", "join", json={"node": node}, headers=_bearer(token))
+
+    def leave(self, node: str, node_token: str) -> list[str]:
+        """Drain this machine; returns its workers that are still at a segment."""
+        left: list[str] = self._object("POST", "leave", json={"node": node}, headers=_bearer(node_token))[
+            "workers"
+        ]
+        return left
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[tuple[int | None, dict[str, Any]]]:
         """A job's events until it has ended, as (sequence number, event).

@@ -118,7 +118,11 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
         segments.add_column(name, overflow="fold")
     seams = {seam["before"]: seam for seam in report["seams"]}
     for segment in report["segments"]:
-        need = f"{gib(segment['need_bytes'])} / {gib(segment['vram_bytes'])}" if segment["vram_bytes"] else ""
+        need = (
+            f"{gib(segment['need_bytes']).removesuffix(' GiB')} / {gib(segment['vram_bytes'])}"
+            if segment["vram_bytes"]
+            else ""
+        )
         segments.add_row(
             segment["id"],
             f"{segment['start']}-{segment['end'] - 1}",
@@ -127,7 +131,8 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
             need,
             f"{segment['wall_s']:.2f}" if segment["wall_s"] is not None else "",
             _seam_words(seams.get(segment["id"])),
-            segment["why"] or "",
+            # That it fits is in the columns before.
+            (segment["why"] or "").split("; ", 1)[-1],
         )
     console.print(segments)
     workers = Table(title="Workers", title_justify="left", box=None, pad_edge=False)

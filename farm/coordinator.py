@@ -150,6 +150,7 @@ class Coordinator:
     def _absorb(self, message: Message) -> None:
         match message:
             case WorkerUp(worker=worker):
+                self._worker_down(worker.id, "came back as a fresh process")
                 self.ledger.record(WorkerJoined(worker=worker))
             case WorkerDown(worker_id=worker_id, reason=reason):
                 self._worker_down(worker_id, reason)
@@ -159,8 +160,9 @@ class Coordinator:
                 if self._owns(message.attempt_id):
                     self._spawn(self._keep(message))
             case Failed(attempt_id=attempt_id, kind=kind, message=text):
-                if self._owns(attempt_id):
-                    job, task, attempt = self._find(attempt_id)
+                job, task, attempt = self._find(attempt_id)
+                echo = kind == "cancelled" and not attempt.running  # of our own taking back
+                if not echo and self._owns(attempt_id):
                     self._fail(job, task, attempt, kind, text)
 
     def dispatch(self) -> None:
@@ -284,26 +286,26 @@ class Coordinator:
     def _fail(self, job: Job, task: Task, attempt: Attempt, kind: FailureKind, message: str) -> None:
         log.warning("%s failed (%s): %s", attempt.id, kind, message)
         self._end_attempt(job, task, attempt, kind, message)
-        self._let_go_if_drained(attempt.worker_id)
         if job.status != "running":
             return
         decision = after_failure(self.ledger.state, job, task)
         if isinstance(decision, StopJob) and not task.running_attempts:
             self.stop(job, decision.reason)
 
-    def _worker_down(self, worker_id: str, reason: str) -> None:
+    def _worker_down(self, worker_id: str, reason: str, kind: FailureKind = "lost") -> None:
         worker = self.ledger.state.workers.get(worker_id)
         if worker is None:
             return
         lost = [self._find(attempt_id) for attempt_id in worker.attempts]
         self.ledger.record(WorkerLeft(worker_id=worker_id, reason=reason))
         for job, task, attempt in lost:
-            self._fail(job, task, attempt, "lost", f"worker {worker_id} {reason}")
+            self._fail(job, task, attempt, kind, f"worker {worker_id} {reason}")
 
     def _end_attempt(self, job: Job, task: Task, attempt: Attempt, kind: FailureKind, message: str) -> None:
         self.ledger.record(
             AttemptFailed(job_id=job.id, task_id=task.id, attempt_id=attempt.id, kind=kind, message=message)
         )
+        self._let_go_if_drained(attempt.worker_id)
 
     def stop(self, job: Job, reason: str) -> None:
         """End a job with the reason; what is done is kept."""
@@ -328,22 +330,26 @@ class Coordinator:
             await asyncio.sleep(STALL_CHECK_S)
             now = self.clock()
             for worker in list(self.ledger.state.workers.values()):
-                for attempt_id in list(worker.attempts):
-                    job, task, attempt = self._find(attempt_id)
+                for _, _, attempt in [self._find(attempt_id) for attempt_id in worker.attempts]:
                     silent_s = now - attempt.heard_at
-                    if silent_s > stall_limit_s(attempt.phase, attempt.predicted_s):
+                    if attempt.running and silent_s > stall_limit_s(attempt.phase, attempt.predicted_s):
                         self.cluster.kill(worker.worker.id)
-                        self._fail(
-                            job, task, attempt, "stalled", f"silent for {silent_s:.0f} s in {attempt.phase}"
-                        )
+                        reason = f"was silent for {silent_s:.0f} s in {attempt.phase}"
+                        self._worker_down(worker.worker.id, reason, "stalled")
             self.dispatch()
 
     def _begin(self, job: Job) -> None:
         previous = self._joiners.get(job.id)
         if previous:
             previous.cancel()
-        self._joiners[job.id] = asyncio.ensure_future(join_job(self, job))
+        self._joiners[job.id] = asyncio.ensure_future(self._join_after(previous, job))
         self.dispatch()
+
+    async def _join_after(self, previous: asyncio.Task[None] | None, job: Job) -> None:
+        """Join a job once its last joiner has let go of the files both write."""
+        if previous:
+            await asyncio.wait({previous})
+        await join_job(self, job)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.cluster import StitchOrder, StitchSession
+from farm.errors import CannotRun
 from farm.events import JobPublished, SeamAccepted, SeamMeasured, TaskReopened
 from farm.plan import Segment
 from farm.retry import Rerender, after_seam
@@ -36,7 +37,7 @@ async def join_job(coordinator: Coordinator, job: Job) -> None:
         try:
             await _join(coordinator, job)
             return
-        except StitchFailed as error:
+        except (StitchFailed, CannotRun) as error:
             log.warning("job %s: stitcher %d of %d failed: %s", job.id, number, MAX_STITCHERS, error)
             if number == MAX_STITCHERS and job.status == "running":
                 coordinator.stop(job, f"the segments could not be joined: {error}")

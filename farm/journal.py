@@ -32,6 +32,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Before SQLite opens it: its side files take over the mode.
+            path.touch(mode=0o600)
+            path.chmod(0o600)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -40,7 +43,6 @@ class Journal:
             raise CannotRun(
                 f"the journal {path} cannot be opened ({error}); free or choose another --state"
             ) from error
-        path.chmod(0o600)
 
     def append(self, event: Event, at: float) -> int:
         """Write one event and return its sequence number.

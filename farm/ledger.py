@@ -59,7 +59,8 @@ class Ledger:
         for worker_id in list(self.state.workers):
             self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
         for job in self.state.jobs.values():
-            for task in job.tasks.values():
+            tasks = list(job.tasks.values())
+            for task in tasks:
                 for attempt in task.running_attempts:
                     self.record(
                         AttemptFailed(
@@ -70,10 +71,11 @@ class Ledger:
                             message="coordinator restarted",
                         )
                     )
-                kept = task.artifact
-                if job.status == "running" and task.status == "done" and kept and not stored(kept):
+            for task in tasks if job.status == "running" else ():
+                take = job.kept_take(task)
+                if task.status == "done" and not stored(task.artifacts[take]):
                     reason = "its file is gone from the storage"
-                    self.record(TaskReopened(job_id=job.id, task_id=task.id, take=task.take, reason=reason))
+                    self.record(TaskReopened(job_id=job.id, task_id=task.id, take=take, reason=reason))
 
     def job(self, job_id: str) -> Job:
         job = self.state.jobs.get(job_id)

@@ -126,6 +126,11 @@ class Job:
     published: JobPublished | None = None
     finished_at: float | None = None
 
+    def kept_take(self, task: Task) -> int:
+        """The take that is joined: the one its seam was accepted with, or the newest."""
+        seam = self.seams.get(task.id)
+        return task.take if seam is None or seam.accepted_take is None else seam.accepted_take
+
 
 @dataclass
 class WorkerState:
@@ -147,8 +152,10 @@ class State:
 def refusal(state: State, event: Event) -> str | None:
     """Why this event may not happen now, or None when it may."""
     match event:
-        case WorkerJoined() | ResultRefused():
+        case ResultRefused():
             return None
+        case WorkerJoined(worker=worker):
+            return f"worker {worker.id} is here" if worker.id in state.workers else None
         case WorkerDraining(worker_id=worker_id) | WorkerLeft(worker_id=worker_id):
             return None if worker_id in state.workers else f"no worker {worker_id}"
         case JobSubmitted(job_id=job_id):
@@ -173,6 +180,9 @@ def refusal(state: State, event: Event) -> str | None:
                 return f"attempt {event.attempt_id} was never given task {task.id}"
             if not attempt.running:
                 return f"attempt {event.attempt_id} no longer owns task {task.id}: it is {attempt.outcome}"
+            # The second copy of a task that is done can only be taken back.
+            if event.type == "attempt_succeeded" and task.status != "running":
+                return f"task {task.id} is {task.status}: {event.type} does not follow"
     return None
 
 
@@ -202,14 +212,25 @@ def _new_job(event: JobSubmitted, now: float) -> Job:
     for task in tasks.values():
         for dependency in task.segment.depends_on:
             dependents.setdefault(dependency, []).append(task.id)
-        if not task.waits_for:
-            _make_ready(job, task)
+        _make_ready_unless_waiting(job, task)
     return job
 
 
-def _make_ready(job: Job, task: Task) -> None:
-    task.status = "ready"
-    insort(job.ready, task.order)
+def _make_ready_unless_waiting(job: Job, task: Task) -> None:
+    if task.waits_for:
+        task.status = "waiting"
+    else:
+        task.status = "ready"
+        insort(job.ready, task.order)
+
+
+def _wait_again(job: Job, task: Task, dependency_id: str) -> None:
+    """What a task not begun depends on is rendered again. One that is done, or runs, has read it."""
+    if task.status == "ready":
+        job.ready.remove(task.order)
+        task.status = "waiting"
+    if task.status == "waiting":
+        task.waits_for.add(dependency_id)
 
 
 def _apply_to_job(
@@ -249,8 +270,8 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
             for dependent_id in job.dependents.get(task.id, ()):
                 dependent = job.tasks[dependent_id]
                 dependent.waits_for.discard(task.id)
-                if dependent.status == "waiting" and not dependent.waits_for:
-                    _make_ready(job, dependent)
+                if dependent.status == "waiting":
+                    _make_ready_unless_waiting(job, dependent)
         case AttemptFailed():
             attempt = _end_attempt(state, job, task, event.attempt_id, event.kind)
             attempt.message = event.message
@@ -262,7 +283,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
                     held = worker.worker.vram_bytes
                     state.profiles.learn_oom(job.plan, task.segment, attempt.rung, worker.worker.kind, held)
             if task.status == "running" and not task.running_attempts:
-                _make_ready(job, task)
+                _make_ready_unless_waiting(job, task)
         case ResultRefused():
             job.num_refused += 1
         case SeamMeasured():
@@ -273,7 +294,10 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
             task.take = event.take
             task.failures.clear()
             job.num_done -= 1
-            _make_ready(job, task)
+            task.waits_for = {d for d in task.segment.depends_on if job.tasks[d].status != "done"}
+            _make_ready_unless_waiting(job, task)
+            for dependent_id in job.dependents.get(task.id, ()):
+                _wait_again(job, job.tasks[dependent_id], task.id)
 
 
 def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float) -> None:

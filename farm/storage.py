@@ -70,11 +70,16 @@ class Storage:
         return whole and (handover is None or self.path(handover).is_file())
 
     def job_folder(self, job_id: str) -> Path:
-        """Where a job's video, sheet and report are published."""
+        """Where a job's video, sheet and report are published.
+
+        Raises:
+            CannotRun: it is not there and cannot be made.
+        """
         if not _JOB_ID.fullmatch(job_id):
             raise InvalidInput(f"{job_id!r} is not a job id (job- and 12 hex digits)")
         folder = self.root / "jobs" / job_id
-        folder.mkdir(parents=True, exist_ok=True)
+        with _said(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def incoming_folder(self) -> Path:
@@ -96,14 +101,22 @@ class Storage:
 
     @contextlib.contextmanager
     def _writing(self, path: Path) -> Iterator[Path]:
-        path.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        except OSError as error:
-            raise CannotRun(f"{path.parent} cannot be written ({error.strerror}); free disk space") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _said(path.parent):
+            path.parent.mkdir(exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+            os.close(handle)
+            temporary = Path(name)
+            try:
+                yield temporary
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """A full disk, in words a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotRun(f"{folder} cannot be written ({error.strerror}); free disk space") from error

@@ -15,6 +15,7 @@ TASK_TRANSITIONS: dict[tuple[TaskStatus, str], TaskStatus] = {
     ("running", "attempt_succeeded"): "done",
     ("running", "attempt_failed"): "ready",
     ("done", "task_reopened"): "ready",
+    ("ready", "dependency_reopened"): "waiting",
 }
 
 JOB_TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {

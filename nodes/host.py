@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from farm.capabilities import Worker
 from farm.coordinator import Coordinator
+from farm.engine_spec import EngineSpec
 from farm.errors import CannotRun
 from farm.events import JobCancelled
 from farm.job import JobRequest
@@ -65,7 +66,9 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
 
 
 @asynccontextmanager
-async def coordinating(state: Path, cluster: Any) -> AsyncIterator[Coordinator]:
+async def coordinating(
+    state: Path, cluster: Any, specs: Callable[[str], EngineSpec] = spec_of
+) -> AsyncIterator[Coordinator]:
     """A coordinator with its history replayed, working until the block ends.
 
     Raises:
@@ -76,7 +79,7 @@ async def coordinating(state: Path, cluster: Any) -> AsyncIterator[Coordinator]:
     shutil.rmtree(state / "incoming", ignore_errors=True)
     (state / "incoming").mkdir(mode=0o700)
     ledger = Ledger(journal)
-    coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=spec_of)
+    coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=specs)
     ledger.recover(storage.holds)
     block = asyncio.current_task()
     running = asyncio.ensure_future(coordinator.run())

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stitching.contact_sheet import ContactSheet
-
 from farm.cluster import Published, StitchOrder
 from stitching import Frames, Seam, SeamReport, Stitcher
+from stitching.contact_sheet import ContactSheet
 from stitching.video_io import VideoWriter, read_frames
 
 VIDEO_NAME = "video.mp4"

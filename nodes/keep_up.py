@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import secrets
@@ -18,14 +16,16 @@ from farm.client import ENDPOINT_NAME, Endpoint, write_endpoint
 from farm.cluster_file import ClusterFile, Machine
 from farm.console import err, out
 from farm.coordinator import Coordinator
-from farm.errors import FarmError, InvalidInput, NotAllowed
+from farm.errors import FarmError
+from farm.membership import Membership
 from farm.state_folder import locked
 from nodes import ssh
-from nodes.head import Head, ensure_head, stop_head
+from nodes.head import ensure_head, stop_head
 from nodes.host import coordinating
 from nodes.intake_sandbox import normalise
-from nodes.membership import versions
+from nodes.member import versions
 from nodes.ray_node import ray_environment
+from nodes.registry import named_spec_of, spec_of
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,12 @@ async def keep_up(
         started: list[Machine] = []
         try:
             await asyncio.to_thread(connect, head.address)
-            async with coordinating(state, RayCluster()) as coordinator:
-                membership = _Membership(coordinator, head)
+            async with coordinating(
+                state, RayCluster(), spec_of if loopback else named_spec_of
+            ) as coordinator:
+                membership = Membership(
+                    coordinator, cluster_address=head.address, secret=head.token, versions=versions()
+                )
                 app = create_app(
                     coordinator=coordinator, normalise=normalise, access=access, membership=membership
                 )
@@ -78,48 +82,6 @@ async def keep_up(
         finally:
             (state / ENDPOINT_NAME).unlink(missing_ok=True)
             await asyncio.shield(asyncio.to_thread(_take_down, state, started, disconnect))
-
-
-class _Membership:
-    """What joining and leaving machines are told."""
-
-    def __init__(self, coordinator: Coordinator, head: Head) -> None:
-        self._coordinator = coordinator
-        self._head = head
-
-    def join(self, node: str) -> dict[str, Any]:
-        """What a machine needs to join under this name.
-
-        Raises:
-            InvalidInput: the name is taken.
-        """
-        if self._worker_ids(node):
-            raise InvalidInput(f"a node called {node} is here already; choose another --name", param="node")
-        return {
-            "ray_address": self._head.address,
-            "ray_token": self._head.token,
-            "versions": versions(),
-            "node_token": self._node_token(node),
-        }
-
-    def leave(self, node: str, token: str) -> list[str]:
-        """Drain a node's workers; returns those that are still here.
-
-        Raises:
-            NotAllowed: the token is not this node's.
-        """
-        if not hmac.compare_digest(token.encode(), self._node_token(node).encode()):
-            raise NotAllowed(f"the token is not that of node {node}")
-        for worker_id in self._worker_ids(node):
-            self._coordinator.drain(worker_id)
-        return self._worker_ids(node)
-
-    def _worker_ids(self, node: str) -> list[str]:
-        return [w.worker.id for w in self._coordinator.ledger.state.workers.values() if w.worker.node == node]
-
-    def _node_token(self, node: str) -> str:
-        """Good for this node and this head alone; nothing has to be remembered."""
-        return hmac.new(self._head.token.encode(), node.encode(), hashlib.sha256).hexdigest()
 
 
 async def _start_machines(

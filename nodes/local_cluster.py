@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -56,7 +58,9 @@ class LocalCluster:
             yield message
 
     def start(self, order: Order) -> None:
-        self._orders[order.worker_id].put(order)
+        orders = self._orders.get(order.worker_id)
+        if orders is not None:  # else its WorkerDown is on its way
+            orders.put(order)
 
     def cancel(self, attempt_id: str) -> None:
         for body in self._bodies.values():
@@ -69,7 +73,7 @@ class LocalCluster:
         self._end(worker_id, "was released")
 
     async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
-        return LocalStitchSession(await _in_thread(Joiner, order))
+        return await LocalStitchSession.open(order)
 
     async def close(self) -> None:
         for worker_id in list(self._bodies):
@@ -88,35 +92,44 @@ class LocalCluster:
             body.run(order, self._say)
 
     def _say(self, message: Progress | Finished | Failed) -> None:
-        self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
 
 
 class LocalStitchSession:
-    """A ``Joiner`` run in threads, one call at a time."""
+    """A ``Joiner`` in a thread of its own: a call that was given up ends before ``close`` begins."""
 
-    def __init__(self, joiner: Joiner) -> None:
-        self._joiner = joiner
+    _joiner: Joiner
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="joiner")
+
+    @classmethod
+    async def open(cls, order: StitchOrder) -> LocalStitchSession:
+        session = cls()
+        session._joiner = await session._call(Joiner, order)
+        return session
 
     async def start(self, segment: Path, num_frames: int) -> None:
-        await _in_thread(self._joiner.start, segment, num_frames)
+        await self._call(self._joiner.start, segment, num_frames)
 
     async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
-        report: dict[str, Any] = await _in_thread(self._joiner.propose, segment, num_frames, overlap)
+        report: dict[str, Any] = await self._call(self._joiner.propose, segment, num_frames, overlap)
         return report
 
     async def accept(self) -> None:
-        await _in_thread(self._joiner.accept)
+        await self._call(self._joiner.accept)
 
     async def finish(self) -> Published:
-        published: Published = await _in_thread(self._joiner.finish)
+        published: Published = await self._call(self._joiner.finish)
         return published
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._joiner.close)
+        await self._call(self._joiner.close)
+        self._thread.shutdown(wait=False)
 
-
-async def _in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return await asyncio.to_thread(call, *arguments)
-    except (ValueError, OSError) as error:
-        raise StitchFailed(str(error)) from error
+    async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+        except Exception as error:  # a stitcher may fail in any way; the job says how
+            raise StitchFailed(str(error)) from error

@@ -219,7 +219,7 @@ def start_local(workers: Sequence[Worker]) -> None:
     """
     ray.init(
         "local",
-        num_cpus=0,
+        num_cpus=len(workers),
         num_gpus=0,
         resources=worker_resources(workers),
         namespace=NAMESPACE,

@@ -166,7 +166,8 @@ def join_arguments(head: str, address: str, workers: Sequence[Worker], temp_dir:
 def _node_arguments(address: str, workers: Sequence[Worker]) -> list[str]:
     return [
         f"--node-ip-address={address}",
-        "--num-cpus=0",
+        # No task or actor asks for a CPU; Ray starts that many processes ahead, for the actors to take.
+        f"--num-cpus={len(workers)}",
         "--num-gpus=0",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--resources={json.dumps(worker_resources(workers))}",

@@ -41,6 +41,13 @@ def spec_of(model: str) -> EngineSpec:
     return i2vgen_xl_spec(folder, model=model, revision=revision)
 
 
+def named_spec_of(model: str) -> EngineSpec:
+    """``spec_of`` for a farm that others can reach: models by name alone, no path on its disk."""
+    if model not in model_names():
+        raise NotFound(f"model {model} is none of {', '.join(model_names())}", param="model")
+    return spec_of(model)
+
+
 def create_engine(model: str, worker: Worker) -> Engine:
     """The engine of a model for a worker's device, not loaded yet."""
     if model in procedural.LEVELS:

@@ -179,7 +179,7 @@ class WeightRing:
             self._fetch(group, keep=None)
         if group.slot is not None and group.slot.copied is not None:
             torch.cuda.current_stream(self.device).wait_event(group.slot.copied)
-        if self._last is not None:
+        if self._last is not None and self._last is not group:
             self._last.follower = group
         self._last = group
         ahead = group.follower

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -33,11 +32,11 @@ class WorkerBody:
         self._create_engine = create_engine
         self._engine: Engine | None = None
         self._current: str | None = None
-        self._cancelled = threading.Event()
+        #: Attempts to stop, among them ones that have not begun.
+        self._cancelled: set[str] = set()
 
     def run(self, order: Order, emit: Emit) -> None:
         """Carry out one order; ``emit`` hears progress and then exactly one end. Never raises."""
-        self._cancelled.clear()
         self._current = order.attempt_id
         try:
             emit(self._render(order, emit))
@@ -53,11 +52,13 @@ class WorkerBody:
             emit(Failed(order.attempt_id, "error", f"{type(error).__name__}: {error}"))
         finally:
             self._current = None
+            self._cancelled.discard(order.attempt_id)
 
     def cancel(self, attempt_id: str | None) -> None:
-        """Stop an attempt (None: whatever runs) at its next step."""
-        if attempt_id is None or attempt_id == self._current:
-            self._cancelled.set()
+        """Stop an attempt (None: whatever runs) at its next step; one that is still to come, at its first."""
+        stopped = attempt_id or self._current
+        if stopped:
+            self._cancelled.add(stopped)
 
     def _render(self, order: Order, emit: Emit) -> Finished:
         if order.need_bytes > self.worker.vram_bytes:
@@ -125,7 +126,7 @@ class WorkerBody:
 
         def report(phase: Phase, done: int, total: int) -> None:
             nonlocal sent
-            if self._cancelled.is_set():
+            if order.attempt_id in self._cancelled:
                 raise Cancelled
             now = time.monotonic()
             if phase != sent[1] or now - sent[0] >= PROGRESS_INTERVAL_S:

@@ -1,4 +1,4 @@
-"""Joining video clips that overlap in time. Works on arrays of frames; files are read and written by video_io.
+"""Joining video clips that overlap in time. Works on arrays of frames; video_io does files.
 
     from stitching import Stitcher
     from stitching.video_io import VideoWriter, read_frames

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="stitching", description="Joins video clips whose ends show the same moments into one video."
     )
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="two or more, in order")
-    parser.add_argument("--overlap", type=int, required=True, help="frames that every clip shares with the next")
+    parser.add_argument("--overlap", type=int, required=True, help="frames each clip shares with the next")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the mp4 file to write")
     parser.add_argument("--crf", type=int, default=16, help="H.264 quality, 0 best to 51 (default 16)")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw frames and seams")
@@ -65,8 +65,8 @@ def _join(options: argparse.Namespace, temporary: Path) -> list[_Join]:
     sheet = ContactSheet(starts[-1] + infos[-1].num_frames)
     joins: list[_Join] = []
     num_emitted = 0
-    size = {"width": infos[0].width, "height": infos[0].height}
-    with VideoWriter(temporary, fps=infos[0].fps, crf=options.crf, **size) as writer:
+    width, height, fps = infos[0].width, infos[0].height, infos[0].fps
+    with VideoWriter(temporary, fps=fps, width=width, height=height, crf=options.crf) as writer:
 
         def sink(frames: Frames) -> None:
             nonlocal num_emitted
@@ -102,12 +102,15 @@ def _checked(options: argparse.Namespace) -> list[VideoInfo]:
     for number, (path, info) in enumerate(zip(options.clips, infos, strict=True)):
         if (info.width, info.height, info.fps) != (first.width, first.height, first.fps):
             raise StitchError(
-                f"{path}: is {info.width}x{info.height} at {info.fps} fps, expected {first.width}x{first.height} "
-                f"at {first.fps} fps like {options.clips[0]}; convert it first"
+                f"{path}: is {info.width}x{info.height} at {info.fps} fps, but {options.clips[0]} is "
+                f"{first.width}x{first.height} at {first.fps} fps; convert one of them first"
             )
         needed = overlap * (1 if number in (0, len(infos) - 1) else 2)
         if overlap < 0 or info.num_frames < needed:
-            raise StitchError(f"--overlap: got {overlap}, but {path} has {info.num_frames} frames for {needed}")
+            raise StitchError(
+                f"--overlap: got {overlap}, expected 0 or more and at most what {path} has to share: its "
+                f"{info.num_frames} frames serve {needed // max(overlap, 1)} seam(s)"
+            )
     return infos
 
 

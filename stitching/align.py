@@ -16,7 +16,7 @@ MAX_SLIP_FRAMES = 2
 
 @dataclass(frozen=True)
 class TimeSlip:
-    """frames > 0: the new clip is ahead, its frame k + frames looks like the old one's frame k.
+    """frames > 0: the new clip is late, its frame k + frames looks like the old one's frame k.
 
     cost_drop: the share of the difference between the overlaps that goes away when this is undone, 0 to 1.
     """

@@ -7,6 +7,7 @@ first segment that is too slow to see.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import cv2
@@ -17,6 +18,7 @@ from stitching.clip import Floats, Frames, Image
 
 _GAIN_LIMITS = (0.8, 1.25)  # more than that is another scene, not another rendering of the same one
 _PULL_DELTA_E_PER_FRAME = 0.1  # a tenth of a just visible difference
+_MOST_PULL_DELTA_E = 6.0
 _FREE_DELTA_E = 3.0  # real footage from fixed cameras moves 0.5-2.7 in 100 frames; less is not called drift
 _INVISIBLE_DELTA_E = 0.25  # below it the rounding to 8 bits would do more harm than the correction good
 _INVISIBLE_GAIN = 0.01
@@ -50,12 +52,12 @@ class ColorTransform:
     offset_step: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     ramp_frames: int = 0
 
-    def apply(self, frames: Frames, *, ramp_start: int = 0) -> Frames:
+    def apply(self, frames: Frames, pool: Executor, *, ramp_start: int = 0) -> Frames:
         """Corrected copies of frames (F, H, W, 3), or themselves; k is counted from frame `ramp_start`."""
         ramps = [min(max(0, index - ramp_start), self.ramp_frames) for index in range(len(frames))]
         if self._is_invisible(ramps[-1]):
             return frames
-        return np.stack([self._apply_one(f, k) for f, k in zip(frames, ramps, strict=True)])
+        return np.stack(list(pool.map(self._apply_one, frames, ramps)))
 
     def _is_invisible(self, frames: int) -> bool:
         gain, offset = self.gain + frames * self.gain_step, self.offset + frames * self.offset_step
@@ -91,6 +93,10 @@ def with_pull(
     if size <= _FREE_DELTA_E or num_frames < 1:
         return transform
     per_frame = -drift / size * min(_PULL_DELTA_E_PER_FRAME, (size - _FREE_DELTA_E) / num_frames)
+    # A scene may truly have become another: what was rendered is not moved without end.
+    pulled = float(np.linalg.norm(transform.offset + num_frames * per_frame[:3]))
+    if pulled > max(_MOST_PULL_DELTA_E, float(np.linalg.norm(transform.offset))):
+        return transform
     return ColorTransform(
         center=transform.center,
         gain=transform.gain,

@@ -47,9 +47,8 @@ class ContactSheet:
     def __init__(self, num_frames: int, *, columns: int = 6, max_tiles: int = 48) -> None:
         """Raises ValueError when a count is not positive."""
         if min(num_frames, columns, max_tiles) < 1:
-            raise ValueError(
-                f"num_frames, columns, max_tiles: got {num_frames}, {columns}, {max_tiles}, expected 1 or more"
-            )
+            got = f"{num_frames}, {columns}, {max_tiles}"
+            raise ValueError(f"num_frames, columns, max_tiles: got {got}, expected 1 or more each")
         tiles = min(num_frames, max_tiles)
         self._num_frames = num_frames
         self._columns = min(columns, tiles)
@@ -59,7 +58,7 @@ class ContactSheet:
         self._marks: list[_Mark] = []
 
     def add(self, index: int, frame: Image) -> None:
-        """Frame number `index` (from 0), (H, W, 3) uint8. Kept, scaled down, only where the sheet shows it."""
+        """Frame number `index` (from 0), (H, W, 3) uint8; kept, scaled down, where the sheet shows it."""
         place = self._places.get(index)
         if place is None:
             return

@@ -7,16 +7,16 @@ calibrated on real footage, and which costs milliseconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stitching.clip import Floats, Image
-from stitching.flow import dense_flow
+from stitching.clip import Floats, Frames, Image
+from stitching.flow import dense_flow, squared_length
 from stitching.warp import pixel_grid, sample
 
 # The gates. 95 % of the transitions of real footage stay at or under these ratios to their neighbourhood
@@ -31,10 +31,10 @@ MAX_SCENE_CHANGE = 27.0  # PySceneDetect's ContentDetector calls this much mean 
 MAX_RESIDUAL_FRACTION_OF_WIDTH = 0.02
 MIN_VALID_FRACTION = 0.6  # of the pixels, where the flow forth and the flow back agree
 
-# A still clip has almost no change of its own to divide by; what nobody can see must not become a large ratio.
+# A still clip has almost no change of its own to divide by; what nobody sees must not become a large ratio.
 _MAE_FLOOR = 0.5  # grey levels: half a rounding step
 _WARP_ERROR_FLOOR = (1.0 / 255.0) ** 2  # one grey level, squared
-_FLOW_JERK_FLOOR_PX = 0.15  # at 256 px; still cameras measure 0.07 from noise alone
+_FLOW_JERK_FLOOR_PX = 0.3  # at 256 px; the calmest real clip in motion measures 0.34, a still one 0.07
 _SHARPNESS_FLOOR = 4.0  # variance of the Laplacian; less is a flat picture
 
 CONTEXT_FRAMES = 5  # on each side of the seam: four transitions of the clip's own
@@ -88,94 +88,87 @@ class Continuity:
     scene_cut: bool
 
 
+@dataclass(frozen=True)
 class Look:
-    """What one frame shows, measured when first asked for."""
+    """What one frame shows: all but the sharpness is seen with a longer side of 256 pixels."""
 
-    def __init__(self, frame: Image) -> None:
-        self._frame = frame
+    luma: NDArray[np.uint8]
+    hsv: NDArray[np.int16]
+    mean_lab: NDArray[np.float64]
+    sharpness: float
 
-    @cached_property
-    def small(self) -> Image:
-        height, width = self._frame.shape[:2]
+    @staticmethod
+    def at(frame: Image) -> Look:
+        height, width = frame.shape[:2]
         scale = min(1.0, _MEASURED_SIDE_PX / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(self._frame, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-    @cached_property
-    def luma(self) -> NDArray[np.uint8]:
-        return np.asarray(cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY), np.uint8)
-
-    @cached_property
-    def hsv(self) -> NDArray[np.int16]:
-        return cv2.cvtColor(self.small, cv2.COLOR_RGB2HSV).astype(np.int16)
-
-    @cached_property
-    def mean_lab(self) -> NDArray[np.float32]:
-        lab = cv2.cvtColor(self.small.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB)
-        return np.asarray(cv2.mean(lab)[:3], np.float32)
-
-    @cached_property
-    def sharpness(self) -> float:
-        """Variance of the Laplacian of the full-size luma."""
-        luma = cv2.cvtColor(self._frame, cv2.COLOR_RGB2GRAY)
-        _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
-        return float(deviation[0, 0] ** 2)
-
-
-class Step:
-    """From one frame to the next, measured when first asked for."""
-
-    def __init__(self, first: Look, second: Look) -> None:
-        self._first, self._second = first, second
-
-    @cached_property
-    def flow(self) -> Floats:
-        return dense_flow(self._first.luma, self._second.luma, finest_scale=1)
-
-    @cached_property
-    def mae(self) -> float:
-        """Mean absolute difference in grey levels."""
-        return float(cv2.absdiff(self._first.luma, self._second.luma).mean())
-
-    @cached_property
-    def warp_error(self) -> float:
-        """Mean squared difference to the motion-compensated next frame, luma in 0..1 (Lai et al. 2018).
-
-        Motion boundaries (|grad F|^2 > 0.01 |F|^2 + 0.002) are left out: pixels get covered or uncovered there.
-        """
-        flow = self.flow
-        moved = sample(self._second.luma, pixel_grid(*flow.shape[:2]) + flow)
-        gradient = sum(
-            np.square(cv2.Sobel(flow, cv2.CV_32F, dx, dy, ksize=1, scale=0.5)).sum(axis=2)
-            for dx, dy in ((1, 0), (0, 1))
+        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        lab = cv2.cvtColor(small.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB)
+        # sharpness is the variance of the Laplacian
+        laplacian = cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_16S)
+        return Look(
+            luma=np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8),
+            hsv=cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(np.int16),
+            mean_lab=np.array(cv2.mean(lab)[:3]),
+            sharpness=float(cv2.meanStdDev(laplacian)[1][0, 0] ** 2),
         )
-        smooth = gradient <= 0.01 * np.square(flow).sum(axis=2) + 0.002
-        difference = np.square((self._first.luma.astype(np.float32) - moved) / np.float32(255))
-        return float(difference[smooth].mean()) if smooth.any() else float(difference.mean())
 
-    @cached_property
-    def lab_step(self) -> float:
-        return float(np.linalg.norm(self._second.mean_lab - self._first.mean_lab))
 
-    @cached_property
-    def scene_change(self) -> float:
-        """Mean absolute change of hue, saturation and value, 0..255: PySceneDetect's content value."""
-        return float(np.abs(self._second.hsv - self._first.hsv).mean())
+@dataclass(frozen=True)
+class Step:
+    """What changes from one frame to the next.
+
+    flow: (h, w, 2) pixels. mae: mean absolute difference of the luma in grey levels. warp_error: mean squared
+    difference to the motion-compensated next frame, luma in 0..1 (Lai et al. 2018), without motion boundaries
+    (|grad F|^2 > 0.01 |F|^2 + 0.002), where pixels are covered or bared. lab_step: CIE76 distance of the mean
+    colours. scene_change: mean absolute change of hue, saturation and value (PySceneDetect's content value).
+    """
+
+    flow: Floats
+    mae: float
+    warp_error: float
+    lab_step: float
+    scene_change: float
+
+    @staticmethod
+    def between(first: Look, second: Look) -> Step:
+        flow = dense_flow(first.luma, second.luma, finest_scale=1)
+        moved = sample(second.luma, pixel_grid(*flow.shape[:2]) + flow)
+        gradients = (cv2.Sobel(flow, cv2.CV_32F, dx, dy, ksize=1, scale=0.5) for dx, dy in ((1, 0), (0, 1)))
+        bend = sum(squared_length(np.asarray(g, np.float32)) for g in gradients)
+        smooth = bend <= 0.01 * squared_length(flow) + 0.002
+        difference = np.square((first.luma.astype(np.float32) - moved) / np.float32(255))
+        return Step(
+            flow=flow,
+            mae=float(cv2.absdiff(first.luma, second.luma).mean()),
+            warp_error=float(difference[smooth].mean() if smooth.any() else difference.mean()),
+            lab_step=float(np.linalg.norm(second.mean_lab - first.mean_lab)),
+            scene_change=float(cv2.absdiff(first.hsv, second.hsv).mean()),
+        )
 
 
 def flow_jerk(first: Step, second: Step) -> float:
     """Mean |F2(p + F1) - F1| in pixels: how abruptly motion changes over three frames."""
     flow = first.flow
     then = sample(second.flow, pixel_grid(*flow.shape[:2]) + flow)
-    return float(cv2.magnitude(*cv2.split(then - flow)).mean())
+    return float(np.sqrt(squared_length(then - flow)).mean())
 
 
+@dataclass(frozen=True)
 class Trace:
     """The measurements of consecutive frames: looks[i], and steps[i] from i to i + 1."""
 
-    def __init__(self, frames: Sequence[Image]) -> None:
-        self.looks = [Look(frame) for frame in frames]
-        self.steps = [Step(a, b) for a, b in zip(self.looks, self.looks[1:], strict=False)]
+    looks: list[Look]
+    steps: list[Step]
+
+    @staticmethod
+    def of(frames: Sequence[Image] | Frames, pool: Executor) -> Trace:
+        looks = list(pool.map(Look.at, frames))
+        return Trace(looks, list(pool.map(Step.between, looks, looks[1:])))
+
+    def last(self, num_frames: int) -> Trace:
+        start = max(0, len(self.looks) - num_frames)
+        return Trace(self.looks[start:], self.steps[start:])
 
     def jerks(self) -> list[float]:
         """jerks()[i] spans frames i, i + 1, i + 2."""
@@ -218,18 +211,25 @@ def continuity(joined: Trace, old: Trace, new: Trace, *, before: int, overlap: i
     own_steps = [s for t, _ in spans for s in t.steps]
     own_lab = max((s.lab_step for s in own_steps), default=0.0)
     own_change = max((s.scene_change for s in own_steps), default=0.0)
-    sharp_own = [look.sharpness for t, _ in spans for look in t.looks]
-    sharp_usual = max(float(np.median(sharp_own)), _SHARPNESS_FLOOR)
-    sharp_seam = [look.sharpness for look in joined.looks[before : before + overlap]]
     changes = [joined.steps[i].scene_change for i in seam]
     return Continuity(
         mae_ratio=ratio("mae", _MAE_FLOOR),
         warp_error_ratio=ratio("warp_error", _WARP_ERROR_FLOOR),
         flow_jerk_ratio=worst(jerks, jerk_own, jerk_where, _FLOW_JERK_FLOOR_PX),
-        sharpness_ratio=min((max(s, _SHARPNESS_FLOOR) / sharp_usual for s in sharp_seam), default=1.0),
+        sharpness_ratio=_sharpness_ratio(joined.looks[before : before + overlap], old, new),
         lab_step=max((max(0.0, joined.steps[i].lab_step - own_lab) for i in seam), default=0.0),
         scene_cut=any(change > MAX_SCENE_CHANGE + own_change for change in changes),
     )
+
+
+def _sharpness_ratio(joined: list[Look], old: Trace, new: Trace) -> float:
+    """The blurriest joined frame against the two it was made of, or the median where that is less; at most 1."""
+    usual = float(np.median([look.sharpness for trace in (old, new) for look in trace.looks]))
+    ratios = [1.0]
+    for look, a, b in zip(joined, old.looks[len(old.looks) - len(joined) :], new.looks, strict=False):
+        own = min(usual, (a.sharpness + b.sharpness) / 2)
+        ratios.append(max(look.sharpness, _SHARPNESS_FLOOR) / max(own, _SHARPNESS_FLOOR))
+    return min(ratios)
 
 
 def failed_gates(

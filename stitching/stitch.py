@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +21,9 @@ from stitching.seam_metrics import CONTEXT_FRAMES, Continuity, SeamReport, Trace
 # Overlaps this close are one picture twice: no 8 by 8 block differs by more than rounding and coding noise.
 _SAME_PICTURE_GREY_LEVELS = 1.5
 
+# OpenCV releases the interpreter's lock, so threads are enough.
+_pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="stitching")
+
 
 @dataclass(frozen=True)
 class Seam:
@@ -31,6 +34,7 @@ class Seam:
     segment: Frames  # the whole segment, corrected
     transform: ColorTransform
     anchor: LabStatistics | None
+    trace: Trace | None  # of the segment itself, where all of it was measured
     position: int  # of the stitcher when this was computed
 
     @property
@@ -48,12 +52,13 @@ class Stitcher:
     """
 
     def __init__(self, sink: Callable[[Frames], None], *, hold_frames: int | None = None) -> None:
-        """hold_frames: the longest overlap to come, so that all before it is emitted at once; None: unknown."""
+        """hold_frames: the longest overlap to come, so that frames before it need no wait; None: unknown."""
         self._sink = sink
         self._hold_frames = hold_frames
         self._held: Frames | None = None  # of the last segment, what no join has used yet; None: not started
         self._emitted_tail: Frames | None = None  # the last frames given to the sink, context for measuring
         self._own_tail: Frames | None = None  # the last frames of the last segment itself, corrected
+        self._own_trace: Trace | None = None  # of their end, once measured
         self._transform = ColorTransform()
         self._ramp_start = 0  # of the transform, counted from the next frame of the last segment
         self._anchor: LabStatistics | None = None
@@ -69,12 +74,12 @@ class Stitcher:
         self._hold(frames, own=frames)
 
     def extend(self, frames: Frames) -> None:
-        """More frames of the segment last started or accepted, for segments too long to be in memory at once."""
+        """More frames of the segment last started or accepted: for segments too long for memory."""
         held, own = self._held, self._own_tail
         if held is None or own is None:
             raise StitchError("no segment is held; call start() with the first frames")
         check_frames(frames, like=(own.shape[1], own.shape[2]))
-        more = self._transform.apply(frames, ramp_start=self._ramp_start)
+        more = self._transform.apply(frames, _pool, ramp_start=self._ramp_start)
         self._ramp_start -= len(frames)
         body = np.concatenate([held, more])
         self._hold(body, own=np.concatenate([own, more])[-(len(body) + CONTEXT_FRAMES) :])
@@ -88,27 +93,35 @@ class Stitcher:
         """
         held = self._checked(frames, overlap)
         if overlap == 0:
-            found = self._measure(frames[:0], frames, 0)
-            return self._seam(found, "cut", frames[:0], frames, ColorTransform())
+            return self._seam("cut", frames[:0], frames, self._trace_head(frames, 0))
         old = held[len(held) - overlap :]
         if _same_pictures(old, frames[:overlap]):
             fractions = transition_fractions(overlap)
-            joined = np.stack([mix(a, b, t) for a, b, t in zip(old, frames[:overlap], fractions, strict=True)])
-            return self._seam(self._measure(joined, frames, overlap), "morph", joined, frames, ColorTransform())
+            same = zip(old, frames[:overlap], fractions, strict=True)
+            joined = np.stack([mix(a, b, t) for a, b, t in same])
+            return self._seam("morph", joined, frames, self._trace_head(frames, overlap))
         head = LabStatistics.of(frames[:overlap])
         transform = match(head, LabStatistics.of(old))
         if self._anchor is not None:
             transform = with_pull(transform, LabStatistics.of(frames), self._anchor, len(frames) - overlap)
-        segment = transform.apply(frames, ramp_start=overlap - 1)
+        segment = transform.apply(frames, _pool, ramp_start=overlap - 1)
         slip = time_slip(self._before(overlap), list(old), list(segment))
-        flows, joined = _morph_all(old, segment[:overlap])
-        residual = float(np.median([f.residual_fraction_of_width for f in flows]))
-        valid = float(np.mean([f.valid_fraction for f in flows]))
-        found = self._measure(joined, segment, overlap)
-        return self._seam(found, "morph", joined, segment, transform, slip.frames, residual, valid)
+        morphs = [
+            _pool.submit(_flow_and_morph, a, b, fraction)
+            for a, b, fraction in zip(old, segment, transition_fractions(overlap), strict=False)
+        ]
+        trace = self._trace_head(segment, overlap)  # measured while the morphs are made
+        flows = [morph.result()[0] for morph in morphs]
+        joined = np.stack([morph.result()[1] for morph in morphs])
+        return self._seam(
+            "morph", joined, segment, trace, flows, transform=transform, slip_frames=slip.frames
+        )
 
     def accept(self, seam: Seam) -> None:
-        """Makes a proposed join final and emits what can no longer change. Raises StitchError for an old one."""
+        """Makes a proposed join final and emits what can no longer change.
+
+        Raises StitchError when another segment was joined since the proposal.
+        """
         if seam.position != self._position or self._held is None:
             raise StitchError("seam: was proposed for an earlier segment; propose it again")
         overlap = seam.report.overlap
@@ -117,23 +130,23 @@ class Stitcher:
         self._transform, self._anchor = seam.transform, seam.anchor
         self._ramp_start = overlap - 1 - len(seam.segment)
         self._num_seams += 1
-        self._hold(seam.body, own=seam.segment)
+        self._hold(seam.body, own=seam.segment, trace=seam.trace)
 
     def cut(self, frames: Frames, *, overlap: int, new_shot: bool) -> SeamReport:
-        """Joins without a morph: the held segment stays whole, the first `overlap` frames of `frames` are dropped.
+        """Joins without a morph: the held segment stays whole, `frames` loses its first `overlap` frames.
 
-        new_shot: the picture is meant to change; colours then follow `frames` from here on, and no gate applies.
-        Raises StitchError as propose() does.
+        new_shot: the picture is meant to change; colours then follow `frames` from here on, and no gate
+        applies. Raises StitchError as propose() does.
         """
         held = self._checked(frames, overlap)
         old = held[len(held) - overlap :]
         transform, segment = ColorTransform(), frames
         if not new_shot and overlap:
             transform = match(LabStatistics.of(frames[:overlap]), LabStatistics.of(old))
-            segment = transform.apply(frames)
-        found = self._measure(old, segment, overlap)
-        anchor = LabStatistics.of(frames) if new_shot else self._anchor
-        seam = self._seam(found, "cut", old, segment, transform, gated=not new_shot, anchor=anchor)
+            segment = transform.apply(frames, _pool)
+        trace = self._trace_head(segment, overlap)
+        anchor = LabStatistics.of(frames) if new_shot else None
+        seam = self._seam("cut", old, segment, trace, transform=transform, new_anchor=anchor)
         self.accept(seam)
         return seam.report
 
@@ -141,7 +154,7 @@ class Stitcher:
         """Emits what is still held. The stitcher can start() anew afterwards."""
         if self._held is not None:
             self._emit(self._held)
-        self._held = self._emitted_tail = self._own_tail = self._anchor = None
+        self._held = self._emitted_tail = self._own_tail = self._own_trace = self._anchor = None
         self._num_seams = 0
         self._position += 1
 
@@ -155,15 +168,15 @@ class Stitcher:
         longest = min(len(held), len(frames))
         if not 0 <= overlap <= longest:
             raise StitchError(
-                f"overlap: got {overlap}, expected 0 to {longest}: the held segment has {len(held)} frames that "
-                f"no join has used, the new one {len(frames)}"
+                f"overlap: got {overlap}, expected 0 to {longest}: the held segment has {len(held)} frames "
+                f"that no join has used, the new one {len(frames)}"
             )
         return held
 
-    def _hold(self, body: Frames, *, own: Frames) -> None:
+    def _hold(self, body: Frames, *, own: Frames, trace: Trace | None = None) -> None:
         ready = 0 if self._hold_frames is None else max(0, len(body) - self._hold_frames)
         self._emit(body[:ready])
-        self._held, self._own_tail = body[ready:], own
+        self._held, self._own_tail, self._own_trace = body[ready:], own, trace
         self._position += 1
 
     def _emit(self, frames: Frames) -> None:
@@ -182,32 +195,40 @@ class Stitcher:
         emitted = [] if self._emitted_tail is None else list(self._emitted_tail)
         return [*emitted, *ready][-2:]
 
-    def _measure(self, joined: Frames, segment: Frames, overlap: int) -> Continuity:
+    @staticmethod
+    def _trace_head(segment: Frames, overlap: int) -> Trace:
+        return Trace.of(segment[: overlap + CONTEXT_FRAMES], _pool)
+
+    def _measure(self, joined: Frames, segment: Frames, head: Trace, overlap: int) -> Continuity:
         assert self._own_tail is not None
         before = self._before(overlap)
-        zone = Trace([*before, *joined, *segment[overlap : overlap + 2]])
+        zone = Trace.of([*before, *joined, *segment[overlap : overlap + 2]], _pool)
         reach = overlap + CONTEXT_FRAMES
-        old, new = Trace(list(self._own_tail[-reach:])), Trace(list(segment[:reach]))
-        return continuity(zone, old, new, before=len(before), overlap=overlap)
+        if self._own_trace is None or len(self._own_trace.looks) < min(reach, len(self._own_tail)):
+            self._own_trace = Trace.of(self._own_tail[-reach:], _pool)
+        return continuity(zone, self._own_trace.last(reach), head, before=len(before), overlap=overlap)
 
     def _seam(
         self,
-        found: Continuity,
         kind: Literal["morph", "cut"],
         joined: Frames,
         segment: Frames,
-        transform: ColorTransform,
-        slip_frames: float = 0.0,
-        residual: float = 0.0,
-        valid: float = 1.0,
+        head: Trace,
+        flows: Sequence[FlowPair] = (),
         *,
-        gated: bool = True,
-        anchor: LabStatistics | None = None,
+        transform: ColorTransform | None = None,
+        slip_frames: float = 0.0,
+        new_anchor: LabStatistics | None = None,
     ) -> Seam:
+        """Measures and judges. flows: none where nothing had to move; new_anchor: of a new shot, ungated."""
+        overlap = len(joined)
+        found = self._measure(joined, segment, head, overlap)
+        residual = float(np.median([f.residual_fraction_of_width for f in flows])) if flows else 0.0
+        valid = float(np.mean([f.valid_fraction for f in flows])) if flows else 1.0
         failed = failed_gates(found, residual_fraction_of_width=residual, valid_fraction=valid)
         report = SeamReport(
             index=self._num_seams + 1,
-            overlap=len(joined),
+            overlap=overlap,
             kind=kind,
             time_slip_frames=slip_frames,
             residual_fraction_of_width=residual,
@@ -218,23 +239,22 @@ class Stitcher:
             sharpness_ratio=found.sharpness_ratio,
             lab_step=found.lab_step,
             scene_cut=found.scene_cut,
-            failed_gates=failed if gated else (),
+            failed_gates=failed if new_anchor is None else (),
         )
-        return Seam(report, joined, segment, transform, anchor or self._anchor, self._position)
+        return Seam(
+            report,
+            joined,
+            segment,
+            transform or ColorTransform(),
+            new_anchor or self._anchor,
+            head if len(head.looks) == len(segment) else None,
+            self._position,
+        )
 
 
-_pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="stitching")
-
-
-def _morph_all(old: Frames, new: Frames) -> tuple[list[FlowPair], Frames]:
-    """Every frame of the overlap at once: OpenCV releases the interpreter's lock."""
-
-    def one(a: Image, b: Image, fraction: float) -> tuple[FlowPair, Image]:
-        flow = flow_pair(cv2.cvtColor(a, cv2.COLOR_RGB2GRAY), cv2.cvtColor(b, cv2.COLOR_RGB2GRAY))  # type: ignore
-        return flow, morph(a, b, flow, fraction)
-
-    done = list(_pool.map(one, old, new, transition_fractions(len(old))))
-    return [flow for flow, _ in done], np.stack([image for _, image in done])
+def _flow_and_morph(a: Image, b: Image, fraction: float) -> tuple[FlowPair, Image]:
+    flow = flow_pair(a, b)
+    return flow, morph(a, b, flow, fraction)
 
 
 def _same_pictures(old: Frames, new: Frames) -> bool:

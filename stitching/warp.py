@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import cv2
@@ -13,9 +14,12 @@ from stitching.clip import Floats, Image
 _Scalar = TypeVar("_Scalar", np.uint8, np.float32)
 
 
+@lru_cache(maxsize=4)
 def pixel_grid(height: int, width: int) -> Floats:
-    """(H, W, 2): every pixel's own x and y."""
-    return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
+    """(H, W, 2): every pixel's own x and y. Shared, so not to be written to."""
+    grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
+    grid.flags.writeable = False
+    return grid
 
 
 def sample(picture: NDArray[_Scalar], at: NDArray[Any], *, sharp: bool = False) -> NDArray[_Scalar]:
@@ -32,11 +36,8 @@ def sample(picture: NDArray[_Scalar], at: NDArray[Any], *, sharp: bool = False) 
 def advance(image: Image, flow: Floats, fraction: float) -> Image:
     """The picture after its pixels travelled `fraction` of `flow` ((H, W, 2), pixels).
 
-    The flow belongs to the pixel that leaves, and the picture is asked at the place of arrival: one
-    fixed-point step of q = p - fraction * flow(q) finds who arrives at p. Lanczos, because bilinear
-    interpolation costs a quarter of the sharpness (measured); mirrored borders, so that no black comes in.
+    Lanczos, because bilinear interpolation costs a quarter of the sharpness (measured); mirrored borders, so
+    that no black comes in. The flow is read at the place of arrival; reading it where the pixel left, by
+    fixed-point steps, changed no figure.
     """
-    grid = pixel_grid(*flow.shape[:2])
-    step = np.float32(fraction)
-    arriving = sample(flow, grid - step * flow)
-    return sample(image, grid - step * arriving, sharp=True)
+    return sample(image, pixel_grid(*flow.shape[:2]) - np.float32(fraction) * flow, sharp=True)

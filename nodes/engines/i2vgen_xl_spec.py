@@ -25,7 +25,7 @@ from farm.errors import CannotRun
 from nodes.engines.i2vgen_xl_folder import WEIGHT_STEMS, check_folder, read_json, tensor_sizes
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
-CONTEXT_BYTES = {"cuda": 512 * 2**20, "cpu": 640 * 2**20}
+CONTEXT_BYTES = {"cuda": 512 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.4, "cpu": 1.2}
 #: Workspaces of matrix and convolution kernels, whatever the size.
 WORKSPACE_BYTES = 64 * 2**20

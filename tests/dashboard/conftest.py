@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from farm.capabilities import GIB, Worker
 from farm.coordinator import Coordinator
 from farm.journal import Journal
 from farm.ledger import Ledger
+from farm.membership import Membership
 from farm.storage import Storage
 from nodes.intake_sandbox import normalise
 from nodes.local_cluster import LocalCluster
@@ -76,17 +78,17 @@ async def running_farm(
     storage = Storage(state_dir)
     journal = Journal(state_dir / "journal.sqlite")
     cluster = LocalCluster([cpu_worker(worker_id) for worker_id in workers])
-    coordinator = Coordinator(
-        cluster=cluster, ledger=Ledger(journal), storage=storage, spec_of=spec_of
-    )
+    coordinator = Coordinator(cluster=cluster, ledger=Ledger(journal), storage=storage, spec_of=spec_of)
     loop = asyncio.ensure_future(coordinator.run())
     options = {
         "normalise": normalise,
         "access": None,
-        "join": lambda address: {"ray_address": "10.0.0.1:6379", "seen_from": address},
+        "membership": Membership(
+            coordinator, cluster_address="10.0.0.1:6379", secret="cluster secret", versions={"ray": "2.60.0"}
+        ),
         **app_options,
     }
-    app = create_app(coordinator=coordinator, storage=storage, **options)
+    app = create_app(coordinator=coordinator, **options)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8700") as http:
         farm = Farm(coordinator, cluster, app, http, state_dir)
@@ -97,7 +99,11 @@ async def running_farm(
             loop.cancel()
             with suppress(asyncio.CancelledError):
                 await loop
+            threads = [t for t in threading.enumerate() if t.daemon and "/cpu" in t.name]
             await cluster.close()
+            # A worker's last words need this loop.
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
             journal.close()
 
 
@@ -122,7 +128,9 @@ def photo(tmp_path: Path) -> Path:
     """96 x 96 of smooth texture."""
     noise = np.random.default_rng(4).integers(0, 255, (12, 12, 3)).astype(np.uint8)
     path = tmp_path / "photo.png"
-    path.write_bytes(cv2.imencode(".png", cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC))[1])
+    path.write_bytes(
+        cv2.imencode(".png", cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+    )
     return path
 
 

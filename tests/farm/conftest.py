@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import cv2
+import numpy as np
 import pytest
 
 from farm.capabilities import GIB, Worker
+from farm.coordinator import Coordinator
 from farm.engine_spec import EngineSpec, RungSpec, StageCost
 from farm.events import (
     Artifact,
@@ -23,10 +31,19 @@ from farm.events import (
     WorkerJoined,
 )
 from farm.job import JobRequest
+from farm.journal import Journal
+from farm.ledger import Ledger
 from farm.media import MediaInfo
 from farm.plan import Plan
 from farm.planner import plan
-from farm.state import State, apply, refusal
+from farm.state import Job, State, apply, refusal
+from farm.storage import Storage
+from nodes.engine import Engine, Frames
+from nodes.local_cluster import LocalCluster
+from nodes.registry import create_engine, spec_of
+from stitching.video_io import read_frames
+
+E = TypeVar("E")
 
 
 class Make:
@@ -167,3 +184,98 @@ class Make:
 @pytest.fixture
 def make() -> Make:
     return Make()
+
+
+@dataclass
+class Farm:
+    """A coordinator at work over workers that are threads of this process."""
+
+    cluster: LocalCluster
+    ledger: Ledger
+    storage: Storage
+    coordinator: Coordinator
+
+    async def ended(self, job_id: str) -> Job:
+        """Wait for a job's end and return it."""
+
+        async def follow() -> None:
+            async for _ in self.ledger.follow(job_id):
+                pass
+
+        await asyncio.wait_for(follow(), 60)
+        return self.ledger.job(job_id)
+
+    async def until(self, fact: Callable[[], object]) -> None:
+        """Wait until something is true."""
+
+        async def look() -> None:
+            while not fact():
+                await asyncio.sleep(0.005)
+
+        await asyncio.wait_for(look(), 60)
+
+    def events(self, kind: type[E]) -> list[E]:
+        return [event for _, _, event in self.ledger.journal.events() if isinstance(event, kind)]
+
+    def video(self, job: Job) -> Frames:
+        return read_frames(self.storage.job_folder(job.id) / "video.mp4")
+
+
+class RunFarm(Protocol):
+    def __call__(
+        self,
+        *workers: str,
+        engine: Callable[[str, Worker], Engine] = ...,
+        spec: EngineSpec | None = None,
+        cluster: type[LocalCluster] = ...,
+        clock: Callable[[], float] = ...,
+        journal: Journal | None = None,
+    ) -> AbstractAsyncContextManager[Farm]: ...
+
+
+@pytest.fixture
+def run_farm(tmp_path: Path) -> RunFarm:
+    """``async with run_farm("a/0", "b/0") as farm``: state in ``tmp_path``, recovered if there is any."""
+
+    @asynccontextmanager
+    async def run(
+        *workers: str,
+        engine: Callable[[str, Worker], Engine] = create_engine,
+        spec: EngineSpec | None = None,
+        cluster: type[LocalCluster] = LocalCluster,
+        clock: Callable[[], float] = time.time,
+        journal: Journal | None = None,
+    ) -> AsyncIterator[Farm]:
+        storage = Storage(tmp_path / "state")
+        ledger = Ledger(journal or Journal(tmp_path / "state" / "journal.sqlite"), clock=clock)
+        ledger.recover(storage.holds)
+        machines = cluster([Make().worker(w, 4, kind="cpu") for w in workers], engine)
+        specs = (lambda model: spec) if spec else spec_of
+        coordinator = Coordinator(cluster=machines, ledger=ledger, storage=storage, spec_of=specs)
+        coordinator.begin_recovered()
+        running = asyncio.ensure_future(coordinator.run())
+        try:
+            yield Farm(machines, ledger, storage, coordinator)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await machines.close()
+            ledger.journal.close()
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Callable[..., MediaInfo]:
+    """Checked photos of smooth coloured texture, by number."""
+
+    def take(number: int = 0, *, side: int = 96, smooth: float = 3.0) -> MediaInfo:
+        noise = np.random.default_rng(number).uniform(40, 220, (side, side, 3)).astype(np.float32)
+        image = cv2.GaussianBlur(noise, (0, 0), smooth) if smooth else noise
+        image = (image - image.mean()) * (40 / image.std()) + 128
+        path = tmp_path / f"photo{number}.png"
+        cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return MediaInfo(kind="image", width=side, height=side, num_frames=1, sha256=sha256, path=path)
+
+    return take

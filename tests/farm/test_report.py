@@ -140,6 +140,21 @@ def test_a_report_shows_the_take_that_was_kept_and_every_take_of_its_seam(
     assert rendered["wall_s"] == 4.0
 
 
+def test_a_later_take_that_was_kept_is_credited_to_the_worker_that_made_it(
+    make: Any, two_segments: Any, workers: Any
+) -> None:
+    make.happen(two_segments, make.assigned("s0-0", "big/0"), make.succeeded("s0-0"))
+    make.happen(two_segments, make.assigned("s0-1", "big/0"), make.succeeded("s0-1"))
+    make.happen(two_segments, make.measured("s0-1", 0, "sharpness"))
+    make.happen(two_segments, TaskReopened(job_id="job", task_id="s0-1", take=1, reason="seam"))
+    make.happen(two_segments, make.assigned("s0-1", "small/0", attempt=2), make.succeeded("s0-1", attempt=2))
+    make.happen(two_segments, make.measured("s0-1", 1))
+    make.happen(two_segments, SeamAccepted(job_id="job", task_id="s0-1", take=1))
+    report = job_report(two_segments.jobs["job"], workers)
+    assert (segment(report, "s0-1")["take"], segment(report, "s0-1")["worker_id"]) == (1, "small/0")
+    assert (report["seams"][0]["passed"], report["seams"][0]["decision"]) == (True, "gates passed")
+
+
 def test_a_report_totals_wall_time_joining_and_each_workers_share(
     make: Any, two_segments: Any, workers: Any
 ) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm.engine_spec import EngineSpec, RenderShape, Rung, RungSpec, need_bytes
-from farm.errors import CannotRun, InvalidInput
-from nodes.engines.i2vgen_xl_folder import model_folder
+from farm.errors import CannotRun
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
 
 GIB = 2**30
@@ -227,30 +226,3 @@ def test_another_family_of_unet_is_refused(tiny_i2vgen_xl_folder: Path, tmp_path
     (folder / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     with pytest.raises(CannotRun, match="UNet2DConditionModel, expected I2VGenXLUNet"):
         i2vgen_xl_spec(folder, model="tiny")
-
-
-def test_a_hub_repository_without_a_pinned_revision_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="expected the commit to pin"):
-        model_folder("ali-vilab/i2vgen-xl", None)
-
-
-def test_a_source_that_is_neither_folder_nor_repository_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="nowhere"):
-        model_folder(tmp_path / "nowhere", None)
-
-
-def test_offline_a_repository_that_was_never_downloaded_is_refused_with_what_to_do(
-    tmp_path: Path,
-) -> None:
-    code = (
-        "from nodes.engines.i2vgen_xl_folder import model_folder\n"
-        "from farm.errors import CannotRun\n"
-        "try: model_folder('nobody/nothing', '0' * 40)\n"
-        "except CannotRun as error: print(error.message)"
-    )
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert done.stdout.startswith("cannot download nobody/nothing at 000")
-    assert "HF_HUB_OFFLINE" in done.stdout

@@ -1,0 +1,126 @@
+"""What ``make demo`` costs: wall time, seconds to the first segment, peak memory over all its processes.
+
+    python benchmarks/demo_cost.py
+
+Memory is proportional set size (each shared page counted once, shared out), summed over the command and all
+its descendants, sampled ten times a second. The named alternative is the same video rendered in one process
+by one worker thread, without Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from farm.capabilities import GIB, Worker
+from farm.events import JobPublished, TaskAssigned
+from farm.job import JobRequest
+from farm.journal import Journal
+from nodes.host import coordinating, take_in
+from nodes.local_cluster import LocalCluster
+
+ROOT = Path(__file__).parents[1]
+SAMPLE_INTERVAL_S = 0.1
+
+
+def demo_command() -> list[str]:
+    """The command of ``make demo``, read from the Makefile."""
+    lines = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
+    line = next(line for line in lines if "farm render" in line)
+    words = line.strip().split("farm render", 1)[1]
+    return [sys.executable, "-m", "farm", "render", *shlex.split(words)]
+
+
+def memory_bytes(process: psutil.Process) -> int:
+    """Proportional set size of a process and its descendants."""
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            total += each.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def on_ray(folder: Path) -> dict[str, float]:
+    command = [*demo_command(), "--state", str(folder / "state")]
+    command[command.index("-o") + 1] = str(folder / "demo.mp4")
+    began_at, started = time.time(), time.perf_counter()
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0
+    process = psutil.Process(child.pid)
+    reading = threading.Thread(target=child.stderr.read if child.stderr else lambda: b"", daemon=True)
+    reading.start()
+    while child.poll() is None:
+        try:
+            peak = max(peak, memory_bytes(process))
+        except psutil.Error:
+            break
+        time.sleep(SAMPLE_INTERVAL_S)
+    wall_s = time.perf_counter() - started
+    if child.wait() != 0:
+        raise SystemExit("the demo failed")
+    journal = Journal(folder / "state" / "journal.sqlite")
+    first = next(at for _, at, event in journal.events() if isinstance(event, TaskAssigned))
+    published = next(event for _, _, event in journal.events() if isinstance(event, JobPublished))
+    return {
+        "wall_s": wall_s,
+        "first_segment_s": first - began_at,
+        "peak_memory_gb": peak / 1e9,
+        "num_frames": published.num_frames,
+    }
+
+
+def in_one_process(folder: Path) -> float:
+    """Seconds of the same video by one worker thread of this process."""
+    words = demo_command()
+    value = {words[i]: words[i + 1] for i in range(len(words) - 1) if words[i].startswith("-")}
+    photo = next(ROOT / word for word in words if word.startswith("examples/"))
+
+    async def render() -> None:
+        worker = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=GIB)
+        async with coordinating(folder, LocalCluster([worker])) as coordinator:
+            options: dict[str, Any] = {
+                "model": value["--model"],
+                "prompts": (value["--prompt"],),
+                "seconds": float(value["--seconds"]),
+                "fps": Fraction(value["--fps"]),
+            }
+            if "--size" in value:
+                options["width"], options["height"] = map(int, value["--size"].split("x"))
+            job_id = coordinator.submit(JobRequest(inputs=take_in([photo], folder), **options))
+            async for _ in coordinator.ledger.follow(job_id):
+                pass
+
+    started = time.perf_counter()
+    asyncio.run(render())
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/demo_cost.json")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        result = on_ray(Path(first))
+        result["one_process_s"] = in_one_process(Path(second))
+    result["ratio_to_one_process"] = result["wall_s"] / result["one_process_s"]
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    json.dump(result, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()

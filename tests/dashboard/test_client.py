@@ -1,0 +1,280 @@
+"""The client against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+from collections.abc import AsyncIterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from farm.client import Endpoint, FarmClient, read_endpoint, write_endpoint
+from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
+from farm.events import event_adapter
+
+OPTIONS = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": Fraction(30000, 1001)}
+
+
+async def test_a_job_goes_through_the_client_from_submit_to_download(
+    farm: Any, serve: Any, photo: Path, tmp_path: Path
+) -> None:
+    client = FarmClient(await serve(farm.app))
+
+    def use() -> None:
+        planned = client.plan([photo], OPTIONS)
+        assert planned["fps"] == "30000/1001"
+        job_id = client.submit([photo], OPTIONS)["id"]
+        events = [(seq, event) for seq, event in client.events(job_id) if event["type"] != "progress"]
+        numbers = [seq for seq, _ in events]
+        assert numbers == sorted(set(numbers), key=lambda n: n or 0)
+        assert (events[0][1]["type"], events[-1][1]["type"]) == ("job_submitted", "job_published")
+        for _, event in events:
+            assert event.pop("at") > 0
+            event_adapter.validate_python(event)
+        assert list(client.events(job_id, after=numbers[-1] or 0)) == []
+        assert client.job(job_id)["status"] == "succeeded"
+        assert [job["id"] for job in client.jobs()] == [job_id]
+        assert client.report(job_id)["settings"]["fps"] == "30000/1001"
+        client.download(job_id, "video", tmp_path / "got.mp4")
+        client.download(job_id, "sheet", tmp_path / "got.png")
+        assert (tmp_path / "got.mp4").read_bytes()[4:8] == b"ftyp"
+        assert (tmp_path / "got.png").read_bytes()[:4] == b"\x89PNG"
+        assert {n["id"] for n in client.nodes()} == {"near/cpu0", "near/cpu1"}
+        assert client.drain(worker_id="near/cpu1") == ["near/cpu1"]
+        client.close()
+
+    await asyncio.to_thread(use)
+    assert {p.name for p in tmp_path.iterdir()} == {"state", "photo.png", "got.mp4", "got.png"}
+
+
+async def test_progress_is_heard_while_a_job_runs(
+    farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.live.PROGRESS_INTERVAL_S", 0.01)
+    client = FarmClient(await serve(farm.app))
+
+    def use() -> list[dict[str, Any]]:
+        job_id = client.submit([photo], OPTIONS)["id"]
+        heard = [event for seq, event in client.events(job_id) if seq is None]
+        client.close()
+        return heard
+
+    heard = await asyncio.to_thread(use)
+    assert heard
+    assert [h["progress"] for h in heard] == sorted(h["progress"] for h in heard)
+    assert heard[-1]["progress"] > 0
+    for running in (r for h in heard for r in h["running"]):
+        assert set(running) == {"task_id", "attempt_id", "worker_id", "phase", "done_fraction"}
+
+
+async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone(
+    start_farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.live.PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.live.HEARTBEAT_S", 0.02)
+    farm = await start_farm(workers=())
+    client = FarmClient(await serve(farm.app))
+    job_id = (await asyncio.to_thread(client.submit, [photo], OPTIONS))["id"]
+    watchers = farm.coordinator.ledger._watchers
+    await farm.until(lambda: len(watchers) == 1)  # the job's own stitcher
+
+    def listen() -> str:
+        heard = ""
+        with httpx2.stream("GET", f"{client.url}/api/v1/jobs/{job_id}/events", trust_env=False) as answer:
+            for text in answer.iter_text():
+                heard += text
+                if heard.count(": still here\n\n") == 3:
+                    assert len(watchers) == 2
+                    return heard
+        return heard
+
+    heard = await asyncio.to_thread(listen)
+    assert heard.startswith("id: ")
+    await farm.until(lambda: len(watchers) == 1)
+    client.close()
+
+
+@contextlib.asynccontextmanager
+async def cutting_proxy(url: str, *, cuts: int, after_bytes: int) -> AsyncIterator[str]:
+    """Passes connections on, and cuts the first ``cuts`` of them after some bytes of the answer."""
+    port = int(url.rsplit(":", 1)[1])
+    left = cuts
+
+    async def pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: float = float("inf")
+    ) -> None:
+        passed = 0
+        while passed < limit and (data := await reader.read(512)):
+            passed += len(data)
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        limit = after_bytes if left > 0 else float("inf")
+        left -= 1
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(
+            pump(reader, far_writer), pump(far_reader, writer, limit), return_exceptions=True
+        )
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_events_are_taken_up_where_the_connection_broke(farm: Any, serve: Any, photo: Path) -> None:
+    url = await serve(farm.app)
+    direct = FarmClient(url)
+    job_id = (await asyncio.to_thread(direct.submit, [photo], OPTIONS))["id"]
+    await farm.until_ended(job_id)
+    wanted = await asyncio.to_thread(lambda: list(direct.events(job_id)))
+    async with cutting_proxy(url, cuts=2, after_bytes=7000) as flaky_url:
+        flaky = FarmClient(flaky_url)
+        assert await asyncio.to_thread(lambda: list(flaky.events(job_id))) == wanted
+        flaky.close()
+    direct.close()
+    assert len(wanted) > 15
+
+
+async def test_a_stream_that_breaks_again_and_again_is_given_up(
+    farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.client.RECONNECT_S", 0.001)
+    url = await serve(farm.app)
+    async with cutting_proxy(url, cuts=100, after_bytes=0) as dead_url:
+        client = FarmClient(dead_url)
+        with pytest.raises(CannotRun, match="was lost 6 times"):
+            await asyncio.to_thread(lambda: list(client.events("job-000000000000")))
+        client.close()
+
+
+async def test_an_upload_over_the_cap_is_refused_with_its_reason(
+    start_farm: Any, serve: Any, tmp_path: Path
+) -> None:
+    farm = await start_farm(max_upload_bytes=1 << 20)
+    client = FarmClient(await serve(farm.app))
+    (tmp_path / "large.mp4").write_bytes(bytes(32 << 20))
+    with pytest.raises(InvalidInput, match="larger than 1048576 bytes"):
+        await asyncio.to_thread(client.submit, [tmp_path / "large.mp4"], OPTIONS)
+    client.close()
+
+
+async def test_what_the_farm_refuses_is_raised_as_its_own_error(farm: Any, serve: Any, photo: Path) -> None:
+    client = FarmClient(await serve(farm.app))
+
+    def refused(call: Any, kind: type[FarmError]) -> FarmError:
+        with pytest.raises(kind) as caught:
+            call()
+        assert type(caught.value) is kind
+        return caught.value
+
+    def use() -> None:
+        assert (
+            refused(lambda: client.submit([photo], {"model": "procedural", "seed": -1}), InvalidInput).param
+            == "seed"
+        )
+        assert refused(lambda: client.plan([photo], {**OPTIONS, "mode": "refine"}), CannotRun).exit_code == 3
+        assert refused(lambda: client.job("job-000000000000"), NotFound).param == "job_id"
+        refused(lambda: list(client.events("job-000000000000")), NotFound)
+        refused(lambda: client.job("../health?x=#"), NotFound)
+        refused(lambda: client.drain(node="nowhere"), NotFound)
+        refused(lambda: client.submit([photo.parent / "missing.png"], OPTIONS), InvalidInput)
+        refused(lambda: client.submit([photo.parent], OPTIONS), InvalidInput)
+        client.close()
+
+    await asyncio.to_thread(use)
+
+
+async def test_a_download_that_is_refused_leaves_no_file(
+    start_farm: Any, serve: Any, photo: Path, tmp_path: Path
+) -> None:
+    farm = await start_farm(workers=())
+    client = FarmClient(await serve(farm.app))
+
+    def use() -> None:
+        job_id = client.submit([photo], OPTIONS)["id"]
+        with pytest.raises(NotFound):
+            client.download(job_id, "video", tmp_path / "got.mp4")
+        client.close()
+
+    await asyncio.to_thread(use)
+    assert {p.name for p in tmp_path.iterdir()} == {"state", "photo.png"}
+
+
+async def test_the_client_sends_its_token_and_joins_with_a_one_time_token(
+    start_farm: Any, serve: Any
+) -> None:
+    farm = await start_farm(access="the-right-token", workers=())
+    url = await serve(farm.app)
+
+    def use() -> None:
+        with contextlib.closing(FarmClient(url, "wrong")) as stranger:
+            assert stranger.is_up()
+            with pytest.raises(NotAllowed):
+                stranger.jobs()
+        with contextlib.closing(FarmClient(url, "the-right-token")) as owner:
+            token = owner.join_token()
+        with contextlib.closing(FarmClient(url)) as machine:
+            assert machine.join(token, "attic")["ray_address"] == "10.0.0.1:6379"
+            with pytest.raises(NotAllowed):
+                machine.join(token, "attic")
+
+    await asyncio.to_thread(use)
+
+
+def test_no_farm_at_the_url_is_said_in_one_line(tmp_path: Path) -> None:
+    with contextlib.closing(FarmClient("http://127.0.0.1:9")) as client:
+        assert not client.is_up()
+        for call in (client.jobs, lambda: list(client.events("job-000000000000"))):
+            with pytest.raises(CannotRun, match=r"no farm answers at http://127\.0\.0\.1:9; start one with"):
+                call()
+
+
+async def test_an_address_that_is_no_farm_is_said_so(serve: Any) -> None:
+    async def other(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            status = 200 if scope["path"].endswith("/jobs") else 500
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b"<html>hello"})
+
+    client = FarmClient(await serve(other))
+    for call in (client.jobs, client.nodes):
+        with pytest.raises(CannotRun, match="not as a farm does"):
+            await asyncio.to_thread(call)
+    client.close()
+
+
+@pytest.mark.parametrize("url", ["", "farm", "127.0.0.1:8700", "ftp://farm", "http://", "http://a:b"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        FarmClient(url)
+    assert caught.value.param == "url"
+
+
+def test_a_token_with_foreign_characters_is_refused() -> None:
+    for token in ("tök", "a\nb", "a\r\nX: y"):
+        with pytest.raises(NotAllowed):
+            FarmClient("http://127.0.0.1:9", token)
+
+
+def test_an_endpoint_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    assert read_endpoint(tmp_path) is None
+    endpoint = Endpoint(url="http://127.0.0.1:8700", token="secret")
+    write_endpoint(tmp_path, Endpoint(url="http://127.0.0.1:1"))
+    write_endpoint(tmp_path, endpoint)
+    assert read_endpoint(tmp_path) == endpoint
+    (path,) = tmp_path.iterdir()
+    assert path.name == "endpoint.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "secret" not in repr(endpoint)
+
+
+def test_a_damaged_endpoint_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "endpoint.json").write_text('{"url": 3')
+    with pytest.raises(CannotRun, match=r"endpoint\.json cannot be read"):
+        read_endpoint(tmp_path)

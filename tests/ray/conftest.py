@@ -1,0 +1,150 @@
+"""Running the ``farm`` command as a user would, and the same job without Ray for comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from farm.capabilities import GIB, Worker
+from farm.job import JobRequest
+
+PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
+TIMEOUT_S = 150.0
+
+
+class Command:
+    """A ``farm`` command that is running."""
+
+    def __init__(self, *arguments: str, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "farm", *arguments],
+            cwd=folder,
+            env={**os.environ, "REELFARM_STATE": str(folder / "state"), "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, timeout_s: float = TIMEOUT_S) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Its descendants whose command line begins with ``title``."""
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if " ".join(child.cmdline()).startswith(title):
+                    found.append(child)
+            except psutil.Error:
+                continue
+        return found
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start a ``farm`` command in a folder of its own; whatever still runs at the end is ended."""
+    commands: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        commands.append(Command(*arguments, folder=tmp_path))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        if command.process.poll() is None:
+            command.process.terminate()
+            try:
+                command.process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                command.kill()
+
+
+@pytest.fixture
+def report_of(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """A job's report, read from the journal by a fresh command."""
+
+    def read(job_id: str) -> dict[str, Any]:
+        status, out, err = Command("report", job_id, "--json", folder=tmp_path).end()
+        assert status == 0, err
+        told: dict[str, Any] = json.loads(out)
+        return told
+
+    return read
+
+
+@pytest.fixture
+def only_job(tmp_path: Path) -> Callable[[], str]:
+    """The id of the one job in the journal."""
+
+    def read() -> str:
+        status, out, err = Command("jobs", "--json", folder=tmp_path).end()
+        assert status == 0, err
+        (job,) = json.loads(out)
+        return str(job["id"])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of ``SLOW_JOB``'s frames, rendered by one worker in this process."""
+    from nodes.host import coordinating, take_in
+    from nodes.local_cluster import LocalCluster
+
+    folder = tmp_path_factory.mktemp("reference")
+
+    async def render() -> str:
+        worker = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=GIB)
+        async with coordinating(folder, LocalCluster([worker])) as coordinator:
+            request = JobRequest(
+                inputs=take_in([PHOTO], folder),
+                model="procedural-mild",
+                prompts=("pan right",),
+                width=640,
+                height=640,
+                num_frames=60,
+                fps=Fraction(8),
+            )
+            job_id = coordinator.submit(request)
+            async for _ in coordinator.ledger.follow(job_id):
+                pass
+            published = coordinator.ledger.job(job_id).published
+            assert published is not None
+            return published.frames_sha256
+
+    return asyncio.run(render())
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., Any]:
+    """Poll until a condition gives something true, and return that."""
+    return _wait_for
+
+
+def _wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not happen in {timeout_s:.0f} s")

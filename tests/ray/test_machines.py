@@ -1,0 +1,208 @@
+"""Machines that come and go: each "machine" is a network namespace with its own processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.netns,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and the ip command (iproute2)"
+    ),
+]
+
+PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
+HEAD, OTHER = "10.77.31.1", "10.77.31.2"
+PORT = "8470"
+
+
+class Machine:
+    """A network namespace with one address, its own process ids and its own state folder."""
+
+    def __init__(self, name: str, address: str, folder: Path) -> None:
+        self.name, self.address, self.folder = name, address, folder
+        folder.mkdir()
+        self.started: list[subprocess.Popen[str]] = []
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, sys.executable, "-m", "farm", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "REELFARM_STATE": str(self.folder / "state"), "COLUMNS": "200"}
+
+    def start(self, *arguments: str, own_processes: bool = False) -> subprocess.Popen[str]:
+        """Start a ``farm`` command. ``own_processes``: killing it kills all it started."""
+        command = self.command(*arguments)
+        if own_processes:
+            apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+            command = [*command[:4], *apart, *command[4:]]
+        log = open(self.folder / f"{arguments[0]}-{len(self.started)}.log", "w")  # noqa: SIM115
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=self.environment(), stdout=log, stderr=log, text=True
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {p.name}\n{p.read_text()}" for p in sorted(self.folder.glob("*.log")))
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines on one wire."""
+    head = Machine(f"rfh{os.getpid()}", HEAD, tmp_path / "head")
+    other = Machine(f"rfo{os.getpid()}", OTHER, tmp_path / "other")
+    for machine in (head, other):
+        ip("netns", "add", machine.name)
+    ip("link", "add", "eth0", "netns", head.name, "type", "veth", "peer", "name", "eth0", "netns", other.name)
+    for machine in (head, other):
+        ip("-n", machine.name, "addr", "add", f"{machine.address}/24", "dev", "eth0")
+        for link in ("eth0", "lo"):
+            ip("-n", machine.name, "link", "set", link, "up")
+    yield head, other
+    for machine in (other, head):
+        for process in machine.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in machine.started:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        left = subprocess.run(
+            ["ip", "netns", "pids", machine.name], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for pid in left:
+            os.kill(int(pid), signal.SIGKILL)
+        ip("netns", "del", machine.name)
+
+
+def until(
+    condition: Callable[[], Any], what: str, machines: tuple[Machine, ...], timeout_s: float = 90
+) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen\n" + "\n".join(m.logs() for m in machines))
+
+
+def is_up(head: Machine) -> bool:
+    return (head.folder / "state" / "endpoint.json").exists() and "farm is up" in head.logs()
+
+
+def nodes_of(head: Machine) -> set[str]:
+    return {worker["node"] for worker in json.loads(head.run("nodes", "--json"))}
+
+
+def report(head: Machine, job_id: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(head.run("report", job_id, "--json"))
+    return told
+
+
+def rendered_by(told: dict[str, Any], node: str) -> int:
+    return sum(str(s["worker_id"]).startswith(f"{node}/") for s in told["segments"])
+
+
+def test_a_machine_joins_a_running_job_renders_dies_and_the_video_is_right(
+    machines: tuple[Machine, Machine],
+) -> None:
+    head, other = machines
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "8GiB", "--name", "head")
+    until(lambda: is_up(head) and nodes_of(head) == {"head"}, "the farm", machines)
+    job_id = head.run(
+        "submit", str(PHOTO), "--model", "procedural-mild", "--size", "640x640", "--frames", "400",
+        "--prompt", "pan right",
+    ).strip()  # fmt: skip
+
+    token = head.run("join-token").strip()
+    joined = other.start(
+        "join", f"{HEAD}:{PORT}", "--token", token, "--name", "attic", "--workers", "12GiB,12GiB",
+        own_processes=True,
+    )  # fmt: skip
+    until(lambda: nodes_of(head) == {"head", "attic"}, "the join", machines)
+    until(lambda: rendered_by(report(head, job_id), "attic") >= 2, "work of the new machine", machines)
+    joined.kill()
+    until(lambda: nodes_of(head) == {"head"}, "the loss being noticed", machines)
+
+    head.run("watch", job_id, "-o", "v.mp4", timeout_s=240)
+    told = report(head, job_id)
+    assert told["status"] == "succeeded"
+    assert rendered_by(told, "attic") >= 2
+    assert rendered_by(told, "head") >= 1
+    assert (head.folder / "v.mp4").stat().st_size > 0
+    # The same job with nobody joining or dying has the same frames.
+    alone = json.loads(
+        other.run(
+            "render", str(PHOTO), "--model", "procedural-mild", "--size", "640x640", "--frames", "400",
+            "--prompt", "pan right", "--workers", "8GiB,8GiB", "-o", "alone.mp4", "--json", timeout_s=300,
+        )
+    )  # fmt: skip
+    assert told["totals"]["frames_sha256"] == alone["totals"]["frames_sha256"]
+
+
+def test_a_join_token_works_once_and_a_machine_leaves_after_its_segment(
+    machines: tuple[Machine, Machine],
+) -> None:
+    head, other = machines
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    line = next(line for line in head.logs().splitlines() if line.startswith("add a machine: "))
+    join = line.removeprefix("add a machine: farm ").split()
+    first = other.start(*join, "--name", "attic", "--workers", "8GiB")
+    until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
+    again = subprocess.run(
+        other.command(*join, "--state", str(other.folder / "second"), "--workers", "8GiB"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "token" in again.stderr
+    assert "Traceback" not in again.stderr
+
+    job_id = head.run("submit", str(PHOTO), "--frames", "40", "--size", "320x320").strip()
+    other.run("leave")
+    assert first.wait(30) == 0
+    until(lambda: nodes_of(head) == set(), "the machine being gone", machines)
+    told = report(head, job_id)
+    outcomes = {a["outcome"] for s in told["segments"] for a in s["attempts"]}
+    assert outcomes <= {"succeeded"}, "leaving loses no attempt"
+    # The job waits for the next machine.
+    token = head.run("join-token").strip()
+    other.start("join", f"{HEAD}:{PORT}", "--token", token, "--name", "cellar", "--workers", "8GiB")
+    until(lambda: report(head, job_id)["status"] == "succeeded", "the job's end", machines)
+    head.run("drain", "cellar")
+    until(lambda: nodes_of(head) == set(), "the drain", machines)
