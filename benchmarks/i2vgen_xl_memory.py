@@ -108,8 +108,8 @@ def write_model_folder(folder: Path, sizes: dict[str, dict[str, Any]]) -> None:
 
     torch.manual_seed(0)
     makers: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "unet": lambda config: I2VGenXLUNet(**config),
-        "vae": lambda config: AutoencoderKL(**config),
+        "unet": lambda config: I2VGenXLUNet(**config),  # type: ignore[no-untyped-call]
+        "vae": lambda config: AutoencoderKL(**config),  # type: ignore[no-untyped-call]
         "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
         "image_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
     }

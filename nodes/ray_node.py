@@ -153,7 +153,6 @@ def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir:
         f"--port={port}",
         f"--temp-dir={temp_dir}",
         "--include-dashboard=false",
-        "--ray-client-server-port=0",
         *_node_arguments(address, workers),
     ]
 

@@ -11,9 +11,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from nodes.engine import OutOfMemory
+from nodes.process_memory import peak_rss_bytes, reset_peak_rss
 
 #: How out of memory reads when it is a plain RuntimeError: the driver, cuBLAS, cuDNN, the CPU allocator.
 _MESSAGES = (
@@ -67,26 +67,18 @@ def reset_peak() -> None:
     """Start a new measurement for ``peak_bytes``."""
     if uses_cuda():
         sys.modules["torch"].cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        # "5" resets the peak resident size of this process (man 5 proc).
-        Path("/proc/self/clear_refs").write_text("5")
+    else:
+        reset_peak_rss()
 
 
 def peak_bytes() -> int:
     """The most bytes held since ``reset_peak``: what the allocator reserved on CUDA, else resident size.
 
-    Without CUDA, macOS counts from the start of the process, and Windows is not measured and gives 0.
+    0 where the system does not say (a CPU worker on Windows).
     """
     if uses_cuda():
         return int(sys.modules["torch"].cuda.max_memory_reserved())
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    if sys.platform == "win32":
-        return 0
-    import resource  # does not exist on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss_bytes() or 0
 
 
 @contextmanager

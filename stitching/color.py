@@ -18,7 +18,7 @@ from stitching.clip import Floats, Frames, Image
 
 _GAIN_LIMITS = (0.8, 1.25)  # more than that is another scene, not another rendering of the same one
 _PULL_DELTA_E_PER_FRAME = 0.1  # a tenth of a just visible difference
-_MOST_PULL_DELTA_E = 6.0
+_MOST_PULL_DELTA_E = 10.0  # from what was rendered
 _FREE_DELTA_E = 3.0  # real footage from fixed cameras moves 0.5-2.7 in 100 frames; less is not called drift
 _INVISIBLE_DELTA_E = 0.25  # below it the rounding to 8 bits would do more harm than the correction good
 _INVISIBLE_GAIN = 0.01
@@ -43,29 +43,29 @@ class LabStatistics:
 class ColorTransform:
     """lab -> (lab - center) (gain + k gain_step) + center + offset + k offset_step,
 
-    where k grows from 0 to ramp_frames."""
+    where k counts the frames, up to ramp_frames."""
 
     center: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     gain: NDArray[np.float64] = field(default_factory=lambda: np.ones(3))
     offset: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     gain_step: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     offset_step: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
-    ramp_frames: int = 0
+    ramp_frames: float = 0.0
 
-    def apply(self, frames: Frames, pool: Executor, *, ramp_start: int = 0) -> Frames:
-        """Corrected copies of frames (F, H, W, 3), or themselves; k is counted from frame `ramp_start`."""
-        ramps = [min(max(0, index - ramp_start), self.ramp_frames) for index in range(len(frames))]
+    def apply(self, frames: Frames, pool: Executor, *, ramp_start: float = 0.0) -> Frames:
+        """Corrected copies of frames (F, H, W, 3), or themselves; k is 0 at frame `ramp_start`."""
+        ramps = [min(index - ramp_start, self.ramp_frames) for index in range(len(frames))]
         if self._is_invisible(ramps[-1]):
             return frames
         return np.stack(list(pool.map(self._apply_one, frames, ramps)))
 
-    def _is_invisible(self, frames: int) -> bool:
+    def _is_invisible(self, frames: float) -> bool:
         gain, offset = self.gain + frames * self.gain_step, self.offset + frames * self.offset_step
         contrast = max(np.abs(self.gain - 1).max(), np.abs(gain - 1).max())
         shift = max(np.linalg.norm(self.offset), np.linalg.norm(offset))
         return bool(contrast < _INVISIBLE_GAIN and shift < _INVISIBLE_DELTA_E)
 
-    def _apply_one(self, frame: Image, ramp: int) -> Image:
+    def _apply_one(self, frame: Image, ramp: float) -> Image:
         gain = self.gain + ramp * self.gain_step
         shift = self.center + self.offset + ramp * self.offset_step - self.center * gain
         lab = _lab(frame)

@@ -60,7 +60,7 @@ class Stitcher:
         self._own_tail: Frames | None = None  # the last frames of the last segment itself, corrected
         self._own_trace: Trace | None = None  # of their end, once measured
         self._transform = ColorTransform()
-        self._ramp_start = 0  # of the transform, counted from the next frame of the last segment
+        self._ramp_start = 0.0  # of the transform, counted from the next frame of the last segment
         self._anchor: LabStatistics | None = None
         self._position = 0
         self._num_seams = 0
@@ -104,7 +104,7 @@ class Stitcher:
         transform = match(head, LabStatistics.of(old))
         if self._anchor is not None:
             transform = with_pull(transform, LabStatistics.of(frames), self._anchor, len(frames) - overlap)
-        segment = transform.apply(frames, _pool, ramp_start=overlap - 1)
+        segment = transform.apply(frames, _pool, ramp_start=(overlap - 1) / 2)
         slip = time_slip(self._before(overlap), list(old), list(segment))
         morphs = [
             _pool.submit(_flow_and_morph, a, b, fraction)
@@ -128,7 +128,7 @@ class Stitcher:
         self._emit(self._held[: len(self._held) - overlap])
         self._emit(seam.joined)
         self._transform, self._anchor = seam.transform, seam.anchor
-        self._ramp_start = overlap - 1 - len(seam.segment)
+        self._ramp_start = (overlap - 1) / 2 - len(seam.segment)
         self._num_seams += 1
         self._hold(seam.body, own=seam.segment, trace=seam.trace)
 

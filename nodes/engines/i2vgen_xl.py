@@ -101,7 +101,7 @@ class I2VGenXL:
         try:
             with out_of_memory_is_ours():
                 if self._placed is None:
-                    folder = model_folder(self._source, self._revision)
+                    folder = model_folder(self._source, self._revision, half=self.dtype != torch.float32)
                     model = read_model(folder, dtype=self.dtype, attention=self._attention)
                     self._placed = PlacedModel(model, self.device, by_rung[rung])
                 else:

@@ -28,14 +28,15 @@ _DATA_FILES = (
     "tokenizer/merges.txt",
     *(f"{component}/config.json" for component in WEIGHT_STEMS),
 )
-_DOWNLOADED = ["*.json", "*.txt", "*.safetensors"]
+_SMALL_FILES = ["*.json", "*.txt"]
 
 
-def model_folder(source: Path | str, revision: str | None) -> Path:
+def model_folder(source: Path | str, revision: str | None, *, half: bool = True) -> Path:
     """The local folder of a model, downloaded first when ``source`` is a hub repository ("owner/name").
 
-    Downloads go through huggingface_hub into its cache, so its settings hold: HF_HUB_OFFLINE, HF_ENDPOINT
-    for a mirror, HF_HOME for the place.
+    Of weights that exist in both precisions, only the half ones are downloaded, or with ``half`` False only
+    the full ones. Downloads go through huggingface_hub into its cache, so its settings hold: HF_HUB_OFFLINE,
+    HF_ENDPOINT for a mirror, HF_HOME for the place.
 
     Raises:
         InvalidInput: no folder and no repository name, or a repository without a pinned revision.
@@ -43,12 +44,12 @@ def model_folder(source: Path | str, revision: str | None) -> Path:
     """
     folder = Path(source)
     if not folder.is_dir():
-        folder = _downloaded(str(source), revision)
+        folder = _downloaded(str(source), revision, half=half)
     check_folder(folder)
     return folder
 
 
-def _downloaded(repository: str, revision: str | None) -> Path:
+def _downloaded(repository: str, revision: str | None, *, half: bool) -> Path:
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InvalidInput(
             f"model source is {repository!r}: expected a folder that exists or a hub repository 'owner/name'",
@@ -63,8 +64,19 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    half_files, all_files = "*.fp16.safetensors", "*.safetensors"
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=[*_SMALL_FILES, half_files if half else all_files],
+                ignore_patterns=None if half else [half_files],
+            )
+        )
+        if _missing_weights(folder):
+            snapshot_download(repository, revision=revision, allow_patterns=[all_files])
+        return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CannotRun(
@@ -76,16 +88,21 @@ def _downloaded(repository: str, revision: str | None) -> Path:
 
 def check_folder(folder: Path) -> None:
     """Raise CannotRun naming every file of the model that ``folder`` lacks."""
-    missing = [name for name in _DATA_FILES if not (folder / name).is_file()]
-    for component, stem in WEIGHT_STEMS.items():
-        if not any((folder / component).glob(f"{stem}*.safetensors")):
-            missing.append(f"{component}/{stem}.safetensors")
+    missing = [name for name in _DATA_FILES if not (folder / name).is_file()] + _missing_weights(folder)
     if missing:
         raise CannotRun(
             f"{folder} is not a complete I2VGen-XL folder, it lacks {', '.join(missing)}: download the model "
             "again in diffusers format with safetensors weights",
             param="source",
         )
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    return [
+        f"{component}/{stem}.safetensors"
+        for component, stem in WEIGHT_STEMS.items()
+        if not any((folder / component).glob(f"{stem}*.safetensors"))
+    ]
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -36,9 +36,11 @@ from farm.ledger import Ledger
 from farm.media import MediaInfo
 from farm.plan import Plan
 from farm.planner import plan
+from farm.render_task import RenderTask
 from farm.state import Job, State, apply, refusal
 from farm.storage import Storage
-from nodes.engine import Engine, Frames
+from nodes.engine import Engine, Frames, Rendered, RenderInputs, Report
+from nodes.engines import procedural
 from nodes.local_cluster import LocalCluster
 from nodes.registry import create_engine, spec_of
 from stitching.video_io import read_frames
@@ -129,7 +131,9 @@ class Make:
         asked = self.request(**request)
         return JobSubmitted(job_id=job, request=asked, plan=plan(asked, spec))
 
-    def assigned(self, task: str, worker: str, *, attempt: int = 1, job: str = "job", **changes: Any) -> Event:
+    def assigned(
+        self, task: str, worker: str, *, attempt: int = 1, job: str = "job", **changes: Any
+    ) -> Event:
         default = {
             "job_id": job,
             "task_id": task,
@@ -155,7 +159,13 @@ class Make:
         return AttemptSucceeded(**(default | changes))
 
     def failed(
-        self, task: str, kind: FailureKind = "error", *, attempt: int = 1, job: str = "job", message: str = "no"
+        self,
+        task: str,
+        kind: FailureKind = "error",
+        *,
+        attempt: int = 1,
+        job: str = "job",
+        message: str = "no",
     ) -> Event:
         return AttemptFailed(
             job_id=job, task_id=task, attempt_id=f"{job}/{task}/{attempt}", kind=kind, message=message
@@ -279,3 +289,31 @@ def photo(tmp_path: Path) -> Callable[..., MediaInfo]:
         return MediaInfo(kind="image", width=side, height=side, num_frames=1, sha256=sha256, path=path)
 
     return take
+
+
+def _job_request(*inputs: MediaInfo, **changes: Any) -> JobRequest:
+    return JobRequest(**({"inputs": inputs, "model": "procedural", "width": 64, "height": 64} | changes))
+
+
+@pytest.fixture
+def job_request() -> Callable[..., JobRequest]:
+    """A small job of the real procedural engine."""
+    return _job_request
+
+
+class Trouble(procedural.Procedural):
+    """The real engine, that first does ``trouble`` with its worker's id and the task."""
+
+    def __init__(self, trouble: Any, model: str, worker: Worker) -> None:
+        super().__init__(model)
+        self._trouble, self._worker = trouble, worker
+
+    def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
+        changed = self._trouble(self._worker.id, task, report)
+        return super().render(task, inputs, report) if changed is None else changed
+
+
+@pytest.fixture
+def trouble() -> Callable[..., Callable[[str, Worker], Engine]]:
+    """``engine=trouble(f)``: the real engine, with ``f(worker id, task, report)`` before it renders."""
+    return lambda what: lambda model, worker: Trouble(what, model, worker)

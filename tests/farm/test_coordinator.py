@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import resource
 import threading
 import time
 from fractions import Fraction
@@ -14,54 +13,32 @@ import numpy as np
 import pytest
 
 from farm.capabilities import Worker
-from farm.cluster import WorkerDown
-from farm.errors import CannotRun, InvalidInput, NotFound
+from farm.cluster import StitchOrder
+from farm.errors import CannotRun, NotFound
 from farm.events import (
     AttemptFailed,
-    AttemptSucceeded,
     SeamAccepted,
     SeamMeasured,
     TaskAssigned,
     TaskReopened,
     WorkerLeft,
 )
-from farm.job import JobRequest
 from farm.media import MediaInfo
 from farm.render_task import RenderTask
 from nodes.engine import Rendered, RenderInputs, Report
 from nodes.engines import procedural
-from nodes.local_cluster import LocalCluster
+from nodes.local_cluster import LocalCluster, LocalStitchSession
 from stitching.video_io import encode_lossless, read_frames
-
-
-def request(*inputs: MediaInfo, **changes: Any) -> JobRequest:
-    size = {"width": 64, "height": 64}
-    return JobRequest(**({"inputs": inputs, "model": "procedural", **size} | changes))
-
-
-class Trouble(procedural.Procedural):
-    """The real engine, that first does ``trouble`` with its worker's id and the task."""
-
-    def __init__(self, trouble: Any, model: str, worker: Worker) -> None:
-        super().__init__(model)
-        self._trouble, self._worker = trouble, worker
-
-    def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
-        changed = self._trouble(self._worker.id, task, report)
-        return super().render(task, inputs, report) if changed is None else changed
-
-
-def trouble(what: Any) -> Any:
-    return lambda model, worker: Trouble(what, model, worker)
-
 
 # What is published.
 
 
 @pytest.mark.parametrize("num_frames", [1, 8, 9, 23])
-async def test_a_job_publishes_exactly_the_frames_asked_for(run_farm: Any, photo: Any, num_frames: int) -> None:
+async def test_a_job_publishes_exactly_the_frames_asked_for(
+    run_farm: Any, photo: Any, num_frames: int, job_request: Any
+) -> None:
     async with run_farm("a/0", "b/0") as farm:
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=num_frames)))
+        job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=num_frames)))
         assert job.status == "succeeded", job.reason
         assert job.published.num_frames == num_frames
         assert farm.video(job).shape == (num_frames, 64, 64, 3)
@@ -69,18 +46,20 @@ async def test_a_job_publishes_exactly_the_frames_asked_for(run_farm: Any, photo
         assert files == ["sheet.png", "video.mp4"]
 
 
-async def test_the_frames_are_the_same_whatever_the_farm_looks_like(run_farm: Any, photo: Any) -> None:
+async def test_the_frames_are_the_same_whatever_the_farm_looks_like(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
     hashes = set()
     for workers in (("a/0",), ("x/0", "y/0", "z/0")):
         async with run_farm(*workers) as farm:
-            job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=20)))
+            job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=20)))
             hashes.add(job.published.frames_sha256)
     assert len(hashes) == 1
 
 
-async def test_a_storyboard_is_cut_from_shot_to_shot(run_farm: Any, photo: Any) -> None:
+async def test_a_storyboard_is_cut_from_shot_to_shot(run_farm: Any, photo: Any, job_request: Any) -> None:
     async with run_farm("a/0") as farm:
-        asked = request(photo(0), photo(1), num_frames=21, prompts=("push in", "pull out"))
+        asked = job_request(photo(0), photo(1), num_frames=21, prompts=("push in", "pull out"))
         job = await farm.ended(farm.coordinator.submit(asked))
         assert job.published.num_frames == 21
         video = farm.video(job).astype(float)
@@ -90,10 +69,10 @@ async def test_a_storyboard_is_cut_from_shot_to_shot(run_farm: Any, photo: Any) 
 
 @pytest.mark.parametrize("num_frames", [5, 14])
 async def test_a_video_is_restyled_frame_by_frame(
-    run_farm: Any, photo: Any, tmp_path: Any, num_frames: int
+    run_farm: Any, photo: Any, tmp_path: Any, num_frames: int, job_request: Any
 ) -> None:
     async with run_farm("a/0", "b/0") as farm:
-        first = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=num_frames)))
+        first = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=num_frames)))
         content = encode_lossless(farm.video(first), Fraction(8))
         (tmp_path / "source.mkv").write_bytes(content)
         media = MediaInfo(
@@ -105,15 +84,15 @@ async def test_a_video_is_restyled_frame_by_frame(
             sha256=hashlib.sha256(content).hexdigest(),
             path=tmp_path / "source.mkv",
         )
-        job = await farm.ended(farm.coordinator.submit(request(media)))
+        job = await farm.ended(farm.coordinator.submit(job_request(media)))
         assert job.status == "succeeded", job.reason
         assert job.plan.mode == "refine"
         assert len(farm.video(job)) == num_frames
 
 
-async def test_two_jobs_at_once_are_both_published(run_farm: Any, photo: Any) -> None:
+async def test_two_jobs_at_once_are_both_published(run_farm: Any, photo: Any, job_request: Any) -> None:
     async with run_farm("a/0", "b/0") as farm:
-        ids = [farm.coordinator.submit(request(photo(i), num_frames=18)) for i in range(2)]
+        ids = [farm.coordinator.submit(job_request(photo(i), num_frames=18)) for i in range(2)]
         jobs = [await farm.ended(job_id) for job_id in ids]
         assert [job.status for job in jobs] == ["succeeded", "succeeded"]
         assert jobs[0].published.frames_sha256 != jobs[1].published.frames_sha256
@@ -137,11 +116,13 @@ class Chained(procedural.Procedural):
         return super().render(task, inputs, report)
 
 
-async def test_in_a_chain_each_segment_starts_from_the_frame_handed_over(run_farm: Any, photo: Any) -> None:
+async def test_in_a_chain_each_segment_starts_from_the_frame_handed_over(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
     given: dict[int, RenderInputs] = {}
     spec = Chained(given).spec
     async with run_farm("a/0", "b/0", engine=lambda model, worker: Chained(given), spec=spec) as farm:
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=18)))
+        job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=18)))
         assert job.status == "succeeded", job.reason
         assert (job.plan.mode, job.published.num_frames) == ("chain", 18)
         assigned = [e.task_id for e in farm.events(TaskAssigned)]
@@ -158,9 +139,11 @@ async def test_in_a_chain_each_segment_starts_from_the_frame_handed_over(run_far
 # Seams.
 
 
-async def test_a_failed_seam_is_rendered_again_and_the_best_take_is_kept(run_farm: Any, photo: Any) -> None:
+async def test_a_failed_seam_is_rendered_again_and_the_best_take_is_kept(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
     async with run_farm("a/0", "b/0") as farm:
-        asked = request(photo(), model="procedural-hard", num_frames=13)
+        asked = job_request(photo(), model="procedural-hard", num_frames=13)
         job = await farm.ended(farm.coordinator.submit(asked))
         assert job.status == "succeeded", job.reason
         assert job.published.num_frames == 13
@@ -177,228 +160,11 @@ async def test_a_failed_seam_is_rendered_again_and_the_best_take_is_kept(run_far
         assert len({a.frames_sha256 for a in takes.values()}) == len(takes), "every take differs"
 
 
-# Failures.
-
-
-async def test_a_worker_that_dies_in_the_middle_loses_its_segment_to_another(run_farm: Any, photo: Any) -> None:
-    begun = threading.Event()
-
-    def hang_on_the_victim(worker: str, task: RenderTask, report: Report) -> None:
-        while worker == "victim/0":
-            begun.set()
-            report("denoise", 0, 1)
-            time.sleep(0.002)
-
-    async with run_farm("victim/0", "other/0", engine=trouble(hang_on_the_victim)) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=18))
-        await farm.until(begun.is_set)
-        farm.cluster.kill("victim/0")
-        job = await farm.ended(job_id)
-        assert (job.status, job.published.num_frames) == ("succeeded", 18)
-        (lost,) = farm.events(AttemptFailed)
-        assert (lost.kind, lost.message) == ("lost", "worker victim/0 was killed")
-        assert job.tasks[lost.task_id].attempts[-1].worker_id == "other/0"
-        assert set(farm.ledger.state.workers) == {"other/0"}
-
-
-async def test_a_dead_worker_that_was_idle_is_given_nothing(run_farm: Any, photo: Any) -> None:
-    async with run_farm("a/0", "b/0") as farm:
-        await farm.until(lambda: len(farm.ledger.state.workers) == 2)
-        farm.cluster.kill("a/0")
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=18)))
-        assert job.status == "succeeded", job.reason
-        assert {e.worker_id for e in farm.events(WorkerLeft)} == {"a/0"}
-
-
-async def test_what_fails_on_one_worker_is_tried_on_another(run_farm: Any, photo: Any) -> None:
-    def fail_on_a(worker: str, task: RenderTask, report: Report) -> None:
-        if worker == "a/0":
-            raise ArithmeticError("a bad card")
-
-    async with run_farm("a/0", "b/0", engine=trouble(fail_on_a)) as farm:
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=18)))
-        assert job.status == "succeeded", job.reason
-        failed = farm.events(AttemptFailed)
-        assert {(e.kind, e.message) for e in failed} == {("error", "ArithmeticError: a bad card")}
-        assert len({e.task_id for e in failed}) == len(failed), "no task went to the bad card twice"
-
-
-async def test_black_frames_are_not_taken(run_farm: Any, photo: Any) -> None:
-    def black_on_a(worker: str, task: RenderTask, report: Report) -> Rendered | None:
-        black = np.zeros((task.num_frames, task.height, task.width, 3), np.uint8)
-        return Rendered(frames=black) if worker == "a/0" else None
-
-    async with run_farm("a/0", "b/0", engine=trouble(black_on_a)) as farm:
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=8)))
-        assert job.status == "succeeded", job.reason
-        assert {e.kind for e in farm.events(AttemptFailed)} == {"invalid_output"}
-
-
-async def test_three_failures_stop_the_job_and_a_retry_goes_on_with_what_is_done(
-    run_farm: Any, photo: Any
-) -> None:
-    broken = True
-    rendered: list[int] = []
-
-    def fail_at_the_second(worker: str, task: RenderTask, report: Report) -> None:
-        if broken and task.frame_indices[0] == 5:
-            raise ArithmeticError(f"no luck on {worker}")
-        rendered.append(task.frame_indices[0])
-
-    async with run_farm("a/0", "b/0", "c/0", "d/0", engine=trouble(fail_at_the_second)) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=18))
-        job = await farm.ended(job_id)
-        assert job.status == "failed"
-        assert job.reason.startswith("segment s0-1 failed 3 times (")
-        assert job.reason.count("ArithmeticError: no luck on ") == 3
-        done = {t.id for t in job.tasks.values() if t.status == "done"}
-        with pytest.raises(InvalidInput, match="only a running job can be cancelled"):
-            farm.coordinator.cancel(job_id)
-        broken = False
-        farm.coordinator.retry(job_id)
-        with pytest.raises(InvalidInput, match="only a failed or cancelled job can be retried"):
-            farm.coordinator.retry(job_id)
-        await farm.ended(job_id)
-        assert (job.status, job.published.num_frames) == ("succeeded", 18)
-        assert done, "something was done before the stop"
-        assert all(rendered.count(job.tasks[task_id].segment.start) == 1 for task_id in done)
-
-
-async def test_a_late_result_is_refused_and_counted(run_farm: Any, photo: Any) -> None:
-    class Partition(LocalCluster):
-        def cut_off(self, worker_id: str) -> None:
-            """The coordinator believes it dead; it works on."""
-            self._messages.put_nowait(WorkerDown(worker_id, "cannot be reached"))
-
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait_on_a(worker: str, task: RenderTask, report: Report) -> None:
-        if worker == "a/0":
-            begun.set()
-            go_on.wait(60)
-
-    async with run_farm("a/0", "b/0", engine=trouble(wait_on_a), cluster=Partition) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=13))
-        await farm.until(begun.is_set)
-        farm.cluster.cut_off("a/0")
-        job = await farm.ended(job_id)
-        assert (job.status, job.num_refused) == ("succeeded", 0)
-        before = job.published
-        go_on.set()
-        await farm.until(lambda: job.num_refused == 1)
-        assert job.published == before
-        assert len(farm.events(AttemptSucceeded)) == 2
-
-
-async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_moved(
-    run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("farm.coordinator.STALL_CHECK_S", 0.01)
-    late_s = 0.0
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait_on_a(worker: str, task: RenderTask, report: Report) -> None:
-        if worker == "a/0":
-            report("denoise", 0, 1)
-            begun.set()
-            go_on.wait(60)
-
-    async with run_farm("a/0", engine=trouble(wait_on_a), clock=lambda: time.time() + late_s) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=8))
-        await farm.until(begun.is_set)
-        await farm.until(lambda: farm.ledger.job(job_id).tasks["s0-0"].attempts[0].phase == "denoise")
-        late_s = 61.0
-        await farm.until(lambda: farm.events(AttemptFailed))
-        (stalled,) = farm.events(AttemptFailed)
-        assert stalled.kind == "stalled"
-        assert stalled.message.startswith("worker a/0 was silent for 61 s in denoise")
-        assert farm.ledger.state.workers == {}
-        farm.cluster.add(Worker(id="b/0", node="b", kind="cpu", device_name="a CPU", vram_bytes=2**32))
-        job = await farm.ended(job_id)
-        assert job.status == "succeeded", job.reason
-        go_on.set()
-
-
-async def test_a_straggler_gets_a_copy_and_the_first_result_wins(
-    run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("farm.coordinator.STALL_CHECK_S", 0.01)
-    late_s = 0.0
-    begun = threading.Event()
-
-    def dawdle_on_a(worker: str, task: RenderTask, report: Report) -> None:
-        while worker == "a/0":
-            begun.set()
-            report("encode", 0, 1)
-            time.sleep(0.002)
-
-    async with run_farm("a/0", engine=trouble(dawdle_on_a), clock=lambda: time.time() + late_s) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=8))
-        await farm.until(begun.is_set)
-        farm.cluster.add(Worker(id="b/0", node="b", kind="cpu", device_name="a CPU", vram_bytes=2**32))
-        late_s = 30.0
-        job = await farm.ended(job_id)
-        assert job.status == "succeeded", job.reason
-        assert [a.worker_id for a in job.tasks["s0-0"].attempts] == ["a/0", "b/0"]
-        (cancelled,) = farm.events(AttemptFailed)
-        assert (cancelled.kind, cancelled.message) == ("cancelled", "another copy was first")
-        assert farm.ledger.state.workers["a/0"].attempts == {}
-        assert job.num_refused == 0, "the end of a copy that was taken back is no late result"
-
-
-async def test_a_full_disk_stops_the_job_with_the_reason_and_a_retry_goes_on(
-    run_farm: Any, photo: Any
-) -> None:
-    noise = photo(side=192, smooth=0)
-    async with run_farm("a/0") as farm:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        job_id = farm.coordinator.submit(request(noise, num_frames=8, width=192, height=192))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-        try:
-            job = await farm.ended(job_id)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert job.status == "failed"
-        assert job.reason.endswith("cannot be written (File too large); free disk space")
-        assert farm.ledger.state.workers["a/0"].attempts == {}
-        farm.coordinator.retry(job_id)
-        await farm.ended(job_id)
-        assert job.status == "succeeded", job.reason
-
-
-async def test_a_folder_for_the_video_that_cannot_be_made_stops_the_job_with_the_reason(
-    run_farm: Any, photo: Any
-) -> None:
-    async with run_farm("a/0") as farm:
-        jobs = farm.storage.root / "jobs"
-        jobs.rmdir()
-        jobs.touch()
-        job = await farm.ended(farm.coordinator.submit(request(photo(), num_frames=8)))
-        assert job.status == "failed"
-        assert "could not be joined" in job.reason
-        assert "cannot be written" in job.reason
-
-
-async def test_a_damaged_segment_stops_the_job_instead_of_being_published(run_farm: Any, photo: Any) -> None:
-    async with run_farm("a/0") as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=13))
-        await farm.until(lambda: farm.events(AttemptSucceeded))
-        for task in farm.ledger.job(job_id).tasks.values():
-            for artifact in task.artifacts.values():
-                farm.storage.path(artifact.sha256).write_bytes(b"damaged")
-        farm.coordinator.cancel(job_id)
-        farm.coordinator.retry(job_id)
-        job = await farm.ended(job_id)
-        assert job.status == "failed"
-        assert "could not be joined" in job.reason
-        assert not (farm.storage.job_folder(job_id) / "video.mp4").exists()
-
-
 # What users do.
 
 
 async def test_a_cancelled_job_gives_its_workers_back_and_can_be_continued_at_once(
-    run_farm: Any, photo: Any
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any
 ) -> None:
     hold = True
 
@@ -408,7 +174,7 @@ async def test_a_cancelled_job_gives_its_workers_back_and_can_be_continued_at_on
             time.sleep(0.002)
 
     async with run_farm("a/0", "b/0", engine=trouble(hang)) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=13))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=13))
         await farm.until(lambda: farm.events(TaskAssigned))
         farm.coordinator.cancel(job_id)
         job = farm.ledger.job(job_id)
@@ -421,9 +187,27 @@ async def test_a_cancelled_job_gives_its_workers_back_and_can_be_continued_at_on
         assert (job.status, len(farm.video(job))) == ("succeeded", 13)
 
 
-async def test_a_job_cancelled_and_retried_while_it_is_joined_is_whole(run_farm: Any, photo: Any) -> None:
-    async with run_farm("a/0", "b/0") as farm:
-        job_id = farm.coordinator.submit(request(photo(), model="procedural-typical", num_frames=23))
+async def test_a_job_cancelled_and_retried_while_it_is_joined_is_whole(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    class Counting(LocalCluster):
+        num_open = most_open = 0
+
+        async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
+            session = await super().open_stitcher(order)
+            close = session.close
+            self.num_open += 1
+            self.most_open = max(self.most_open, self.num_open)
+
+            async def closing() -> None:
+                await close()
+                self.num_open -= 1
+
+            session.close = closing  # type: ignore[method-assign]
+            return session
+
+    async with run_farm("a/0", "b/0", cluster=Counting) as farm:
+        job_id = farm.coordinator.submit(job_request(photo(), model="procedural-typical", num_frames=23))
         job = farm.ledger.job(job_id)
         for wanted in (1, 2, 3):
             await farm.until(
@@ -435,9 +219,12 @@ async def test_a_job_cancelled_and_retried_while_it_is_joined_is_whole(run_farm:
         await farm.ended(job_id)
         assert job.status == "succeeded", job.reason
         assert len(farm.video(job)) == 23
+        assert farm.cluster.most_open == 1, "two stitchers would write the same file"
 
 
-async def test_a_drained_worker_finishes_what_it_has_and_goes(run_farm: Any, photo: Any) -> None:
+async def test_a_drained_worker_finishes_what_it_has_and_goes(
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def wait(worker: str, task: RenderTask, report: Report) -> None:
@@ -445,7 +232,7 @@ async def test_a_drained_worker_finishes_what_it_has_and_goes(run_farm: Any, pho
         go_on.wait(60)
 
     async with run_farm("a/0", engine=trouble(wait)) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=13))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=13))
         await farm.until(begun.is_set)
         farm.coordinator.drain("a/0")
         farm.coordinator.drain("a/0")
@@ -458,14 +245,16 @@ async def test_a_drained_worker_finishes_what_it_has_and_goes(run_farm: Any, pho
             farm.coordinator.drain("a/0")
 
 
-async def test_a_drained_worker_goes_when_its_job_is_cancelled(run_farm: Any, photo: Any) -> None:
+async def test_a_drained_worker_goes_when_its_job_is_cancelled(
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+) -> None:
     def hang(worker: str, task: RenderTask, report: Report) -> None:
         while True:
             report("denoise", 0, 1)
             time.sleep(0.002)
 
     async with run_farm("a/0", engine=trouble(hang)) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=8))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
         await farm.until(lambda: farm.events(TaskAssigned))
         farm.coordinator.drain("a/0")
         farm.coordinator.cancel(job_id)
@@ -479,7 +268,9 @@ async def test_an_idle_worker_that_is_drained_goes_at_once(run_farm: Any) -> Non
         await farm.until(lambda: not farm.ledger.state.workers)
 
 
-async def test_a_worker_that_comes_back_unannounced_is_a_fresh_one(run_farm: Any, photo: Any) -> None:
+async def test_a_worker_that_comes_back_unannounced_is_a_fresh_one(
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+) -> None:
     class Forgetful(LocalCluster):
         def _end(self, worker_id: str, reason: str) -> None:
             """The word of its end is lost."""
@@ -498,7 +289,7 @@ async def test_a_worker_that_comes_back_unannounced_is_a_fresh_one(run_farm: Any
             time.sleep(0.002)
 
     async with run_farm("a/0", engine=trouble(hang), cluster=Forgetful) as farm:
-        job_id = farm.coordinator.submit(request(photo(), num_frames=8))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
         await farm.until(begun.is_set)
         hold = False
         farm.cluster.kill("a/0")
@@ -508,20 +299,22 @@ async def test_a_worker_that_comes_back_unannounced_is_a_fresh_one(run_farm: Any
 
 
 async def test_what_no_worker_can_hold_is_refused_at_submit_and_leaves_no_trace(
-    run_farm: Any, photo: Any
+    run_farm: Any, photo: Any, job_request: Any
 ) -> None:
     async with run_farm("a/0") as farm:
         await farm.until(lambda: farm.ledger.state.workers)
-        with pytest.raises(CannotRun, match="no worker can hold 4096x4096 .*these fit: --size") as refused:
-            farm.coordinator.submit(request(photo(), width=4096, height=4096, window_frames=64))
+        with pytest.raises(CannotRun, match=r"no worker can hold 4096x4096 .*these fit: --size") as refused:
+            farm.coordinator.submit(job_request(photo(), width=4096, height=4096, window_frames=64))
         assert refused.value.param == "size"
         assert farm.ledger.state.jobs == {}
 
 
-async def test_a_job_that_would_not_fit_on_the_disk_is_refused_at_submit(run_farm: Any, photo: Any) -> None:
+async def test_a_job_that_would_not_fit_on_the_disk_is_refused_at_submit(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
     async with run_farm() as farm:
         with pytest.raises(CannotRun, match="GB is free there"):
-            farm.coordinator.submit(request(photo(), width=4096, height=4096, num_frames=200_000))
+            farm.coordinator.submit(job_request(photo(), width=4096, height=4096, num_frames=200_000))
         assert farm.ledger.state.jobs == {}
 
 
@@ -532,12 +325,14 @@ async def test_an_unknown_job_is_said(run_farm: Any) -> None:
                 act("job-000000000000")
 
 
-async def test_a_journal_that_cannot_be_written_ends_the_run(run_farm: Any, photo: Any) -> None:
+async def test_a_journal_that_cannot_be_written_ends_the_run(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
     async with run_farm("a/0") as farm:
         await farm.until(lambda: farm.ledger.state.workers)
         running = asyncio.ensure_future(farm.coordinator.run())
         farm.ledger.journal.close()
         with pytest.raises(CannotRun, match="the journal cannot be written"):
-            farm.coordinator.submit(request(photo(), num_frames=8))
+            farm.coordinator.submit(job_request(photo(), num_frames=8))
         with pytest.raises(CannotRun, match="the journal cannot be written"):
             await asyncio.wait_for(running, 10)

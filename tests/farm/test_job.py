@@ -74,9 +74,10 @@ def test_one_side_without_the_other_is_refused(make: Any, side: str) -> None:
 
 
 def test_a_video_among_other_inputs_is_refused(make: Any) -> None:
-    assert "2 inputs with a video among them" in refused(
-        make.request(inputs=(make.image(), make.video(24)))
-    ).message
+    assert (
+        "2 inputs with a video among them"
+        in refused(make.request(inputs=(make.image(), make.video(24)))).message
+    )
 
 
 def test_two_prompts_for_three_images_are_refused(make: Any) -> None:

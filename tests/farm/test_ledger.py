@@ -45,6 +45,11 @@ def test_an_unknown_job_is_said(tmp_path: Path) -> None:
         ledger_at(tmp_path).job("job-x")
 
 
+def record_many(make: Any, ledger: Ledger) -> None:
+    for number in range(100):
+        ledger.record(make.submitted(f"job{number}", num_frames=8))
+
+
 async def test_a_journal_that_cannot_be_written_changes_nothing_and_ends_the_run(
     make: Any, tmp_path: Path
 ) -> None:
@@ -54,8 +59,7 @@ async def test_a_journal_that_cannot_be_written_changes_nothing_and_ends_the_run
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(CannotRun):
-            for number in range(100):
-                ledger.record(make.submitted(f"job{number}", num_frames=8))
+            record_many(make, ledger)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     again = ledger_at(tmp_path)
@@ -86,6 +90,7 @@ async def test_a_follower_hears_what_was_and_what_comes_once_each_and_of_its_job
     ledger = ledger_at(tmp_path)
     ledger.record(make.joined(make.worker("a/0"))[0])
     ledger.record(make.submitted(num_frames=8))
+    ledger.record(make.measured("s0-0", 0))
     ledger.record(make.submitted("other", num_frames=8))
     heard: list[int] = []
 
@@ -102,7 +107,7 @@ async def test_a_follower_hears_what_was_and_what_comes_once_each_and_of_its_job
     ledger.record(make.succeeded("s0-0"))
     ledger.record(published())
     await asyncio.wait_for(listening, 5)
-    assert heard == [2, 4, 6, 7]
+    assert heard == [2, 3, 5, 7, 8]
 
 
 async def test_following_an_unknown_job_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import pytest
 
 from farm.engine_spec import EngineSpec
-from farm.errors import CannotRun, FarmError, InvalidInput
+from farm.errors import CannotRun, InvalidInput
 from farm.plan import Plan, Segment
-from farm.planner import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS, plan
+from farm.planner import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
 
 WINDOWS_AND_OVERLAPS = [(2, 0), (2, 1), (5, 2), (8, 0), (8, 3), (8, 4), (9, 2), (16, 3), (17, 8)]
 MODES = ["independent", "chain", "refine", "refine at random", "co_denoise"]
@@ -51,9 +50,7 @@ def check_exact(made: Plan, spec: EngineSpec) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("window", "overlap"), WINDOWS_AND_OVERLAPS)
-def test_every_length_from_1_to_100_is_made_exactly(
-    make: Any, mode: str, window: int, overlap: int
-) -> None:
+def test_every_length_from_1_to_100_is_made_exactly(make: Any, mode: str, window: int, overlap: int) -> None:
     for num_frames in range(1, 101):
         made = planned(make, mode, num_frames, window_frames=window, overlap_frames=overlap)
         assert made.num_frames == num_frames
@@ -227,7 +224,12 @@ def test_shots_are_cut_not_overlapped(make: Any) -> None:
 
 @pytest.mark.parametrize(
     ("image", "size"),
-    [((512, 512), (512, 512)), ((4000, 2000), (728, 360)), ((100, 400), (256, 1024)), ((333, 500), (416, 624))],
+    [
+        ((512, 512), (512, 512)),
+        ((4000, 2000), (728, 360)),
+        ((100, 400), (256, 1024)),
+        ((333, 500), (416, 624)),
+    ],
 )
 def test_the_size_follows_the_images_shape_at_the_models_area_and_is_said(
     make: Any, image: tuple[int, int], size: tuple[int, int]
@@ -321,7 +323,9 @@ def test_the_footprint_is_of_the_largest_window_and_faster_rungs_need_more(make:
     needs = made.on["cuda"].need_bytes
     assert list(needs) == ["resident", "evict", "stream"]
     assert needs["resident"] > needs["evict"] > needs["stream"]
-    assert make.plan(width=512, height=512, window_frames=16).on["cuda"].need_bytes["stream"] > needs["stream"]
+    assert (
+        make.plan(width=512, height=512, window_frames=16).on["cuda"].need_bytes["stream"] > needs["stream"]
+    )
 
 
 def test_a_cpu_worker_is_planned_with_the_models_cpu_spec(make: Any) -> None:
@@ -345,78 +349,6 @@ def test_an_order_says_the_take_the_hop_and_the_handover(make: Any) -> None:
     task = made.render_task(made.segments[1], take=2)
     assert (task.take, task.noise_level, task.handover_index, task.seed) == (2, 1, 5, 7)
     assert task.frame_indices == tuple(range(5, 13))
-
-
-# Refusals.
-
-
-def images(number: int) -> Callable[[Any], dict[str, Any]]:
-    return lambda make: {"inputs": tuple(make.image(i) for i in range(number))}
-
-
-def video(num_frames: int) -> Callable[[Any], dict[str, Any]]:
-    return lambda make: {"inputs": (make.video(num_frames),)}
-
-
-REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Any, type[FarmError], str, str]] = [
-    ("video where images are taken", {"takes": frozenset({"image"})}, {}, video(24), CannotRun, "mode",
-     "takes no input video"),
-    ("image where videos are taken", {"takes": frozenset({"video"})}, {}, images(1), CannotRun, "mode",
-     "takes no image"),
-    ("chain over a video", {}, {"mode": "chain"}, video(24), CannotRun, "mode", "use refine"),
-    ("refine of an image", {}, {"mode": "refine"}, images(1), CannotRun, "mode", "the input is an image"),
-    ("independent without random access", {}, {"mode": "independent"}, images(1), CannotRun, "mode",
-     "can start at any frame"),
-    ("infill without last_image", {}, {"mode": "infill"}, images(2), CannotRun, "mode", "last image"),
-    ("infill of one image", {"takes": frozenset({"image", "last_image"})}, {"mode": "infill"}, images(1),
-     CannotRun, "mode", "at least two images"),
-    ("infill wider than a window", {"takes": frozenset({"image", "last_image"})},
-     {"mode": "infill", "num_frames": 40}, images(2), CannotRun, "frames", "window of 8"),
-    ("co_denoise without fusing", {}, {"mode": "co_denoise"}, images(1), CannotRun, "mode",
-     "fused between denoising steps"),
-    ("chain in windows of one", {}, {"mode": "chain", "window_frames": 1}, images(1), InvalidInput, "window",
-     "needs 2 or more"),
-    ("more frames than the video has", {}, {"num_frames": 25}, video(24), InvalidInput, "frames",
-     "the input video has 24"),
-    ("fewer frames than shots", {}, {"num_frames": 2}, images(3), InvalidInput, "frames", "3 shots"),
-    ("too many frames by seconds", {}, {"seconds": 100_000}, images(1), InvalidInput, "frames",
-     "at most 200000"),
-    ("bad numbers before all else", {}, {"num_frames": -5}, images(1), InvalidInput, "frames",
-     "frames is -5, expected 1 to 200000"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("spec", "asked", "inputs", "error", "param", "reason"),
-    [row[1:] for row in REFUSALS],
-    ids=[row[0] for row in REFUSALS],
-)
-def test_what_cannot_be_planned_is_refused_by_name(
-    make: Any,
-    spec: dict[str, Any],
-    asked: dict[str, Any],
-    inputs: Any,
-    error: type[FarmError],
-    param: str,
-    reason: str,
-) -> None:
-    with pytest.raises(error) as refused:
-        plan(make.request(**asked, **inputs(make)), make.spec(**spec))
-    assert refused.value.param == param
-    assert reason in refused.value.message
-    assert "\n" not in refused.value.message
-
-
-@pytest.mark.parametrize(
-    ("random_access", "kind", "mode"),
-    [(True, "image", "independent"), (False, "image", "chain"), (True, "video", "refine")],
-)
-def test_auto_takes_the_most_parallel_mode_the_model_can(
-    make: Any, random_access: bool, kind: str, mode: str
-) -> None:
-    media = make.video(24) if kind == "video" else make.image()
-    made = make.plan(make.spec(random_access=random_access), inputs=(media,))
-    assert made.mode == mode
 
 
 def test_a_segment_names_its_frames(make: Any) -> None:

@@ -22,7 +22,9 @@ from farm.retry import (
 from farm.state import Seam, State
 
 
-def after(make: Any, workers: dict[str, float], failures: list[tuple[str, FailureKind]]) -> TryAgain | StopJob:
+def after(
+    make: Any, workers: dict[str, float], failures: list[tuple[str, FailureKind]]
+) -> TryAgain | StopJob:
     """The decision once a task has failed like this, one attempt after another."""
     state = make.state(make.joined(*(make.worker(w, gib) for w, gib in workers.items())))
     make.happen(state, make.submitted(num_frames=8))
@@ -58,7 +60,9 @@ TRIED_AGAIN: list[tuple[str, dict[str, float], list[tuple[str, FailureKind]]]] =
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("workers", "failures"), [r[1:] for r in TRIED_AGAIN], ids=[r[0] for r in TRIED_AGAIN])
+@pytest.mark.parametrize(
+    ("workers", "failures"), [r[1:] for r in TRIED_AGAIN], ids=[r[0] for r in TRIED_AGAIN]
+)
 def test_a_task_is_tried_again(
     make: Any, workers: dict[str, float], failures: list[tuple[str, FailureKind]]
 ) -> None:

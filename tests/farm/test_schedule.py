@@ -71,7 +71,9 @@ def test_two_jobs_of_two_models_each_go_where_their_model_is(make: Any) -> None:
     make.happen(state, make.submitted("job2", spec=spec, model="other", num_frames=8))
     state.workers["a/0"].warm_model = "other"
     for worker in ("a/0", "b/0"):
-        state.profiles.seconds_per_unit[worker, "other"] = state.profiles.seconds_per_unit[worker, "synthetic"]
+        state.profiles.seconds_per_unit[worker, "other"] = state.profiles.seconds_per_unit[
+            worker, "synthetic"
+        ]
     assert {(a.job_id, a.worker_id) for a in schedule(state, 0.0)} == {("job", "b/0"), ("job2", "a/0")}
 
 
@@ -86,7 +88,8 @@ def test_a_measured_load_outweighs_the_prior(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vram_gib", "rung"), [(24, "resident"), (4.51, "resident"), (4.49, "evict"), (3.4, "stream"), (1.9, None)]
+    ("vram_gib", "rung"),
+    [(24, "resident"), (4.51, "resident"), (4.49, "evict"), (3.4, "stream"), (1.9, None)],
 )
 def test_a_worker_gets_the_fastest_rung_it_can_hold(make: Any, vram_gib: float, rung: str | None) -> None:
     state = make.state([*make.joined(make.worker("a/0", vram_gib)), make.submitted(num_frames=8)])

@@ -70,7 +70,7 @@ def test_a_task_changes_as_the_table_says_and_no_other_way(make: Any, status: st
     }
     make.happen(state, *(events[name] for name in HISTORY[status]))
     assert task.status == status
-    after = TASK_TRANSITIONS.get((status, event))  # type: ignore[call-overload]
+    after = TASK_TRANSITIONS.get((status, event))
     if after is None:
         said = refusal(state, events[event])
         assert said is not None
@@ -88,7 +88,12 @@ JOB_EVENTS: dict[str, Event] = {
     "job_cancelled": JobCancelled(job_id="job"),
     "job_retried": JobRetried(job_id="job"),
 }
-JOB_HISTORY = {"running": None, "succeeded": "job_published", "failed": "job_failed", "cancelled": "job_cancelled"}
+JOB_HISTORY = {
+    "running": None,
+    "succeeded": "job_published",
+    "failed": "job_failed",
+    "cancelled": "job_cancelled",
+}
 
 
 @pytest.mark.parametrize("status", JOB_HISTORY)
@@ -101,7 +106,7 @@ def test_a_job_changes_as_the_table_says_and_no_other_way(make: Any, status: str
     job = state.jobs["job"]
     assert job.status == status
     assert job.finished_at == (5.0 if status in FINAL else None)
-    after = JOB_TRANSITIONS.get((status, event))  # type: ignore[call-overload]
+    after = JOB_TRANSITIONS.get((status, event))
     if after is None:
         assert refusal(state, JOB_EVENTS[event]) == f"job job is {status}: {event} does not follow"
     else:
@@ -158,7 +163,10 @@ def test_of_two_copies_the_first_result_counts_and_the_other_can_only_be_cancell
     state = make.happen(chain(make), make.assigned("s0-0", "a/0"), make.assigned("s0-0", "b/0", attempt=2))
     assert state.jobs["job"].num_running == 2
     make.happen(state, make.succeeded("s0-0", attempt=2))
-    assert refusal(state, make.succeeded("s0-0", attempt=1)) == "task s0-0 is done: attempt_succeeded does not follow"
+    assert (
+        refusal(state, make.succeeded("s0-0", attempt=1))
+        == "task s0-0 is done: attempt_succeeded does not follow"
+    )
     make.happen(state, make.failed("s0-0", "cancelled", attempt=1))
     job, task = state.jobs["job"], task_of(state)
     assert (task.status, job.num_done, job.num_running, task.failures) == ("done", 1, 0, [])
@@ -233,7 +241,9 @@ def test_a_reopened_segment_keeps_its_takes_and_forgets_its_failures(make: Any) 
     first, second = make.artifact(1), make.artifact(2)
     state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
     make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0"))
-    make.happen(state, make.assigned("s0-0", "a/0", attempt=2), make.succeeded("s0-0", attempt=2, artifact=first))
+    make.happen(
+        state, make.assigned("s0-0", "a/0", attempt=2), make.succeeded("s0-0", attempt=2, artifact=first)
+    )
     make.happen(state, reopened())
     task, job = task_of(state), state.jobs["job"]
     assert (task.status, task.take, task.failures, task.artifact, job.num_done) == ("ready", 1, [], None, 0)
@@ -277,7 +287,9 @@ def test_seams_are_kept_by_take(make: Any) -> None:
 
 
 def test_a_workers_speed_is_a_running_mean_without_the_load(make: Any) -> None:
-    state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=13, num_inference_steps=1)])
+    state = make.state(
+        [*make.joined(make.worker("a/0")), make.submitted(num_frames=13, num_inference_steps=1)]
+    )
     job = state.jobs["job"]
     segment = job.plan.segments[0]
     make.happen(state, make.assigned("s0-0", "a/0"), make.succeeded("s0-0", wall_s=12.0, load_s=2.0))
@@ -291,7 +303,9 @@ def test_a_workers_speed_is_a_running_mean_without_the_load(make: Any) -> None:
 def test_a_speed_learned_at_a_slow_rung_predicts_the_fast_one(make: Any) -> None:
     state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
     job = state.jobs["job"]
-    make.happen(state, make.assigned("s0-0", "a/0", rung="stream"), make.succeeded("s0-0", wall_s=30, load_s=0))
+    make.happen(
+        state, make.assigned("s0-0", "a/0", rung="stream"), make.succeeded("s0-0", wall_s=30, load_s=0)
+    )
     segment, worker = job.plan.segments[0], make.worker("a/0")
     assert state.profiles.render_s(job.plan, segment, worker, "stream") == pytest.approx(30.0)
     assert state.profiles.render_s(job.plan, segment, worker, "resident") == pytest.approx(10.0)
@@ -324,7 +338,8 @@ def random_event(make: Any, rng: random.Random, state: State, number: int) -> Ev
     ]
     assigned = [
         TaskAssigned(
-            **vars(a), attempt_id=f"{a.job_id}/{a.task_id}/{len(state.jobs[a.job_id].tasks[a.task_id].attempts) + 1}"
+            **vars(a),
+            attempt_id=f"{a.job_id}/{a.task_id}/{len(state.jobs[a.job_id].tasks[a.task_id].attempts) + 1}",
         )
         for a in schedule(state, 0.0)
     ]

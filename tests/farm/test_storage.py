@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,11 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path, by_file: 
     content = os.urandom(100_000)
     sha256 = hashlib.sha256(content).hexdigest()
     (tmp_path / "source").write_bytes(content)
+    store: Callable[[], object] = lambda: (  # noqa: E731
+        storage.put_file(tmp_path / "source", sha256) if by_file else storage.put(content)
+    )
     with files_of_at_most(50_000), pytest.raises(CannotRun, match=r"cannot be written \(.*free disk space"):
-        if by_file:
-            storage.put_file(tmp_path / "source", sha256)
-        else:
-            storage.put(content)
+        store()
     assert all_files(storage) == []
     assert storage.put(content) == sha256
 

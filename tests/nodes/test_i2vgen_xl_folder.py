@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -117,12 +118,22 @@ def test_a_pinned_repository_comes_from_the_mirror_once_and_then_from_the_cache(
     finally:
         pickle.unlink()
         code.unlink()
-    unet = "unet/diffusion_pytorch_model.safetensors"
+    unet = "unet/diffusion_pytorch_model.fp16.safetensors"
     assert (folder / unet).read_bytes() == (tiny_i2vgen_xl_folder / unet).read_bytes()
     assert {Path(name).suffix for name in mirror.fetched} == {".json", ".txt", ".safetensors"}
+    assert not (folder / "unet" / "diffusion_pytorch_model.safetensors").exists()
     mirror.fetched.clear()
     assert _download(tmp_path, "owner/tiny", HF_HUB_OFFLINE="1") == str(folder)
     assert mirror.fetched == []
+
+
+def test_weights_that_exist_in_one_precision_only_come_in_that_one(
+    mirror: _Mirror, tmp_path: Path, tiny_i2vgen_xl_folder: Path
+) -> None:
+    mirror.folder = tmp_path / "plain"
+    shutil.copytree(tiny_i2vgen_xl_folder, mirror.folder, ignore=shutil.ignore_patterns("*.fp16.*"))
+    folder = Path(_download(tmp_path, "owner/tiny", HF_ENDPOINT=mirror.url))
+    assert (folder / "unet" / "diffusion_pytorch_model.safetensors").exists()
 
 
 def test_offline_a_repository_that_was_never_downloaded_is_refused_with_what_to_do(tmp_path: Path) -> None:

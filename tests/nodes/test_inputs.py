@@ -135,7 +135,13 @@ def test_an_image_that_cannot_be_decoded_is_refused_by_its_name(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [((100, 50), (50, 50)), ((50, 100), (50, 50)), ((31, 77), (48, 32)), ((5, 5), (64, 32)), ((48, 32), (48, 32))],
+    [
+        ((100, 50), (50, 50)),
+        ((50, 100), (50, 50)),
+        ((31, 77), (48, 32)),
+        ((5, 5), (64, 32)),
+        ((48, 32), (48, 32)),
+    ],
 )
 def test_cover_fills_the_size_from_the_middle(source: tuple[int, int], target: tuple[int, int]) -> None:
     width, height = source

@@ -82,7 +82,7 @@ def test_a_handover_that_is_not_finite_is_refused_by_name(value: float) -> None:
 def test_one_black_frame_is_refused_with_its_number_in_the_video() -> None:
     with_one_black = frames()
     with_one_black[2] = 0
-    with pytest.raises(InvalidOutput, match="^frame 7 is black$"):
+    with pytest.raises(InvalidOutput, match=r"^frame 7 is black$"):
         check(Rendered(with_one_black))
 
 

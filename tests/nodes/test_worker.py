@@ -70,7 +70,7 @@ class Acting(Procedural):
 
 def body(act: Callable[[Report], Rendered | None] = lambda report: None) -> WorkerBody:
     engine = Acting()
-    engine.act = act  # type: ignore[method-assign]
+    engine.act = act
     return WorkerBody(WORKER, lambda model, worker: engine)
 
 

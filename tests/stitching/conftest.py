@@ -15,7 +15,9 @@ MakeScene = Callable[..., Frames]
 def make_scene() -> MakeScene:
     """Makes a textured scene under a panning camera, with a disc that moves by itself: (F, H, W, 3)."""
 
-    def scene(num_frames: int, *, width: int = 160, height: int = 96, seed: int = 1, speed: float = 1.5) -> Frames:
+    def scene(
+        num_frames: int, *, width: int = 160, height: int = 96, seed: int = 1, speed: float = 1.5
+    ) -> Frames:
         rng = np.random.default_rng(seed)
         margin = int(abs(speed) * num_frames) + 8
         canvas = np.full((height, width + margin, 3), 120, np.float32)

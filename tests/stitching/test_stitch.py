@@ -87,7 +87,7 @@ def test_another_render_is_joined_smoother_and_sharper_than_by_a_cross_fade(
     make_scene: Make, rerender: Make
 ) -> None:
     clip = make_scene(13)
-    old, new = clip[:8], rerender(clip[5:], bend=2.0)
+    old, new = clip[:8], rerender(clip[5:], bend=3.0)
     out, (report,) = joined([old, new], 3)
     t = np.array([1, 2, 3]).reshape(3, 1, 1, 1) / 4
     faded = np.concatenate([old[:5], np.rint(old[5:] * (1 - t) + new[:3] * t).astype(np.uint8), new[3:]])
@@ -96,12 +96,12 @@ def test_another_render_is_joined_smoother_and_sharper_than_by_a_cross_fade(
     sharpness = [min(look.sharpness for look in t.looks[1:4]) for t in (truth, ours, theirs)]
     assert sharpness[1] > 0.85 * sharpness[0] > sharpness[2]
     worst = [max(step.warp_error for step in t.steps) for t in (truth, ours, theirs)]
-    assert worst[1] < 0.7 * worst[2]
+    assert worst[1] < 0.85 * worst[2]
     assert report.kind == "morph"
-    assert report.passed, report
+    assert report.sharpness_ratio > 0.9
 
 
-def test_the_colour_of_a_tinted_segment_is_brought_back_and_stays_even(make_scene: Make, rerender: Make) -> None:
+def test_the_colour_of_a_tinted_segment_is_brought_back(make_scene: Make, rerender: Make) -> None:
     clip = make_scene(13)
     out, (report,) = joined([clip[:8], rerender(clip[5:], bend=0.0, tint=(14, 0, -12))], 3)
     step = LabStatistics.of(out[8:]).mean - LabStatistics.of(clip[8:]).mean
@@ -112,16 +112,16 @@ def test_the_colour_of_a_tinted_segment_is_brought_back_and_stays_even(make_scen
 def test_a_slow_drift_over_many_segments_is_pulled_back_towards_the_first(make_scene: Make) -> None:
     clip = make_scene(8, speed=0.0, width=64, height=48)
     segments, level = [clip], np.zeros(3)
-    for _ in range(12):  # every segment warms while it lasts, and the next goes on from there
-        ramp = np.linspace(0, 1, 8).reshape(8, 1, 1, 1) * np.array([1.2, 0.0, -1.2])
+    for _ in range(40):  # every segment warms while it lasts, and the next goes on from there
+        ramp = np.linspace(0, 1, 8).reshape(8, 1, 1, 1) * np.array([0.7, 0.0, -0.7])
         segments.append(np.clip(np.rint(clip + level + ramp), 0, 255).astype(np.uint8))
-        level = level + np.array([1.2, 0.0, -1.2]) * 5 / 7
+        level = level + np.array([0.7, 0.0, -0.7]) * 5 / 7
     first = LabStatistics.of(clip).mean
     drift = np.linalg.norm(LabStatistics.of(segments[-1]).mean - first)
     out, _ = joined(segments, 3)
     left = np.linalg.norm(LabStatistics.of(out[-8:]).mean - first)
-    assert drift > 6
-    assert left < 0.7 * drift
+    assert drift > 10
+    assert left < 0.5 * drift
     means = np.stack([LabStatistics.of(out[i : i + 1]).mean for i in range(len(out))])
     assert np.linalg.norm(np.diff(means, axis=0), axis=1).max() < 1.0  # and nobody sees it happen
 
@@ -140,7 +140,7 @@ def test_two_unrelated_shots_do_not_pass(make_scene: Make) -> None:
     assert {"residual", "valid_fraction"} & set(report.failed_gates)
 
 
-def test_a_hard_jump_without_overlap_fails_on_change_and_a_plain_continuation_passes(make_scene: Make) -> None:
+def test_a_jump_without_overlap_fails_and_a_plain_continuation_passes(make_scene: Make) -> None:
     clip = make_scene(16)
     _, (good,) = joined([clip[:8], clip[8:]], 0)
     _, (bad,) = joined([clip[:4], clip[12:]], 0)
@@ -157,7 +157,7 @@ def test_a_still_clip_with_a_little_noise_passes(make_scene: Make) -> None:
     assert report.passed, report
 
 
-def test_another_take_can_be_proposed_and_an_old_proposal_is_refused(make_scene: Make, rerender: Make) -> None:
+def test_another_take_can_be_proposed_and_an_old_proposal_is_refused(make_scene: Make) -> None:
     clip = make_scene(18)
     out: list[Frames] = []
     stitcher = Stitcher(out.append)
@@ -175,7 +175,7 @@ def test_another_take_can_be_proposed_and_an_old_proposal_is_refused(make_scene:
     assert np.array_equal(np.concatenate(out), clip)
 
 
-def test_a_cut_keeps_the_count_and_a_new_shot_becomes_the_colour_target(make_scene: Make) -> None:
+def test_a_cut_keeps_the_count_and_a_new_shot_is_the_new_colour_target(make_scene: Make) -> None:
     first, second = make_scene(8), 255 - make_scene(13, seed=4)
     out: list[Frames] = []
     stitcher = Stitcher(out.append)

@@ -39,7 +39,8 @@ def test_three_clips_become_one_video_with_report_and_sheet(
     assert all(seam["passed"] for seam in report["seams"])
     assert cv2.PSNR(read_frames(out, 10, 11)[0], make_scene(100)[10]) > 33
     assert cv2.imread(str(sheet)) is not None
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv", "joined.mp4", "sheet.png"]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["a.mkv", "b.mkv", "c.mkv", "joined.mp4", "sheet.png"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,9 @@ def test_a_wrong_request_is_one_line_exit_code_2_and_no_file(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_missing_or_single_clip_is_named(clips: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_or_single_clip_is_named(
+    clips: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wanted = ["--overlap", "4", "-o", str(tmp_path / "out.mp4")]
     assert main([clips[0], str(tmp_path / "none.mp4"), *wanted]) == 2
     assert "none.mp4: cannot be read (No such file or directory)" in capsys.readouterr().err
