@@ -156,7 +156,8 @@ def up(
     given = {key: value for key, value in chosen.items() if value is not None}
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
     here = _head_workers(described.head, name)
-    _run(keep_up(described, here, state or default_state_folder(), create_app, serve))
+    with suppress(KeyboardInterrupt):  # the way a farm is meant to end
+        _run(keep_up(described, here, state or default_state_folder(), create_app, serve))
 
 
 @app.command()
@@ -285,7 +286,8 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 def main() -> None:
     """Entry point: every error a user can meet is one line, and never a traceback."""
     try:
-        app(standalone_mode=False)
+        # typer hands the status of an early exit back instead of leaving with it.
+        sys.exit(app(standalone_mode=False))
     except FarmError as error:
         console.print_error(error.message)
         sys.exit(error.exit_code)

@@ -132,14 +132,9 @@ def _media(media: MediaInfo) -> dict[str, Any]:
     return media.model_dump(mode="json", exclude={"path"})
 
 
-def _kept_take(job: Job, task: Task) -> int:
-    seam = job.seams.get(task.id)
-    return task.take if seam is None or seam.accepted_take is None else seam.accepted_take
-
-
 def _kept_attempt(job: Job, task: Task) -> Attempt | None:
     """The attempt whose frames are in the video."""
-    take = _kept_take(job, task)
+    take = job.kept_take(task)
     return next((a for a in task.attempts if a.outcome == "succeeded" and a.take == take), None)
 
 
@@ -157,7 +152,7 @@ def _segment(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, A
         "tail": segment.tail,
         "depends_on": list(segment.depends_on),
         "status": task.status,
-        "take": _kept_take(job, task),
+        "take": job.kept_take(task),
         "takes": len(task.artifacts),
         "worker_id": kept.worker_id if kept else None,
         "why": kept.why if kept else "",
@@ -176,6 +171,7 @@ def _segment(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, A
                 "take": attempt.take,
                 "started_at": attempt.started_at,
                 "wall_s": attempt.wall_s,
+                "load_s": attempt.load_s,
                 "outcome": attempt.outcome,
                 "message": attempt.message,
             }

@@ -53,6 +53,7 @@ class Attempt:
     outcome: str = "running"
     message: str = ""
     wall_s: float | None = None
+    load_s: float | None = None
     peak_bytes: int | None = None
     # Watched, not journaled: lost with the coordinator, and worth nothing without the attempt.
     phase: str = "load"
@@ -256,7 +257,8 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
             _assign(state, job, task, event, now)
         case AttemptSucceeded():
             attempt = _end_attempt(state, job, task, event.attempt_id, "succeeded")
-            attempt.wall_s, attempt.peak_bytes = event.wall_s, event.peak_bytes
+            attempt.wall_s, attempt.load_s = event.wall_s, event.load_s
+            attempt.peak_bytes = event.peak_bytes
             task.status = "done"
             task.artifacts[task.take] = event.artifact
             job.num_done += 1

@@ -44,6 +44,16 @@ def check_placement(request: JobRequest, workers: Iterable[Worker]) -> None:
         raise CannotRun(refused, param="size")
 
 
+async def to_its_end(call: Callable[..., None], *arguments: Any) -> None:
+    """Run a call in a thread; when cancelled, still wait for it: half a Ray cannot be taken down."""
+    running = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
 @asynccontextmanager
 async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordinator]:
     """A farm of this machine that ends with the block and leaves nothing running.
@@ -51,18 +61,19 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
     """
     os.environ.update(ray_environment(new_token(), workers))
-    from nodes.ray_cluster import RayCluster, disconnect, start_local  # reads the environment
+    from nodes.ray_cluster import RayCluster, disconnect, start_local, take_back_signals  # reads the environment
 
     with locked(state):
-        await asyncio.to_thread(start_local, workers)
         try:
+            await to_its_end(start_local, workers)
+            take_back_signals()
             async with coordinating(state, RayCluster()) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():
                     if job.status == "running":
                         coordinator.ledger.record(JobCancelled(job_id=job.id))
                 yield coordinator
         finally:
-            await asyncio.to_thread(disconnect)
+            await to_its_end(disconnect)
 
 
 @asynccontextmanager

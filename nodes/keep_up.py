@@ -21,7 +21,7 @@ from farm.membership import Membership
 from farm.state_folder import locked
 from nodes import ssh
 from nodes.head import ensure_head, stop_head
-from nodes.host import coordinating
+from nodes.host import coordinating, to_its_end
 from nodes.intake_sandbox import normalise
 from nodes.member import versions
 from nodes.ray_node import ray_environment
@@ -50,11 +50,12 @@ async def keep_up(
         access = None if loopback else _access_token(state)
         head = await asyncio.to_thread(ensure_head, state, cluster.head.listen, workers)
         os.environ.update(ray_environment(head.token, head.workers))
-        from nodes.ray_cluster import RayCluster, connect, disconnect  # reads the environment
+        from nodes.ray_cluster import RayCluster, connect, disconnect, take_back_signals  # reads the environment
 
         started: list[Machine] = []
         try:
-            await asyncio.to_thread(connect, head.address)
+            await to_its_end(connect, head.address)
+            take_back_signals()
             async with coordinating(
                 state, RayCluster(), spec_of if loopback else named_spec_of
             ) as coordinator:
@@ -81,7 +82,7 @@ async def keep_up(
                         await serving
         finally:
             (state / ENDPOINT_NAME).unlink(missing_ok=True)
-            await asyncio.shield(asyncio.to_thread(_take_down, state, started, disconnect))
+            await to_its_end(_take_down, state, started, disconnect)
 
 
 async def _start_machines(

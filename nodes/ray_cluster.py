@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
@@ -212,11 +213,17 @@ def _line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
+def _quiet() -> None:
+    """Ray's own remarks (it is not started from the main thread, ...) are no news to a user."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
 def start_local(workers: Sequence[Worker]) -> None:
     """A Ray of this machine alone that ends with this process, with these workers on it.
 
     ``nodes.ray_node.ray_environment`` must be in ``os.environ`` already.
     """
+    _quiet()
     ray.init(
         "local",
         num_cpus=len(workers),
@@ -233,7 +240,14 @@ def start_local(workers: Sequence[Worker]) -> None:
 
 def connect(address: str) -> None:
     """Join this process, as the driver, to the Ray at host:port."""
+    _quiet()
     ray.init(address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+
+
+def take_back_signals() -> None:
+    """Ray's core puts a handler of its own on SIGTERM, which aborts; put ours back. Main thread only."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.getsignal(number))
 
 
 def disconnect() -> None:

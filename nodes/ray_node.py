@@ -36,6 +36,8 @@ def ray_environment(token: str, workers: Sequence[Worker]) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_worker_niceness": "0",
+        # Workers were drained by the farm before a node is stopped; Ray would wait 30 s for their actors.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
         # A machine whose plug was pulled counts as dead after 1.5 s x 3, not after a minute.
         "RAY_health_check_initial_delay_ms": "1000",
         "RAY_health_check_period_ms": "1000",

@@ -1,6 +1,9 @@
-"""Guards for every test."""
+"""For every test: a guard against a Ray by accident, a tiny I2VGen-XL with the files of the real one."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +19,135 @@ def no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         raise AssertionError("this test started a Ray; mark it with @pytest.mark.ray if it has to")
 
     monkeypatch.setattr(ray, "init", refuse)
+
+
+TINY_UNET = {
+    "sample_size": 16,
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "cross_attention_dim": 32,
+    "attention_head_dim": 8,
+}
+TINY_VAE = {
+    "block_out_channels": (16, 32, 32),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "latent_channels": 4,
+}
+TINY_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 77,
+}
+TINY_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+    "projection_dim": 32,
+}
+SCHEDULER = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "rescale_betas_zero_snr": True,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "leading",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 1,
+}
+
+
+def write_tokenizer(folder: Path) -> int:
+    """A CLIP tokenizer that spells every byte, in the files of the hub repository; returns its size."""
+    visible = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    symbols = visible + [chr(256 + i) for i in range(256 - len(visible))]
+    tokens = [*symbols, *(s + "</w>" for s in symbols), "th", "the</w>", "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\nth e</w>\n", encoding="utf-8")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    special["pad_token"] = "<|endoftext|>"
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    settings = {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return len(tokens)
+
+
+def _name_as_on_the_hub(path: Path) -> None:
+    """Text encoder weights of the hub were saved under ``text_model.``, before transformers 5.6."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path)
+    named = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in weights.items()}
+    save_file(named, path, {"format": "pt"})
+
+
+def write_tiny_i2vgen_xl(folder: Path) -> None:
+    """Write the whole model folder: seeded random weights, as plain and as fp16 safetensors files."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    vocabulary = write_tokenizer(folder / "tokenizer")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        models = {
+            "unet": I2VGenXLUNet(**TINY_UNET),
+            "vae": AutoencoderKL(**TINY_VAE),
+            "text_encoder": CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=vocabulary,
+                    bos_token_id=vocabulary - 2,
+                    eos_token_id=vocabulary - 1,
+                    pad_token_id=vocabulary - 1,
+                    **TINY_TEXT,
+                )
+            ),
+            "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**TINY_VISION)),
+        }
+        for name, parameter in models["unet"].named_parameters():
+            if ".conv4." in name:  # written as zeros: the temporal convolutions would do nothing
+                torch.nn.init.normal_(parameter, std=0.05)
+    for name, model in models.items():
+        model.half().save_pretrained(folder / name, variant="fp16")
+        model.float().save_pretrained(folder / name)
+    for path in (folder / "text_encoder").glob("*.safetensors"):
+        _name_as_on_the_hub(path)
+    DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    processor = {
+        "crop_size": {"height": 32, "width": 32},
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_processor_type": "CLIPImageProcessor",
+    }
+    (folder / "feature_extractor").mkdir()
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(processor))
+    index = {
+        "_class_name": "I2VGenXLPipeline",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "I2VGenXLUNet"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+@pytest.fixture(scope="session")
+def tiny_i2vgen_xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model folder of about 0.3 M parameters; UNet and VAE of two and three levels."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-i2vgen-xl"
+    folder.mkdir()
+    write_tiny_i2vgen_xl(folder)
+    return folder

@@ -15,12 +15,8 @@ from transformers.utils import logging as transformers_logging
 from farm.errors import CannotRun
 from nodes.engines.i2vgen_xl_conditioning import PenultimateText
 from nodes.engines.i2vgen_xl_folder import read_json, variant
-from nodes.engines.i2vgen_xl_memory import (
-    Attentions,
-    fold_temporal_convs,
-    set_attention,
-    wrap_feed_forwards,
-)
+from nodes.engines.i2vgen_xl_memory import Attentions, fold_temporal_convs, set_attention
+from nodes.engines.i2vgen_xl_pieces import wrap_in_pieces
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions) -> Mo
         component.eval().requires_grad_(False)
     unet = components["unet"]
     fold_temporal_convs(unet)
-    wrap_feed_forwards(unet)
+    wrap_in_pieces(unet)
     set_attention(unet, attention)
     crop = image_processor["crop_size"]
     return Model(

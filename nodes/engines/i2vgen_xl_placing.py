@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from nodes.engines.i2vgen_xl_loading import Model
-from nodes.engines.i2vgen_xl_memory import set_feed_forward_pieces
+from nodes.engines.i2vgen_xl_pieces import set_pieces
 from nodes.engines.i2vgen_xl_spec import RING_GROUP_BYTES, RING_SLOTS, Placement
 from nodes.weight_ring import WeightRing
 
@@ -44,7 +44,7 @@ class PlacedModel:
             )
         for name in sorted(self._stays):
             components[name].to(self.device)
-        set_feed_forward_pieces(components["unet"], placement.feed_forward_pieces)
+        set_pieces(components["unet"], placement.pieces)
 
     @contextmanager
     def on_card(self, name: str) -> Iterator[None]:

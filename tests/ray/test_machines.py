@@ -24,11 +24,8 @@ pytestmark = [
 ]
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-#: Many frames to render and few seams to join.
-LONG_JOB = [
-    "--model", "procedural-mild", "--size", "384x384", "--frames", "900",
-    "--window", "32", "--overlap", "1", "--prompt", "pan right",
-]  # fmt: skip
+#: Some seconds of work for a worker, and seams that cost little.
+LONG_JOB = ["--model", "procedural", "--size", "384x384", "--frames", "900", "--overlap", "1"]
 HEAD, OTHER = "10.77.31.1", "10.77.31.2"
 PORT = "8470"
 
