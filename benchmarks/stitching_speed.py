@@ -131,18 +131,18 @@ def main() -> None:
     }
     speed(stitch_all, stored, 103, arguments.size)  # also warms up
     peak_after_100 = peak_mib()
-    found: dict[str, dict[str, float]] = {}
-    for name, way in ways.items():
-        rate, cpu_ms = speed(way, stored, arguments.frames, arguments.size)
-        found[name] = {"frames_per_second": round(rate, 2), "cpu_ms_per_frame": round(cpu_ms, 1)}
-        share = rate / found["stitching"]["frames_per_second"]
-        print(f"{name:32}{rate:8.1f} frames/s{share:8.2f} x{cpu_ms:8.1f} processor ms a frame", flush=True)
     memory = {"peak_mib_after_100_frames": round(peak_after_100, 1)}
     if arguments.long:
         long_speed, _ = speed(stitch_all, stored, arguments.long, arguments.size)
         memory[f"peak_mib_after_{arguments.long}_frames"] = round(peak_mib(), 1)
         print(f"{arguments.long} frames: {long_speed:.1f} frames/s")
     print(memory)
+    found: dict[str, dict[str, float]] = {}
+    for name, way in ways.items():
+        rate, cpu_ms = speed(way, stored, arguments.frames, arguments.size)
+        found[name] = {"frames_per_second": round(rate, 2), "cpu_ms_per_frame": round(cpu_ms, 1)}
+        share = rate / found["stitching"]["frames_per_second"]
+        print(f"{name:32}{rate:8.1f} frames/s{share:8.2f} x{cpu_ms:8.1f} processor ms a frame", flush=True)
     if not arguments.no_save:
         RESULTS.mkdir(exist_ok=True)
         made = {"command": "python benchmarks/stitching_speed.py", "size": arguments.size}

@@ -119,9 +119,9 @@ def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
                 inputs=take_in([PHOTO], folder),
                 model="procedural-mild",
                 prompts=("pan right",),
-                width=640,
-                height=640,
-                num_frames=60,
+                width=448,
+                height=448,
+                num_frames=45,
                 fps=Fraction(8),
             )
             job_id = coordinator.submit(request)

@@ -166,7 +166,8 @@ def test_a_machine_joins_a_running_job_renders_dies_and_the_video_is_right(
     # The same job with nobody joining or dying has the same frames.
     alone = json.loads(
         other.run(
-            "render", str(PHOTO), *LONG_JOB, "--workers", "8GiB,8GiB", "-o", "alone.mp4", "--json", timeout_s=300,
+            "render", str(PHOTO), *LONG_JOB, "--workers", "8GiB,8GiB", "-o", "alone.mp4", "--json",
+            timeout_s=300,
         )
     )  # fmt: skip
     assert told["totals"]["frames_sha256"] == alone["totals"]["frames_sha256"]
@@ -208,3 +209,57 @@ def test_a_join_token_works_once_and_a_machine_leaves_after_its_segment(
     until(lambda: report(head, job_id)["status"] == "succeeded", "the job's end", machines)
     head.run("drain", "cellar")
     until(lambda: nodes_of(head) == set(), "the drain", machines)
+
+
+@pytest.fixture
+def ssh_access(machines: tuple[Machine, Machine], tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """An SSH server on the other machine, and the key that opens it: (key, port)."""
+    _, other = machines
+    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+    if not Path(sshd).exists():
+        pytest.skip("needs sshd (openssh-server)")
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
+    shutil.copy(keys / "user.pub", keys / "authorized_keys")
+    config = keys / "sshd_config"
+    config.write_text(
+        f"Port 2222\nListenAddress {OTHER}\nHostKey {keys / 'host'}\nPidFile none\n"
+        f"AuthorizedKeysFile {keys / 'authorized_keys'}\nStrictModes no\nPermitRootLogin yes\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", other.name, *apart, sshd, "-D", "-e", "-f", str(config)],
+        stderr=open(other.folder / "sshd.log", "w"),  # noqa: SIM115
+    )
+    yield keys / "user", 2222
+    server.kill()
+    server.wait()
+
+
+def test_the_machines_of_a_cluster_file_are_started_over_ssh_and_leave_with_the_farm(
+    machines: tuple[Machine, Machine], ssh_access: tuple[Path, int]
+) -> None:
+    head, other = machines
+    key, port = ssh_access
+    cluster = head.folder / "cluster.yaml"
+    over_there = f"env REELFARM_STATE={other.folder / 'state'} {sys.executable} -m farm"
+    cluster.write_text(
+        f"head: {{listen: {HEAD}, port: {PORT}, workers: none}}\n"
+        "machines:\n"
+        f"  - {{name: attic, address: {OTHER}, ssh_user: root, ssh_port: {port}, ssh_key: {key},\n"
+        f"     farm: {json.dumps(over_there)}, workers: [12GiB, 8GiB], price_per_hour: 0.06}}\n"
+        "  - {name: nowhere, address: 10.77.31.77, workers: [8GiB]}\n"
+    )
+    up = head.start("up", "--cluster", str(cluster))
+    until(lambda: is_up(head) and nodes_of(head) == {"attic"}, "the machine started over SSH", machines)
+    workers = json.loads(head.run("nodes", "--json"))
+    assert sorted(w["vram_bytes"] >> 30 for w in workers) == [8, 12]
+    until(lambda: "nowhere ended" in head.logs(), "word of the machine that cannot be reached", machines)
+    head.run("submit", str(PHOTO), "--frames", "20", "--size", "64x64", "--watch", "-o", "v.mp4")
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(60) == 0
+    assert not (other.folder / "state" / "member.json").exists(), "the machine has left"

@@ -18,7 +18,7 @@ from farm.journal import Journal
 pytestmark = pytest.mark.ray
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-SLOW_JOB = ["--model", "procedural-mild", "--size", "640x640", "--frames", "60", "--prompt", "pan right"]
+SLOW_JOB = ["--model", "procedural-mild", "--size", "448x448", "--frames", "45", "--prompt", "pan right"]
 WORKERS = ["--workers", "12GiB,12GiB,8GiB"]
 
 
@@ -57,7 +57,7 @@ def test_a_photo_becomes_a_video_of_the_exact_length_and_nothing_is_left_running
          "print(probe_video(sys.argv[1]).num_frames)", str(tmp_path / "out" / "v.mp4")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert counted.stdout.strip() == "60"
+    assert counted.stdout.strip() == "45"
     assert [pid for pid in seen if psutil.pid_exists(pid)] == []
 
 
@@ -79,7 +79,7 @@ def test_a_killed_worker_costs_its_segment_only(
     assert told["totals"]["frames_sha256"] == slow_job_sha256
 
 
-@pytest.mark.parametrize("attempts_before_the_kill", [1, 5, 11])
+@pytest.mark.parametrize("attempts_before_the_kill", [2, 7])
 def test_a_killed_coordinator_goes_on_where_it_was_and_ends_in_the_same_frames(
     farm: Any,
     tmp_path: Path,
