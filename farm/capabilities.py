@@ -45,7 +45,10 @@ def why_not(needs: Mapping[Rung, int], worker: Worker) -> str | None:
     if fitting_rungs(needs, worker):
         return None
     rung, need = min(needs.items(), key=lambda item: item[1])
-    return f"{worker.id} has {gib(worker.vram_bytes)}, the smallest rung ({rung}) needs {gib(need)}"
+    has, needs_at_least = gib(worker.vram_bytes), gib(need)
+    if has == needs_at_least:
+        needs_at_least = f"more than {has}"  # a byte more, once memory ran out there
+    return f"{worker.id} has {has}, the smallest rung ({rung}) needs {needs_at_least}"
 
 
 def workers_from_json(text: str) -> list[Worker]:

@@ -17,7 +17,8 @@ from farm.events import Event, SeamAccepted, TaskAssigned, TaskReopened, WorkerJ
 from farm.plan import Plan
 from farm.state import Job, State, apply, refusal
 
-out = Console(highlight=False)
+#: Output that is not looked at in a terminal must not fold its tables to 80 columns.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 
@@ -27,6 +28,8 @@ def print_json(value: Any) -> None:
 
 
 def print_error(message: str) -> None:
+    """One line, whatever names of files are in it: no line breaks, no terminal codes."""
+    message = "".join(c if c.isprintable() else "?" for c in message)
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 

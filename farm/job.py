@@ -9,10 +9,12 @@ from pydantic import field_validator
 
 from farm.engine_spec import Mode
 from farm.errors import InvalidInput
-from farm.media import MediaInfo
+from farm.media import FrameRate, MediaInfo
 from farm.values import Value
 
 MAX_FRAMES = 200_000
+#: A frame for ten seconds: slower is a slide show, and file formats round it.
+MIN_FPS, MAX_FPS = Fraction(1, 10), Fraction(240)
 MAX_SIDE = 4096
 MAX_PROMPT_CHARS = 4000
 MAX_INPUTS = 200
@@ -29,7 +31,7 @@ class JobRequest(Value):
     mode: Mode | Literal["auto"] = "auto"
     num_frames: int | None = None
     seconds: float | None = None
-    fps: Fraction | None = None
+    fps: FrameRate | None = None
     width: int | None = None
     height: int | None = None
     window_frames: int | None = None
@@ -56,7 +58,7 @@ def check(request: JobRequest) -> None:
     """
     _in_range("seconds", request.seconds, 0, MAX_FRAMES, above_low=True)
     _in_range("frames", request.num_frames, 1, MAX_FRAMES)
-    _in_range("fps", request.fps, Fraction(0), Fraction(240), above_low=True)
+    _in_range("fps", request.fps, MIN_FPS, MAX_FPS)
     _in_range("width", request.width, 16, MAX_SIDE)
     _in_range("height", request.height, 16, MAX_SIDE)
     _in_range("window", request.window_frames, 1, 1024)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
-from farm.errors import CannotRun, NotFound
+from farm.errors import CannotRun, InvalidInput, NotFound
 from farm.events import Artifact, AttemptFailed, Event, TaskReopened, WorkerLeft
 from farm.journal import Journal
 from farm.state import Job, State, apply, refusal
+from farm.state_folder import JOURNAL_NAME
 
 #: (sequence number, time, event)
 Recorded = tuple[int, float, Event]
@@ -110,3 +112,19 @@ class Ledger:
         await self._failed.wait()
         assert self._failure is not None
         raise self._failure
+
+
+@contextmanager
+def past(folder: Path) -> Iterator[Ledger]:
+    """What the journal of a state folder tells, for reading; the farm may be up or not.
+
+    Raises:
+        InvalidInput: there is no journal.
+    """
+    path = folder / JOURNAL_NAME
+    if not path.exists():
+        raise InvalidInput(f"there is no farm in {folder}; name its folder with --state", param="state")
+    with closing(Journal(path)) as journal:
+        ledger = Ledger(journal)
+        ledger.replay()
+        yield ledger

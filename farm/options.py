@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import GIB, Worker
-from farm.errors import InvalidInput
+from pydantic import TypeAdapter, ValidationError
 
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+from farm.capabilities import GIB, Worker
+from farm.engine_spec import MODES
+from farm.errors import CannotRun, InvalidInput
+from farm.media import FrameRate
+
+_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_frame_rate: TypeAdapter[Fraction] = TypeAdapter(FrameRate)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -27,8 +33,8 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_fps(text: str) -> Fraction:
     """``8``, ``29.97`` or ``30000/1001``."""
     try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        return _frame_rate.validate_python(text)
+    except ValidationError:
         raise InvalidInput(
             f"fps is {text!r}, expected a number such as 8 or 30000/1001", param="fps"
         ) from None
@@ -102,7 +108,9 @@ def request_options(
     priority: int,
 ) -> dict[str, Any]:
     """The fields of a ``JobRequest`` but its inputs, from the command line's words."""
-    width, height = parse_size(size) if size else (None, None)
+    if mode != "auto" and mode not in MODES:
+        raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")
+    width, height = (None, None) if size is None else parse_size(size)
     return {
         "prompts": tuple(prompts) or ("",),
         "negative_prompt": negative_prompt,
@@ -110,7 +118,7 @@ def request_options(
         "mode": mode,
         "seconds": seconds,
         "num_frames": frames,
-        "fps": parse_fps(fps) if fps else None,
+        "fps": None if fps is None else parse_fps(fps),
         "width": width,
         "height": height,
         "window_frames": window,
@@ -123,17 +131,52 @@ def request_options(
     }
 
 
-def check_output(path: Path) -> None:
-    """Refuse an output that could not be written in the end, before any work is done."""
+def check_price(price_per_hour: float | None) -> None:
+    """Refuse what an hour of a machine cannot cost."""
+    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
+        raise InvalidInput(f"price_per_hour is {price_per_hour}, expected 0 or more", param="price_per_hour")
+
+
+def check_listen(address: str, port: int) -> None:
+    """Refuse, before anything is started, an address that a server could not listen on.
+
+    Raises:
+        InvalidInput: no port number.
+        CannotRun: the port is taken, or the address is not this machine's.
+    """
+    if not 1 <= port <= 65535:
+        raise InvalidInput(f"port is {port}, expected 1 to 65535", param="port")
+    try:
+        with socket.create_server((address, port)):
+            pass
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no such address"
+        raise CannotRun(
+            f"{address}:{port} cannot be listened on ({reason}); choose another --port or --listen"
+        ) from error
+
+
+def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output that could not be written in the end, before any work is done.
+
+    The contact sheet, which goes beside the video, must be writable too, and neither may replace an input.
+    """
     if path.suffix.lower() != ".mp4":
         raise InvalidInput(f"output is {path}, expected a name that ends in .mp4", param="output")
-    if path.is_dir():
-        raise InvalidInput(f"output {path} is a folder; give a file name", param="output")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for target in (path, path.with_suffix(".png")):
+            if target.is_dir():
+                raise InvalidInput(f"output {target} is a folder; give another name", param="output")
+            if target.exists() and any(given.exists() and given.samefile(target) for given in inputs):
+                raise InvalidInput(
+                    f"output {target} would replace the input of that name; choose another", param="output"
+                )
+            if target.exists() and not os.access(target, os.W_OK):
+                raise InvalidInput(f"output {target} is write-protected; choose another name", param="output")
+            # Only trying tells of a full disk, a quota, a read-only mount or too long a name.
+            tempfile.TemporaryFile(dir=path.parent, prefix=f".writing-{target.name}").close()
     except OSError as error:
         raise InvalidInput(
-            f"the folder {path.parent} cannot be made ({error.strerror}); choose another", param="output"
+            f"output {path} cannot be written ({error.strerror}); choose another place", param="output"
         ) from error
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InvalidInput(f"output {path} cannot be written; choose another place", param="output")

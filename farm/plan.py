@@ -62,6 +62,8 @@ class Footprint(Value):
     slowdown: dict[Rung, float]
     #: Before anything was measured on a worker.
     prior_seconds_per_mpixel_step: float
+    #: Seconds to bring the model there, likewise.
+    prior_load_s: float
 
 
 class Plan(Value):

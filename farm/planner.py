@@ -11,15 +11,19 @@ from itertools import pairwise
 
 from farm.engine_spec import EngineSpec, Mode, RenderShape, need_bytes
 from farm.errors import CannotRun, InvalidInput
-from farm.job import MAX_FRAMES, MAX_SIDE, JobRequest, check
+from farm.job import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
 from farm.plan import Footprint, Plan, Segment, Shot
 from farm.windows import cropped_windows, shifted_windows
 
 DEFAULT_SECONDS = 4
+#: A model's files come from a local disk about this fast.
+LOAD_BYTES_PER_S = 1e9
 #: A chain drifts; after this many hops it is pulled fully to its first segment's statistics.
 HOPS_BETWEEN_ANCHORS = 6
 #: Pull at every other hop (the factor of LTX's long-video pipeline).
 ANCHOR_STRENGTH = 0.25
+#: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
+MAX_FPS_DENOMINATOR = 1001
 
 
 def plan(request: JobRequest, spec: EngineSpec) -> Plan:
@@ -31,10 +35,10 @@ def plan(request: JobRequest, spec: EngineSpec) -> Plan:
     """
     check(request)
     mode = _mode(request, spec)
-    fps = request.fps or request.inputs[0].fps or Fraction(spec.native_fps)
-    num_frames = _num_frames(request, fps)
-    width, height, notes = _size(request, spec)
+    fps, fps_notes = _fps(request, spec)
+    width, height, size_notes = _size(request, spec)
     window, overlap = _window(request, spec, mode)
+    num_frames = _num_frames(request, fps, mode, window)
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, mode, num_frames)
@@ -66,7 +70,7 @@ def plan(request: JobRequest, spec: EngineSpec) -> Plan:
         segments=_with_tails(segments),
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         mpixel_steps=sum(s.num_frames for s in segments) * width * height * steps / 1e6,
-        notes=notes,
+        notes=fps_notes + size_notes,
     )
 
 
@@ -83,6 +87,7 @@ def footprint(spec: EngineSpec, shape: RenderShape) -> Footprint:
         need_bytes={rung.name: need_bytes(spec, rung, shape) for rung in spec.rungs},
         slowdown={rung.name: rung.slowdown for rung in spec.rungs},
         prior_seconds_per_mpixel_step=spec.prior_seconds_per_mpixel_step,
+        prior_load_s=sum(spec.component_bytes.values()) / LOAD_BYTES_PER_S,
     )
 
 
@@ -126,7 +131,20 @@ def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> st
     return None
 
 
-def _num_frames(request: JobRequest, fps: Fraction) -> int:
+def _fps(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ...]]:
+    """The frame rate: as asked, or the input video's, or the model's; rounded to what files can say."""
+    wanted = request.fps or request.inputs[0].fps or Fraction(spec.native_fps)
+    if not MIN_FPS <= wanted <= MAX_FPS:
+        raise InvalidInput(
+            f"the input video has {float(wanted):g} frames a second, expected {MIN_FPS} to {MAX_FPS}; "
+            "re-encode it, or give fps",
+            param="fps",
+        )
+    fps = wanted.limit_denominator(MAX_FPS_DENOMINATOR)
+    return fps, () if fps == wanted else (f"fps {fps} chosen as the nearest to {wanted}",)
+
+
+def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> int:
     source = request.inputs[0]
     if request.num_frames is not None:
         num_frames = request.num_frames
@@ -134,6 +152,8 @@ def _num_frames(request: JobRequest, fps: Fraction) -> int:
         num_frames = max(1, round(request.seconds * fps))
     elif source.kind == "video":
         num_frames = source.num_frames
+    elif mode == "infill":
+        num_frames = (len(request.inputs) - 1) * (window - 1) + 1
     else:
         num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
     if source.kind == "video" and num_frames > source.num_frames:
@@ -189,10 +209,10 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
 def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int]:
     window = spec.window_frames if request.window_frames is None else request.window_frames
     if not spec.allows_num_frames(window):
+        form = f" in the form {spec.frame_step}k+{spec.frame_remainder}" if spec.frame_step > 1 else ""
         raise CannotRun(
             f"window is {window} frames, and {spec.model} renders {spec.min_window_frames} to "
-            f"{spec.max_window_frames} in the form {spec.frame_step}k+{spec.frame_remainder}; "
-            f"nearest is {_nearest_window(spec, window)}",
+            f"{spec.max_window_frames}{form}; nearest is {_nearest_window(spec, window)}",
             param="window",
         )
     if mode == "chain" and window < 2:

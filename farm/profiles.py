@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: Weight of the newest measurement in the running mean of a worker's speed.
 NEWEST_WEIGHT = 0.3
-#: Seconds to bring a model onto a card before any load was measured.
-PRIOR_LOAD_S = 2.0
 
 #: Model, frame size, frames of the window, rung, kind of worker: what memory depends on.
 ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
@@ -67,8 +65,9 @@ class Profiles:
         per_unit = self.seconds_per_unit.get((worker.id, plan.model), here.prior_seconds_per_mpixel_step)
         return per_unit * plan.work_units(segment) * here.slowdown[rung]
 
-    def loading_s(self, model: str, worker_id: str) -> float:
-        return self.load_s.get((worker_id, model), PRIOR_LOAD_S)
+    def loading_s(self, plan: Plan, worker: Worker) -> float:
+        """Predicted seconds to bring the plan's model onto a worker that has another, or none."""
+        return self.load_s.get((worker.id, plan.model), plan.on[worker.kind].prior_load_s)
 
 
 def shape_key(plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind) -> ShapeKey:

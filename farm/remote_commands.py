@@ -10,10 +10,9 @@ import typer
 from farm import console
 from farm.capabilities import gib
 from farm.client import FarmClient, read_endpoint
-from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.errors import CannotRun, JobFailed
 from farm.events import event_adapter
-from farm.journal import Journal
-from farm.ledger import Ledger
+from farm.ledger import past
 from farm.options import check_output
 from farm.report import job_report, job_summary, workers_seen
 from farm.state_folder import JOURNAL_NAME, default_state_folder
@@ -78,7 +77,7 @@ def report(
     if client:
         told: dict[str, Any] = client.report(job_id)
     else:
-        with _ledger(state or default_state_folder()) as ledger:
+        with past(state or default_state_folder()) as ledger:
             told = job_report(ledger.job(job_id), workers_seen(ledger.journal))
     if as_json:
         console.print_json(told)
@@ -178,26 +177,8 @@ def follow(client: FarmClient, job_id: str, output: Path | None) -> None:
     console.out.print(f"video: {output}, contact sheet: {output.with_suffix('.png')}", markup=False)
 
 
-class _ledger:
-    """A replayed ledger of a state folder, for reading."""
-
-    def __init__(self, state: Path) -> None:
-        path = state / JOURNAL_NAME
-        if not path.exists():
-            raise InvalidInput(f"there is no farm in {state}; name its folder with --state")
-        self._journal = Journal(path)
-
-    def __enter__(self) -> Ledger:
-        ledger = Ledger(self._journal)
-        ledger.replay()
-        return ledger
-
-    def __exit__(self, *_: object) -> None:
-        self._journal.close()
-
-
 def _journal_jobs(state: Path) -> list[Any]:
     if not (state / JOURNAL_NAME).exists():
         return []
-    with _ledger(state) as ledger:
+    with past(state) as ledger:
         return [job_summary(job, None) for job in reversed(ledger.state.jobs.values())]

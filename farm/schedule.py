@@ -97,7 +97,7 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
         if rungs:
             run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
             if worker_state.warm_model != job.plan.model:
-                run_s += state.profiles.loading_s(job.plan.model, worker.id)
+                run_s += state.profiles.loading_s(job.plan, worker)
             found.append(Offer(worker_state, rungs[0], needs[rungs[0]], run_s))
     return found
 

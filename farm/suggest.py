@@ -19,10 +19,16 @@ class Setting(Value):
     width: int
     height: int
     window_frames: int
+    #: Only where the plan's does not go with this window.
+    overlap_frames: int | None = None
     need_bytes: int
 
     def __str__(self) -> str:
-        return f"--size {self.width}x{self.height} --window {self.window_frames} ({gib(self.need_bytes)})"
+        overlap = "" if self.overlap_frames is None else f" --overlap {self.overlap_frames}"
+        return (
+            f"--size {self.width}x{self.height} --window {self.window_frames}{overlap} "
+            f"({gib(self.need_bytes)})"
+        )
 
 
 def refusal(plan: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | None:
@@ -61,7 +67,13 @@ def nearest_settings(plan: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
                 frames = log(plan.window_frames / window)
                 fitting.append((abs(pixels) + frames, -width, -window, width, height, need))
     return [
-        Setting(width=width, height=height, window_frames=-window, need_bytes=need)
+        Setting(
+            width=width,
+            height=height,
+            window_frames=-window,
+            overlap_frames=-window // 2 if plan.overlap_frames > -window // 2 else None,
+            need_bytes=need,
+        )
         for _, _, window, width, height, need in sorted(fitting)[:NUM_SUGGESTIONS]
     ]
 

@@ -19,6 +19,7 @@ from farm.job import JobRequest
 from farm.journal import Journal
 from farm.ledger import Ledger
 from farm.media import MediaInfo
+from farm.plan import Plan
 from farm.planner import plan as make_plan
 from farm.state_folder import JOURNAL_NAME, locked
 from farm.storage import Storage
@@ -36,10 +37,19 @@ def take_in(paths: Sequence[Path], folder: Path) -> tuple[MediaInfo, ...]:
     return tuple(normalise(path, folder) for path in paths)
 
 
-def check_placement(request: JobRequest, workers: Iterable[Worker]) -> None:
-    """Refuse, before anything is started, what these workers could not hold."""
-    spec = spec_of(request.model)
-    refused = refusal(make_plan(request, spec), spec, workers)
+def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:
+    """The plan of a request, refused before anything is started where these workers could not hold it."""
+    plan = make_plan(request, spec_of(request.model))
+    check_placement(plan, workers)
+    return plan
+
+
+def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
+    """
+    Raises:
+        CannotRun: no worker can hold a window of this plan; what one could hold is said.
+    """
+    refused = refusal(plan, spec_of(plan.model), workers)
     if refused:
         raise CannotRun(refused, param="size")
 

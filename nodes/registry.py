@@ -15,6 +15,7 @@ from nodes.engine import Engine
 from nodes.engines import instant, procedural
 from nodes.engines.i2vgen_xl_folder import model_folder
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
+from nodes.vram import cap_process, use_expandable_segments
 
 #: Hub repositories that may be loaded, by the name users give, with the commit that is loaded.
 HUB_MODELS = {"i2vgen-xl": ("ali-vilab/i2vgen-xl", "39e1979ea27be737b0278c06755e321f2b4360d5")}
@@ -54,13 +55,13 @@ def create_engine(model: str, worker: Worker) -> Engine:
         return procedural.Procedural(model)
     if model == instant.MODEL:
         return instant.Instant()
+    if worker.kind == "cuda":
+        use_expandable_segments()
     from nodes.engines.i2vgen_xl import I2VGenXL  # imports torch and diffusers
 
     folder, _ = _located(model)
     spec = spec_of(model).on(worker.kind)
     if worker.kind == "cuda":
-        from nodes.vram import cap_process
-
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
     return I2VGenXL(spec, source=folder, device=worker.kind)
 

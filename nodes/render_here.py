@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from farm.capabilities import Worker
 from farm.console import JobView, err
-from farm.coordinator import Coordinator
-from farm.errors import InvalidInput, JobFailed
-from farm.job import JobRequest, check
+from farm.coordinator import Coordinator, stored_bytes
+from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.job import JobRequest
+from farm.ledger import past
 from farm.report import job_report, workers_seen
 from farm.state import Job
-from nodes.host import check_placement, local_farm, take_in, workers_up
+from farm.storage import Storage
+from nodes.host import check_placement, local_farm, planned, take_in, workers_up
 from nodes.joiner import SHEET_NAME, VIDEO_NAME
 
 #: Between looks at how far the running attempts are.
@@ -39,7 +41,7 @@ def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> 
         return JobRequest(inputs=take_in(inputs, folder), **options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        name = str(first["loc"][0])
         raise InvalidInput(f"{name} is {first['input']!r}: {first['msg'].lower()}", param=name) from error
 
 
@@ -53,15 +55,23 @@ async def render_here(
     """
     with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
         request = await asyncio.to_thread(described, inputs, options, Path(folder))
-        check(request)
-        check_placement(request, workers)
+        Storage(state).check_space(stored_bytes(planned(request, workers)))
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request)
             return await _watched(coordinator, job_id, output)
 
 
 async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output: Path) -> dict[str, Any]:
-    """Continue a job that failed, was cancelled or lost its process."""
+    """Continue a job that failed, was cancelled or lost its process.
+
+    Raises:
+        FarmError: there is no such job, or nothing of it is left to do here; Ray was not started.
+    """
+    with past(state) as ledger:
+        job = ledger.job(job_id)
+        if job.status == "succeeded":
+            raise InvalidInput(f"job {job_id} is done; `farm report {job_id}` tells of it", param="job_id")
+        check_placement(job.plan, workers)
     async with _farm(state, workers) as coordinator:
         coordinator.retry(job_id)
         return await _watched(coordinator, job_id, output)
@@ -120,7 +130,7 @@ def deliver(source: Path, target: Path) -> None:
     """Copy a finished file to where the user wants it, whole or not at all.
 
     Raises:
-        FarmError: it cannot be written there.
+        CannotRun: it cannot be written there; the message says where it is kept.
     """
     temporary = target.with_name(f".writing-{target.name}")
     try:
@@ -128,4 +138,4 @@ def deliver(source: Path, target: Path) -> None:
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InvalidInput(f"{target} cannot be written ({error.strerror}); the video is {source}") from error
+        raise CannotRun(f"{target} cannot be written ({error.strerror}); it is kept as {source}") from error

@@ -103,8 +103,9 @@ _TEMPORARIES: dict[type[nn.Module], float] = {FeedForward: 16, Attention: 6, Res
 def _share(unet: Any, name: str, layer: nn.Module, channels: int) -> float:
     """Bytes in flight of a layer of ``channels`` relative to a resnet of the widest level."""
     width = unet.config.block_out_channels[0]
-    # transformer_in is wider at the full size; elsewhere twice as wide means a quarter of the pixels.
-    relative = channels / width if name.startswith("transformer_in") else width / channels
+    # In the levels twice as wide means a quarter of the pixels; before them all is at the full size.
+    in_levels = name.startswith(("down_blocks", "mid_block", "up_blocks"))
+    relative = width / channels if in_levels else channels / width
     return relative * _TEMPORARIES[type(layer)] / _TEMPORARIES[ResnetBlock2D]
 
 
@@ -145,4 +146,4 @@ def set_pieces(unet: Any, pieces: int) -> None:
     """Set how many pieces a resnet of the widest level runs in; the other layers follow by their share."""
     for layer in (*unet.modules(), *unet.attn_processors.values()):
         if isinstance(layer, (InPieces, AttentionInRows)):
-            layer.pieces = max(1, int(pieces * layer.share)) if pieces > 1 else 1
+            layer.pieces = 1 if pieces == 1 else max(1, int(pieces * layer.share))

@@ -111,7 +111,7 @@ def test_after_running_out_of_memory_the_same_card_takes_the_next_rung(make: Any
 
 def test_a_need_that_was_raised_keeps_equal_cards_away_and_larger_ones_not(make: Any) -> None:
     workers = (make.worker("a/0", 6), make.worker("b/0", 6), make.worker("c/0", 7))
-    state = make.state([*make.joined(*workers), make.submitted(num_frames=frames_of(3))])
+    state = make.state([*make.joined(*workers), make.submitted(num_frames=frames_of(8))])
     make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", "oom"))
     rungs = {a.worker_id: a.rung for a in schedule(state, 0.0)}
     assert rungs == {"a/0": "evict", "b/0": "evict", "c/0": "resident"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import GIB
 from farm.events import (
     Event,
     JobCancelled,
@@ -294,10 +295,16 @@ def test_a_workers_speed_is_a_running_mean_without_the_load(make: Any) -> None:
     segment = job.plan.segments[0]
     make.happen(state, make.assigned("s0-0", "a/0"), make.succeeded("s0-0", wall_s=12.0, load_s=2.0))
     assert state.profiles.render_s(job.plan, segment, make.worker("a/0"), "resident") == pytest.approx(10.0)
-    assert state.profiles.loading_s("synthetic", "a/0") == 2.0
+    assert state.profiles.loading_s(job.plan, make.worker("a/0")) == 2.0
     make.happen(state, make.assigned("s0-1", "a/0"), make.succeeded("s0-1", wall_s=20.0, load_s=0.0))
     assert state.profiles.render_s(job.plan, segment, make.worker("a/0"), "resident") == pytest.approx(13.0)
-    assert state.profiles.loading_s("synthetic", "a/0") == 2.0
+    assert state.profiles.loading_s(job.plan, make.worker("a/0")) == 2.0
+
+
+def test_before_a_load_was_measured_it_is_taken_from_the_models_size(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
+    plan = state.jobs["job"].plan
+    assert state.profiles.loading_s(plan, make.worker("a/0")) == pytest.approx(3 * GIB / 1e9)
 
 
 def test_a_speed_learned_at_a_slow_rung_predicts_the_fast_one(make: Any) -> None:

@@ -8,14 +8,8 @@ import torch
 from diffusers import I2VGenXLUNet
 from diffusers.models.attention import FeedForward
 
-from nodes.engines.i2vgen_xl_memory import (
-    FeedForwardInPieces,
-    FoldedTemporalConv,
-    fold_temporal_convs,
-    set_attention,
-    set_feed_forward_pieces,
-    wrap_feed_forwards,
-)
+from nodes.engines.i2vgen_xl_memory import FoldedTemporalConv, fold_temporal_convs, set_attention
+from nodes.engines.i2vgen_xl_pieces import AttentionInRows, InPieces, set_pieces, wrap_in_pieces
 from nodes.weight_ring import WeightRing
 
 
@@ -59,17 +53,33 @@ def test_the_folded_unet_has_no_3d_convolutions_and_gives_the_same_numbers(
 
 
 @pytest.mark.parametrize("pieces", [2, 4, 7])
-def test_feed_forward_layers_in_pieces_give_the_same_numbers(
-    unet: Any, call: dict[str, Any], pieces: int
-) -> None:
+def test_a_unet_in_pieces_gives_the_same_numbers(unet: Any, call: dict[str, Any], pieces: int) -> None:
     expected = unet(**call).sample
-    wrap_feed_forwards(unet)
-    set_feed_forward_pieces(unet, pieces)
+    wrap_in_pieces(unet)
+    set_attention(unet, "sdpa")
+    set_pieces(unet, pieces)
     assert torch.allclose(unet(**call).sample, expected, atol=1e-5)
+    set_pieces(unet, 1)
+    assert torch.equal(unet(**call).sample, expected)
 
 
-def test_a_feed_forward_layer_in_pieces_sees_a_slice_at_a_time() -> None:
-    layer = FeedForwardInPieces(FeedForward(8)).requires_grad_(False)
+def test_deeper_levels_run_in_fewer_pieces_and_wider_temporaries_in_more(unet: Any) -> None:
+    wrap_in_pieces(unet)
+    set_attention(unet, "sdpa")
+    set_pieces(unet, 4)
+    pieces = {name: layer.pieces for name, layer in unet.named_modules() if isinstance(layer, InPieces)}
+    first, last = "down_blocks.0", f"down_blocks.{len(unet.down_blocks) - 1}"
+    assert pieces[f"{first}.resnets.0"] == 4
+    assert pieces[f"{first}.attentions.0.transformer_blocks.0.ff"] == 8
+    assert pieces[f"{last}.resnets.0"] < 4
+    assert pieces["image_latents_temporal_encoder.ff"] == 1
+    rows = {name: p.pieces for name, p in unet.attn_processors.items() if isinstance(p, AttentionInRows)}
+    assert rows.keys() == unet.attn_processors.keys()
+    assert rows[f"{first}.attentions.0.transformer_blocks.0.attn1.processor"] == 3
+
+
+def test_a_layer_in_pieces_sees_a_slice_at_a_time() -> None:
+    layer = InPieces(FeedForward(8), share=1.0, by_token=True).requires_grad_(False)
     rows: list[int] = []
     layer.whole.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
     layer.pieces = 4
@@ -101,8 +111,9 @@ def test_a_streamed_unet_gives_exactly_the_numbers_of_a_resident_one(
     unet: Any, call: dict[str, Any], group_bytes: int
 ) -> None:
     fold_temporal_convs(unet)
-    wrap_feed_forwards(unet)
-    set_feed_forward_pieces(unet, 4)
+    wrap_in_pieces(unet)
+    set_attention(unet, "sdpa")
+    set_pieces(unet, 4)
     expected = unet(**call).sample
     ring = WeightRing(unet, "cpu", group_bytes=group_bytes, slots=3)
     with ring:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 import torch
 
 from nodes.engine import OutOfMemory
-from nodes.vram import cap_process, out_of_memory_is_ours, peak_bytes, reset_peak
+from nodes.vram import cap_process, out_of_memory_is_ours, peak_bytes, reset_peak, use_expandable_segments
 
 MIB = 2**20
 
@@ -63,3 +64,25 @@ def test_a_cap_smaller_than_the_driver_context_is_refused() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="no card")
 def test_without_a_card_there_is_no_cap() -> None:
     assert cap_process(8 * 2**30) is False
+
+
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+
+
+def test_segments_are_made_expandable_when_the_user_has_set_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    use_expandable_segments()
+    chosen = os.environ.pop("PYTORCH_CUDA_ALLOC_CONF")
+    assert chosen == "expandable_segments:True"
+
+
+@pytest.mark.parametrize("name", ALLOCATOR_VARIABLES)
+def test_an_allocator_the_user_has_set_up_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for other in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "max_split_size_mb:128")
+    use_expandable_segments()
+    assert {n: os.environ[n] for n in ALLOCATOR_VARIABLES if n in os.environ} == {name: "max_split_size_mb:128"}
