@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 import sys
 import tempfile
@@ -16,8 +17,8 @@ import typer
 from farm import console
 from farm.capabilities import Worker
 from farm.cluster_file import ClusterFile, HeadMachine, read_cluster_file
-from farm.errors import FarmError
-from farm.options import check_output, cpu_workers, node_name, parse_bytes
+from farm.errors import FarmError, InvalidInput
+from farm.options import check_listen, check_output, check_price, cpu_workers, node_name, parse_bytes
 from farm.remote_commands import (
     Farm,
     JobId,
@@ -61,7 +62,7 @@ def render(
     as_json: Json = False,
 ) -> None:
     """Render a video on this machine alone: starts everything, leaves nothing running."""
-    check_output(output)
+    check_output(output, inputs)
     here = _workers(workers, vram_limit)
     from nodes.render_here import render_here
 
@@ -79,15 +80,13 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show how a video would be made, without making it."""
-    from farm.planner import plan as make_plan
-    from nodes.host import check_placement
-    from nodes.registry import spec_of
+    from nodes.host import planned
     from nodes.render_here import described
 
+    here = _workers(workers, vram_limit)
     with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
         request = described(inputs, options, Path(folder))
-    made = make_plan(request, spec_of(request.model))
-    check_placement(request, _workers(workers, vram_limit))
+    made = planned(request, here)
     if as_json:
         console.print_json(made.model_dump(mode="json"))
     else:
@@ -106,6 +105,10 @@ def submit(
     state: StateFolder = None,
 ) -> None:
     """Give a job to a farm that is up; prints the job's id."""
+    if output is not None:
+        if not watch:
+            raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
+        check_output(output, inputs)
     client = client_of(farm, token, state)
     job_id = submitted(client, inputs, options)
     if watch:
@@ -152,10 +155,12 @@ def up(
     from nodes.keep_up import keep_up
 
     described = read_cluster_file(cluster) if cluster else ClusterFile()
-    chosen = {"listen": listen, "port": port, "workers": workers, "vram_limit": vram_limit}
+    budgets = workers.split(",") if workers not in (None, "auto", "none") else workers
+    chosen = {"listen": listen, "port": port, "workers": budgets, "vram_limit": vram_limit}
     given = {key: value for key, value in chosen.items() if value is not None}
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
     here = _head_workers(described.head, name)
+    check_listen(described.head.listen, described.head.port)
     with suppress(KeyboardInterrupt):  # the way a farm is meant to end
         _run(keep_up(described, here, state or default_state_folder(), create_app, serve))
 
@@ -173,6 +178,7 @@ def join(
     """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
     from nodes import member
 
+    check_price(price_per_hour)
     folder = state or default_state_folder()
     url = member.farm_url(address)
     given = sys.stdin.readline().strip() if token == "-" else token
@@ -241,7 +247,7 @@ def _workers(
     from nodes.probe import probe
 
     node = node_name(name)
-    limit = parse_bytes(vram_limit) if vram_limit else None
+    limit = None if vram_limit is None else parse_bytes(vram_limit)
     if workers is None:
         return probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
     return cpu_workers(
@@ -285,6 +291,8 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def main() -> None:
     """Entry point: every error a user can meet is one line, and never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes, not always text
     try:
         # typer hands the status of an early exit back instead of leaving with it.
         sys.exit(app(standalone_mode=False))
@@ -298,7 +306,10 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        console.print_error(error.format_message())
+        if wrong := error.format_message():  # empty where a bare command showed its help
+            place = getattr(error, "ctx", None)
+            command = place.command_path if place else "farm"
+            console.print_error(f"{wrong.rstrip('.')} (`{command} --help` shows how)")
         sys.exit(2)
 
 

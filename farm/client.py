@@ -67,7 +67,7 @@ def read_endpoint(state_dir: Path) -> Endpoint | None:
     path = state_dir / ENDPOINT_NAME
     try:
         return Endpoint.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         raise CannotRun(f"{path} cannot be read; remove it, and start the farm again") from error

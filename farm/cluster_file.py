@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from farm.errors import InvalidInput
-from farm.options import parse_bytes
+from farm.options import check_price, node_name, parse_bytes
 from farm.values import Value
 
 
@@ -69,16 +69,35 @@ def read_cluster_file(path: Path) -> ClusterFile:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InvalidInput(f"{path}: {where}: {first['msg']}", param="cluster") from error
+    described: list[HeadMachine | Machine] = [cluster.head, *cluster.machines]
+    try:
+        for machine in described:
+            _check(machine)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error.message}", param="cluster") from error
     names = [machine.name for machine in cluster.machines]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInput(f"{path}: machine {twice[0]} is described twice", param="cluster")
-    described: list[HeadMachine | Machine] = [cluster.head, *cluster.machines]
-    for machine in described:
-        for amount in machine.workers if isinstance(machine.workers, list) else []:
-            parse_bytes(amount, param="workers")
-        if machine.vram_limit:
-            parse_bytes(machine.vram_limit)
-        if machine.price_per_hour is not None and machine.price_per_hour < 0:
-            raise InvalidInput(f"{path}: price_per_hour is {machine.price_per_hour}, expected 0 or more")
     return cluster
+
+
+def _check(machine: HeadMachine | Machine) -> None:
+    """Refuse what only shows when the machine is started."""
+    for amount in machine.workers if isinstance(machine.workers, list) else []:
+        parse_bytes(amount, param="workers")
+    if machine.vram_limit is not None:
+        parse_bytes(machine.vram_limit)
+    check_price(machine.price_per_hour)
+    if isinstance(machine, HeadMachine):
+        return
+    # It is part of ids and of a file's name, and the machine must come back under the same one.
+    if machine.name != node_name(machine.name):
+        raise InvalidInput(
+            f"machine name is {machine.name!r}, expected small letters, digits and hyphens, at most 32"
+        )
+    target = machine.ssh_user or machine.address
+    if not machine.address or target.startswith("-"):  # ssh would take it for an option
+        raise InvalidInput(f"address of {machine.name} is {target!r}, expected a host's name or IP")
+    if not 1 <= machine.ssh_port <= 65535:
+        raise InvalidInput(f"ssh_port of {machine.name} is {machine.ssh_port}, expected 1 to 65535")

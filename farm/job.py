@@ -95,6 +95,18 @@ def check(request: JobRequest) -> None:
                 f"a prompt has {len(prompt)} characters, at most {MAX_PROMPT_CHARS} are taken",
                 param="prompt",
             )
+    for name, text in (("model", request.model), *(("prompt", prompt) for prompt in request.prompts)):
+        if not _is_text(text):
+            raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; arguments of a command may be any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _in_range(

@@ -41,7 +41,7 @@ class Journal:
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise CannotRun(
-                f"the journal {path} cannot be opened ({error}); free or choose another --state"
+                f"the journal {path} cannot be opened ({error}); free disk space or choose another --state"
             ) from error
 
     def append(self, event: Event, at: float) -> int:

@@ -147,12 +147,12 @@ def check_listen(address: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise InvalidInput(f"port is {port}, expected 1 to 65535", param="port")
     try:
-        with socket.create_server((address, port)):
-            pass
-    except (OSError, UnicodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "no such address"
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((address, port))
+    except OSError as error:
         raise CannotRun(
-            f"{address}:{port} cannot be listened on ({reason}); choose another --port or --listen"
+            f"{address}:{port} cannot be listened on ({error.strerror}); choose another --port or --listen"
         ) from error
 
 
@@ -175,7 +175,7 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
             if target.exists() and not os.access(target, os.W_OK):
                 raise InvalidInput(f"output {target} is write-protected; choose another name", param="output")
             # Only trying tells of a full disk, a quota, a read-only mount or too long a name.
-            tempfile.TemporaryFile(dir=path.parent, prefix=f".writing-{target.name}").close()
+            tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".writing-{target.name}").close()
     except OSError as error:
         raise InvalidInput(
             f"output {path} cannot be written ({error.strerror}); choose another place", param="output"

@@ -92,11 +92,12 @@ class Storage:
         Raises:
             CannotRun: says how much is free and how much is wanted.
         """
-        free = shutil.disk_usage(self.root).free - RESERVE_BYTES
-        if wanted_bytes > free:
+        free = shutil.disk_usage(self.root).free
+        if wanted_bytes + RESERVE_BYTES > free:
             raise CannotRun(
-                f"the job needs about {wanted_bytes / 1e9:.1f} GB in {self.root}, and "
-                f"{max(free, 0) / 1e9:.1f} GB is free there; free space or choose another --state"
+                f"the job needs about {_amount(wanted_bytes)} in {self.root} and leaves "
+                f"{_amount(RESERVE_BYTES)} alone, and {_amount(free)} is free there; "
+                "free space or choose another --state"
             )
 
     @contextlib.contextmanager
@@ -111,6 +112,10 @@ class Storage:
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _amount(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
 @contextlib.contextmanager

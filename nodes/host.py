@@ -71,7 +71,12 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
     """
     os.environ.update(ray_environment(new_token(), workers))
-    from nodes.ray_cluster import RayCluster, disconnect, start_local, take_back_signals  # reads the environment
+    from nodes.ray_cluster import (
+        RayCluster,
+        disconnect,
+        start_local,
+        take_back_signals,
+    )  # reads the environment
 
     with locked(state):
         try:

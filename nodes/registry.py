@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -71,9 +72,9 @@ def _located(model: str) -> tuple[Path, str | None]:
     if model in HUB_MODELS:
         repository, revision = HUB_MODELS[model]
         return model_folder(repository, revision), revision
-    if not Path(model).is_dir():
+    if not model or not os.path.isdir(model):  # Path("") would be the current folder
         raise NotFound(
-            f"model {model} is none of {', '.join(model_names())} and no folder; `farm models` lists them",
+            f"model {model!r} is none of {', '.join(model_names())} and no folder; `farm models` lists them",
             param="model",
         )
     _check_family(Path(model))
@@ -82,13 +83,13 @@ def _located(model: str) -> tuple[Path, str | None]:
 
 def _check_family(folder: Path) -> None:
     try:
-        family = json.loads((folder / "model_index.json").read_text()).get("_class_name")
-    except (OSError, ValueError) as error:
+        family = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidInput(
             f"{folder} has no readable model_index.json; give a model folder in diffusers format",
             param="model",
         ) from error
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise InvalidInput(
             f"{folder} is a {family}; there are engines here for {', '.join(_FAMILIES)}", param="model"
         )

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from farm.engine_spec import EngineSpec, RenderShape, Rung, RungSpec, need_bytes
+from farm.engine_spec import RUNG_ORDER, EngineSpec, RenderShape, Rung, RungSpec, need_bytes
 from farm.errors import CannotRun
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
 
@@ -39,17 +41,32 @@ FULL_ELEMENTS = {
     "image_encoder/model": (632_076_800, 1280 * 5120),
 }
 
-#: (height and width, frames, peak GiB, reserved GiB) on an H200, stock pipeline, guided, half precision:
-#: everything on the card, 4 frames decoded at once; and UNet and VAE on the card, 1 frame at once.
-MEASURED_RESIDENT = [
-    (512, 8, 6.70, 8.28),
-    (512, 16, 7.29, 9.17),
-    (512, 24, 8.58, 10.14),
-    (768, 16, 10.52, 14.50),
-    (768, 24, 13.43, 16.69),
-    (1024, 32, 25.38, 33.54),
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def _measured(name: str) -> list[dict[str, Any]]:
+    """The rows of a run of benchmarks/i2vgen_xl_memory.py that did not fail, with the allocator it ran under."""
+    run = json.loads((RESULTS / name).read_text())
+    rows = [row for row in run["rows"] if row.get("out_of_memory", "failed") is None and row.get("capped")]
+    return [row | {"expandable": "expandable_segments:True" in (run["allocator"] or "")} for row in rows]
+
+
+LATEST = _measured("i2vgen_xl_memory.json")
+#: Here only feed-forward layers ran in pieces, so rungs in pieces say nothing about the present code.
+FIRST_EXPANDABLE = _measured("i2vgen_xl_memory_expandable.json")
+WHOLE = ("resident", "evict")
+#: What the allocator of a worker took for the present code.
+HELD = [row for row in LATEST if row["expandable"]] + [
+    row for row in FIRST_EXPANDABLE if row["rung"] in WHOLE
 ]
-MEASURED_EVICTED = [(512, 16, 5.45, 6.38), (768, 16, 8.68, 10.61), (768, 24, 11.60, 14.41)]
+#: Live bytes do not depend on the allocator's segments.
+ALLOCATED = [row for row in LATEST + FIRST_EXPANDABLE if row["rung"] in WHOLE]
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['rung']}-{row['size']}"
+
+
 #: (height and width, frames, peak GiB in one guided pass, peak GiB in two passes): the UNet alone.
 MEASURED_UNET = [
     (512, 16, 5.29, 3.99),
@@ -97,25 +114,38 @@ def _reserved(spec: EngineSpec, rung: Rung, side: int, frames: int, *, guided: b
     return (need_bytes(spec, _rung(spec, rung), shape) - spec.context_bytes) / GIB
 
 
-@pytest.mark.parametrize(
-    ("rung", "row"),
-    [*(("resident", row) for row in MEASURED_RESIDENT), *(("evict", row) for row in MEASURED_EVICTED)],
-)
-def test_the_need_covers_what_was_reserved_on_a_real_card_by_at_most_a_quarter(
-    full: EngineSpec, rung: Rung, row: tuple[int, int, float, float]
+@pytest.mark.parametrize("row", HELD, ids=_name)
+def test_the_need_covers_what_a_real_card_held_by_at_most_fifteen_percent(
+    full: EngineSpec, row: dict[str, Any]
 ) -> None:
-    side, frames, _, reserved = row
-    predicted = _reserved(full, rung, side, frames)
-    print(f"{rung} {side}x{side}x{frames}: predicted {predicted:.2f} GiB, reserved {reserved:.2f} GiB")
-    assert reserved <= predicted <= 1.25 * reserved
+    predicted = _need(full, row)
+    print(f"{_name(row)}: predicted {predicted:.2f} GiB, held {row['held_gib']:.2f} GiB")
+    assert row["held_gib"] <= predicted <= 1.15 * row["held_gib"]
 
 
-@pytest.mark.parametrize("row", MEASURED_RESIDENT)
-def test_without_the_reserve_the_need_is_the_measured_peak_to_five_percent(
-    full: EngineSpec, row: tuple[int, int, float, float]
+def test_the_need_is_over_what_a_real_card_held_by_at_most_eight_percent_in_the_middle(
+    full: EngineSpec,
 ) -> None:
-    side, frames, peak, _ = row
-    assert _reserved(full, "resident", side, frames) / full.reserve_ratio == pytest.approx(peak, rel=0.05)
+    assert statistics.median(_need(full, row) / row["held_gib"] for row in HELD) <= 1.08
+
+
+@pytest.mark.parametrize("row", ALLOCATED, ids=_name)
+def test_without_context_and_reserve_the_need_is_what_was_allocated_to_twelve_percent(
+    full: EngineSpec, row: dict[str, Any]
+) -> None:
+    predicted = (_need(full, row) - full.context_bytes / GIB) / full.reserve_ratio
+    # VAE decoding, the peak of the smallest size, is taken higher for the holes it leaves.
+    assert (
+        row["allocated_gib"]
+        <= predicted
+        <= (1.12 if row["size"] == "512x512x8" else 1.02) * row["allocated_gib"]
+    )
+
+
+def _need(spec: EngineSpec, row: dict[str, Any]) -> float:
+    width, height, frames = (int(n) for n in row["size"].split("x"))
+    shape = RenderShape(num_frames=frames, height=height, width=width, num_inference_steps=6, guided=True)
+    return need_bytes(spec, _rung(spec, row["rung"]), shape) / GIB
 
 
 @pytest.mark.parametrize("row", MEASURED_UNET)
@@ -137,18 +167,24 @@ def test_the_ladder_goes_from_the_fastest_rung_to_the_one_that_needs_least(
     full: EngineSpec, side: int, frames: int
 ) -> None:
     needs = {rung.name: _reserved(full, rung.name, side, frames) for rung in full.rungs}
-    slowdowns = [rung.slowdown for rung in full.rungs]
-    assert slowdowns == sorted(slowdowns)
-    assert max(needs, key=needs.__getitem__) == "resident"
-    assert min(needs, key=needs.__getitem__) == "stream_cfg_split"
+    assert [name for name in RUNG_ORDER if name in needs] == list(needs)
+    slowdowns = {rung.name: rung.slowdown for rung in full.rungs}
+    assert slowdowns["resident"] == min(slowdowns.values())
+    assert slowdowns["stream_cfg_split"] == max(slowdowns.values())
+    assert needs["resident"] == max(needs.values())
+    assert needs["stream_cfg_split"] == min(needs.values())
     assert needs["evict"] > needs["chunk"] > needs["cfg_split"]
     assert needs["stream_cfg_split"] < 0.4 * needs["resident"]
 
 
-def test_a_4_gib_card_holds_512x512x16_and_a_6_gib_card_1280x704x16(full: EngineSpec) -> None:
-    assert _reserved(full, "stream_cfg_split", 512, 16) < 4 - 0.5
-    shape = RenderShape(num_frames=16, height=704, width=1280, num_inference_steps=50, guided=True)
-    assert need_bytes(full, _rung(full, "stream_cfg_split"), shape) < 6 * GIB
+def test_a_2_gib_card_holds_512x512x16_and_a_4_gib_card_1280x704x16(full: EngineSpec) -> None:
+    for gib, height, width in ((2, 512, 512), (4, 704, 1280)):
+        shape = RenderShape(num_frames=16, height=height, width=width, num_inference_steps=50, guided=True)
+        assert need_bytes(full, _rung(full, "stream_cfg_split"), shape) < 0.9 * gib * GIB
+
+
+def test_windows_of_this_model_cannot_be_fused_between_steps_yet(full: EngineSpec) -> None:
+    assert not full.fusible
 
 
 def test_the_full_model_weighs_what_its_files_say(full: EngineSpec) -> None:

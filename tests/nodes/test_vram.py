@@ -85,4 +85,6 @@ def test_an_allocator_the_user_has_set_up_is_left_as_it_is(
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "max_split_size_mb:128")
     use_expandable_segments()
-    assert {n: os.environ[n] for n in ALLOCATOR_VARIABLES if n in os.environ} == {name: "max_split_size_mb:128"}
+    assert {n: os.environ[n] for n in ALLOCATOR_VARIABLES if n in os.environ} == {
+        name: "max_split_size_mb:128"
+    }
