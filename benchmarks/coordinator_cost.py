@@ -69,7 +69,9 @@ async def farm_side(state: Path, segments: int, workers: int) -> dict[str, float
             height=SIDE,
         )
         # One short job first: processes are warm, imports are done.
-        await done(coordinator, coordinator.submit(request.model_copy(update={"num_frames": 8 + 5 * 4 * workers})))
+        await done(
+            coordinator, coordinator.submit(request.model_copy(update={"num_frames": 8 + 5 * 4 * workers}))
+        )
         started = time.perf_counter()
         job_id = coordinator.submit(request)
         job = coordinator.ledger.job(job_id)

@@ -57,7 +57,9 @@ def replaying(events: int) -> dict[str, float]:
                 worker=Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=GIB)
             )
         )
-        request = JobRequest(inputs=(photo(),), model="procedural", num_frames=events, window_frames=4, overlap_frames=2)
+        request = JobRequest(
+            inputs=(photo(),), model="procedural", num_frames=events, window_frames=4, overlap_frames=2
+        )
         made = plan(request, spec_of("procedural"))
         ledger.record(JobSubmitted(job_id="job-0", request=request, plan=made))
         started = time.perf_counter()

@@ -17,7 +17,7 @@ import typer
 from farm import console
 from farm.capabilities import Worker
 from farm.cluster_file import ClusterFile, HeadMachine, read_cluster_file
-from farm.errors import FarmError, InvalidInput
+from farm.errors import CannotRun, FarmError, InvalidInput
 from farm.options import check_listen, check_output, check_price, cpu_workers, node_name, parse_bytes
 from farm.remote_commands import (
     Farm,
@@ -196,6 +196,9 @@ def join(
         console.err.print("leaving after the current segment")
         with suppress(FarmError):
             member.leave(folder)
+    else:
+        if member.was_lost(folder):
+            raise CannotRun(f"the farm at {url} is gone; `farm join` again when it is back")
 
 
 @app.command()

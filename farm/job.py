@@ -95,7 +95,8 @@ def check(request: JobRequest) -> None:
                 f"a prompt has {len(prompt)} characters, at most {MAX_PROMPT_CHARS} are taken",
                 param="prompt",
             )
-    for name, text in (("model", request.model), *(("prompt", prompt) for prompt in request.prompts)):
+    prompts = [("prompt", text) for text in (*request.prompts, request.negative_prompt)]
+    for name, text in (("model", request.model), *prompts):
         if not _is_text(text):
             raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ class BlobCache:
     """Belongs to one worker process and goes with it."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="reelfarm-blobs-"))
+        self._made: Path | None = None
 
     def fetch(self, sha256: str, get: Callable[[], NDArray[np.uint8]]) -> Path:
         """The path of this content, fetched with ``get`` when it is not here.
@@ -28,7 +27,7 @@ class BlobCache:
         Raises:
             ValueError: what came is not what was asked for.
         """
-        path = self._folder / sha256
+        path = self._folder() / sha256
         if path.exists():
             os.utime(path)
             return path
@@ -41,11 +40,14 @@ class BlobCache:
         temporary.replace(path)
         return path
 
-    def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _folder(self) -> Path:
+        """Made when it is first needed, in the node's own temporary folder, which goes with the node."""
+        if self._made is None:
+            self._made = Path(tempfile.mkdtemp(prefix="inputs-"))
+        return self._made
 
     def _make_room(self, wanted_bytes: int) -> None:
-        files = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
+        files = sorted(self._folder().iterdir(), key=lambda p: p.stat().st_mtime)
         held = sum(p.stat().st_size for p in files)
         while files and held + wanted_bytes > MAX_CACHE_BYTES:
             oldest = files.pop(0)

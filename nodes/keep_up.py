@@ -50,7 +50,8 @@ async def keep_up(
         access = None if loopback else _access_token(state)
         head = await asyncio.to_thread(ensure_head, state, cluster.head.listen, workers)
         os.environ.update(ray_environment(head.token, head.workers))
-        from nodes.ray_cluster import RayCluster, connect, disconnect, take_back_signals  # reads the environment
+        # Only now: importing Ray reads the environment.
+        from nodes.ray_cluster import RayCluster, connect, disconnect, take_back_signals
 
         started: list[Machine] = []
         try:

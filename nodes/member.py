@@ -31,6 +31,8 @@ class Member(Value):
     url: str
     node: str
     node_token: str
+    #: Ray's files and the inputs fetched for this farm.
+    temp_dir: Path
 
 
 def versions() -> dict[str, str]:
@@ -98,7 +100,7 @@ def join(
     temp_dir = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
     process = RayProcess(
         join_arguments(offer["ray_address"], address, workers, temp_dir),
-        ray_environment(offer["ray_token"], workers),
+        {**ray_environment(offer["ray_token"], workers), "TMPDIR": str(temp_dir)},
         state / "ray-node.log",
     )
     try:
@@ -110,7 +112,9 @@ def join(
     handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(
-            Member(pid=process.pid, url=url, node=node, node_token=offer["node_token"]).model_dump_json()
+            Member(
+                pid=process.pid, url=url, node=node, node_token=offer["node_token"], temp_dir=temp_dir
+            ).model_dump_json()
         )
     return process
 
@@ -124,7 +128,7 @@ def current(state: Path) -> Member | None:
         return None
     if process_alive(member.pid, "ray"):
         return member
-    path.unlink(missing_ok=True)
+    forget(state, member)
     return None
 
 
@@ -144,6 +148,18 @@ def leave(state: Path, *, timeout_s: float = LEAVE_TIMEOUT_S) -> Member:
             time.sleep(0.5)
     except CannotRun:
         pass  # the farm is gone: there is nobody to finish for
+    (state / MEMBER_NAME).unlink(missing_ok=True)  # first: `farm join` looks when its Ray ends
     stop_process(member.pid)
-    (state / MEMBER_NAME).unlink(missing_ok=True)
+    forget(state, member)
     return member
+
+
+def was_lost(state: Path) -> bool:
+    """Whether this machine's Ray ended without ``leave``: the farm is gone, or Ray died."""
+    return (state / MEMBER_NAME).exists() and current(state) is None
+
+
+def forget(state: Path, member: Member) -> None:
+    """Remove what a membership that has ended left on this machine."""
+    (state / MEMBER_NAME).unlink(missing_ok=True)
+    shutil.rmtree(member.temp_dir, ignore_errors=True)

@@ -34,7 +34,7 @@ def use_expandable_segments() -> None:
     """Let CUDA segments grow in place, unless the user has set the allocator up: call before importing torch.
 
     Fixed segments leave holes that later sizes do not fit: on an H200 they held 15 to 25 % more, and capped
-    renders failed. PyTorch reads the variable when the allocator is first used (2.13) and parts of it when its
+    renders failed. PyTorch reads the variable when the allocator is first used, and parts of it when its
     library loads, so it is set before either. Where the driver has no virtual memory management (Windows),
     PyTorch warns and goes on with fixed segments.
     """

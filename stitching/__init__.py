@@ -1,7 +1,7 @@
 """Joining video clips that overlap in time. Works on arrays of frames; video_io does files.
 
-    from stitching import Stitcher
-    from stitching.video_io import VideoWriter, read_frames
+from stitching import Stitcher
+from stitching.video_io import VideoWriter, read_frames
 """
 
 from __future__ import annotations

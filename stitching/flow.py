@@ -64,9 +64,7 @@ def flow_pair(first: Image, second: Image) -> FlowPair:
     if halved:
         scale = np.array([width / a.shape[1], height / a.shape[0]], np.float32)
         forward, backward = (_enlarged(x, width, height) * scale for x in (forward, backward))
-        valid_forward, valid_backward = (
-            _enlarged(x, width, height) for x in (valid_forward, valid_backward)
-        )
+        valid_forward, valid_backward = (_enlarged(x, width, height) for x in (valid_forward, valid_backward))
     return FlowPair(forward, backward, valid_forward, valid_backward)
 
 

@@ -95,14 +95,14 @@ class AttentionInRows:
         return out
 
 
-#: Bytes a layer has in flight beside its input and output, in inputs: GEGLU (8 + 4 + 4), queries to rescaled
-#: output (6), a resnet with cuDNN's copies and the wider input of the way up (8), an up-sampler with them (8).
+#: Bytes a layer has in flight beside its input and output, in inputs: GEGLU (8 + 4 + 4); queries to rescaled
+#: output (6); a resnet with cuDNN's copies and the wider input of the way up (8); an up-sampler (8).
 _TEMPORARIES: dict[type[nn.Module], float] = {FeedForward: 16, Attention: 6, ResnetBlock2D: 8, Upsample2D: 8}
 
 
 def _share(unet: Any, name: str, layer: nn.Module, channels: int) -> float:
     """Bytes in flight of a layer of ``channels`` relative to a resnet of the widest level."""
-    width = unet.config.block_out_channels[0]
+    width: int = unet.config.block_out_channels[0]
     # In the levels twice as wide means a quarter of the pixels; before them all is at the full size.
     in_levels = name.startswith(("down_blocks", "mid_block", "up_blocks"))
     relative = width / channels if in_levels else channels / width
@@ -113,6 +113,7 @@ def wrap_in_pieces(unet: Any) -> None:
     """Put the layers of the UNet that can run in pieces in an ``InPieces`` (of one piece), in place."""
     for path, parent in list(unet.named_modules()):
         for name, child in list(parent.named_children()):
+            channels: Any
             if isinstance(parent, InPieces):
                 continue
             if isinstance(child, FeedForward):
@@ -130,7 +131,7 @@ def wrap_in_pieces(unet: Any) -> None:
 def set_attention_processors(unet: Any, *, max_rows: int = MAX_ATTENTION_ROWS) -> None:
     """Put every attention processor of the UNet in an ``AttentionInRows`` (of one piece), in place."""
     shares = {
-        f"{name}.processor": _share(unet, name, layer, layer.query_dim)
+        f"{name}.processor": _share(unet, name, layer, layer.to_q.in_features)
         for name, layer in unet.named_modules()
         if isinstance(layer, Attention)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ Content = NDArray[np.uint8]
 
 
 @pytest.fixture
-def cache() -> Iterator[BlobCache]:
-    made = BlobCache()
-    yield made
-    made.close()
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobCache:
+    """A cache of a node whose own temporary folder is ``tmp_path``."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return BlobCache()
 
 
 def blob(level: int, size: int = 100) -> tuple[str, Content]:
@@ -77,16 +77,14 @@ def test_content_larger_than_the_cache_still_arrives(
     assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
 
 
-def test_a_closed_cache_leaves_nothing(cache: BlobCache) -> None:
+def test_a_cache_lies_in_the_nodes_temporary_folder_from_its_first_input_on(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    assert list(tmp_path.iterdir()) == []
     sha256, content = blob(1)
-    path = cache.fetch(sha256, lambda: content)
-    cache.close()
-    assert not path.parent.exists()
+    assert cache.fetch(sha256, lambda: content).parent.parent == tmp_path
 
 
 def test_two_workers_of_one_machine_do_not_share_files(cache: BlobCache) -> None:
-    other = BlobCache()
     sha256, content = blob(1)
-    get: Callable[[], Content] = lambda: content  # noqa: E731
-    assert cache.fetch(sha256, get) != other.fetch(sha256, get)
-    other.close()
+    assert cache.fetch(sha256, lambda: content) != BlobCache().fetch(sha256, lambda: content)

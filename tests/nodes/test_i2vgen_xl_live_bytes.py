@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from nodes.engines.i2vgen_xl_spec import _Cost
 SIDE, FRAMES = 64, 8  # latents of 512x512x8
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages made inside the ``with``, and their peak.
 
     A half-precision convolution holds a copy of its input and one of its output while it runs: cuDNN's
@@ -31,10 +30,11 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, weights: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = {id(s): s for s in (t.untyped_storage() for t in weights.parameters())}
         self._alive: dict[int, Any] = {}
-        self.live = self.peak = 0
+        self.live: int = 0
+        self.peak: int = 0
 
     def _gone(self, key: int, size: int) -> None:
         self.live -= size
@@ -60,7 +60,8 @@ def unet() -> Any:
     torch.set_default_dtype(torch.float16)
     try:
         with torch.device("meta"):
-            unet = I2VGenXLUNet(sample_size=32, cross_attention_dim=1024, attention_head_dim=64)
+            config = {"sample_size": 32, "cross_attention_dim": 1024, "attention_head_dim": 64}
+            unet: Any = I2VGenXLUNet(**config)  # type: ignore[no-untyped-call]
     finally:
         torch.set_default_dtype(torch.float32)
     unet.eval().requires_grad_(False)
@@ -89,7 +90,8 @@ def _bytes_per_voxel(unet: Any, *, batch: int, pieces: int, monkeypatch: pytest.
             image_embeddings=tensor(batch, 1, 1024),
             encoder_hidden_states=tensor(batch, 77, 1024),
         )
-    return counted.peak / (batch * FRAMES * SIDE * SIDE)
+    peak: int = counted.peak
+    return peak / (batch * FRAMES * SIDE * SIDE)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from nodes.weight_ring import WeightRing
 
 @pytest.fixture
 def unet(tiny_i2vgen_xl_folder: Path) -> Any:
-    unet = I2VGenXLUNet.from_pretrained(tiny_i2vgen_xl_folder / "unet")
+    unet = I2VGenXLUNet.from_pretrained(tiny_i2vgen_xl_folder / "unet")  # type: ignore[no-untyped-call]
     return unet.eval().requires_grad_(False)
 
 

@@ -45,7 +45,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def _measured(name: str) -> list[dict[str, Any]]:
-    """The rows of a run of benchmarks/i2vgen_xl_memory.py that did not fail, with the allocator it ran under."""
+    """The rows of a run of benchmarks/i2vgen_xl_memory.py that did not fail, and the segments they had."""
     run = json.loads((RESULTS / name).read_text())
     rows = [row for row in run["rows"] if row.get("out_of_memory", "failed") is None and row.get("capped")]
     return [row | {"expandable": "expandable_segments:True" in (run["allocator"] or "")} for row in rows]
@@ -135,11 +135,8 @@ def test_without_context_and_reserve_the_need_is_what_was_allocated_to_twelve_pe
 ) -> None:
     predicted = (_need(full, row) - full.context_bytes / GIB) / full.reserve_ratio
     # VAE decoding, the peak of the smallest size, is taken higher for the holes it leaves.
-    assert (
-        row["allocated_gib"]
-        <= predicted
-        <= (1.12 if row["size"] == "512x512x8" else 1.02) * row["allocated_gib"]
-    )
+    most = 1.12 if row["size"] == "512x512x8" else 1.02
+    assert 0.995 <= predicted / row["allocated_gib"] <= most
 
 
 def _need(spec: EngineSpec, row: dict[str, Any]) -> float:
@@ -173,7 +170,7 @@ def test_the_ladder_goes_from_the_fastest_rung_to_the_one_that_needs_least(
     assert slowdowns["stream_cfg_split"] == max(slowdowns.values())
     assert needs["resident"] == max(needs.values())
     assert needs["stream_cfg_split"] == min(needs.values())
-    assert needs["evict"] > needs["chunk"] > needs["cfg_split"]
+    assert needs["evict"] > needs["chunk"] >= needs["cfg_split"]  # equal where VAE decoding is the peak
     assert needs["stream_cfg_split"] < 0.4 * needs["resident"]
 
 

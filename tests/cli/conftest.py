@@ -1,0 +1,138 @@
+"""Running the ``farm`` command as a user would, and seeing whether it leaves anything behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+TIMEOUT_S = 120.0
+
+#: Root may read and write everything, other users may not: the same for root, without that privilege.
+#: 24 is PR_CAPBSET_DROP; 1 and 2 are CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (linux/capability.h).
+_WITHOUT_PRIVILEGE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.prctl(24, 1), libc.prctl(24, 2)
+os.execv(sys.executable, [sys.executable, "-m", "farm", *sys.argv[1:]])
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished command said, and the folder it ran in."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    def error(self) -> str:
+        """The message of a refusal, known to be one line with nothing left behind."""
+        assert self.err.startswith("error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.out + self.err
+        assert self.leftovers() == []
+        assert self.processes() == []
+        assert not (self.folder / "ray").exists(), "Ray was started"
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+    def leftovers(self) -> list[str]:
+        """Files that neither were there before nor belong to an empty farm."""
+        kept = {"given", "journal.sqlite", "lock"}
+        files = (path.relative_to(self.folder) for path in self.folder.rglob("*") if not path.is_dir())
+        return [str(path) for path in files if not kept & set(path.parts)]
+
+    def processes(self) -> list[str]:
+        """Command lines of processes that this command, or a child of it, left running."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if process.pid != os.getpid() and str(self.folder) in " ".join(
+                    (line, *process.environ().values())
+                ):
+                    found.append(line)
+            except psutil.Error:
+                continue
+        return found
+
+
+Run = Callable[..., Outcome]
+
+
+def run_farm(
+    *arguments: str | bytes, folder: Path, ordinary: bool = False, ray_in_folder: bool = True
+) -> Outcome:
+    """Run ``farm`` to its end. ``folder`` holds its state, its temporary files and what it writes.
+
+    ``ordinary``: without root's privilege to read and write everything. ``ray_in_folder``: should a Ray be
+    started, its files lie in ``folder`` (not for a Ray that is to work: its sockets' names are short).
+    """
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "REELFARM_STATE": str(folder / "state"),
+        "TMPDIR": str(folder / "tmp"),
+        "COLUMNS": "200",
+    }
+    if ray_in_folder:
+        environment["RAY_TMPDIR"] = str(folder / "ray")
+    start = ["-c", _WITHOUT_PRIVILEGE] if ordinary else ["-m", "farm"]
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr, folder)
+
+
+@pytest.fixture(scope="session")
+def farm_in() -> Run:
+    """Run a ``farm`` command in a folder: ``farm_in("plan", "photo.png", folder=...)``."""
+    return run_farm
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Run:
+    """Run a ``farm`` command in this test's folder."""
+
+    def run(*arguments: str | bytes, **how: bool) -> Outcome:
+        return run_farm(*arguments, folder=tmp_path, **how)
+
+    return run
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a file system of its own that holds so many bytes."""
+    mounted: list[Path] = []
+
+    def mount(size_bytes: int) -> Path:
+        folder = tmp_path / "given" / f"disk{len(mounted)}"
+        folder.mkdir(parents=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
