@@ -12,12 +12,12 @@ much the prediction is over: held is what the allocator takes when it may, not w
 
 Expandable segments are set here as a GPU worker sets them; set PYTORCH_CUDA_ALLOC_CONF to measure others.
 
-After a run, tests/nodes/test_i2vgen_xl_spec.py reads the table (those in i2vgen_xl_memory_expandable.json
-were measured when only feed-forward layers ran in pieces). Where it fails, or the ratio is over 1 or under
-0.87, change nodes/engines/i2vgen_xl_spec.py: the slope of ``reserved_gib`` between 768x768x16 and 768x768x24
-is RESERVE_RATIO x the coefficient of ``denoise`` (resident and evict: denoise_whole; else denoise_in_pieces);
-rows at 512x512x8 of resident and stream_cfg_split are VAE decoding; ``context_gib`` is CONTEXT_BYTES. Then
-put the ``x resident`` column of 512x512x16 in PLACEMENTS, and say in both comments what was measured.
+After a run, tests/nodes/test_i2vgen_xl_spec.py reads the table. Where it fails, or the ratio is over 1 or
+under 0.87, change nodes/engines/i2vgen_xl_spec.py: the slope of ``reserved_gib`` between 768x768x16 and
+768x768x24 is RESERVE_RATIO x the coefficient of ``denoise`` (resident and evict: denoise_whole; else
+denoise_in_pieces); rows at 512x512x8 of resident and stream_cfg_split are VAE decoding; ``context_gib`` is
+CONTEXT_BYTES. Then put the ``x resident`` column of 512x512x16 in PLACEMENTS, and say in both comments what was
+measured.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 from farm.capabilities import GIB, Worker
@@ -35,7 +36,7 @@ def planning(frames: int) -> dict[str, float]:
     """Seconds to plan, in the mode of one photo (independent) and of one video (refine)."""
     image = JobRequest(inputs=(photo(),), model="procedural", num_frames=frames)
     video = JobRequest(
-        inputs=(photo().model_copy(update={"kind": "video", "num_frames": frames, "fps": 24}),),
+        inputs=(photo().model_copy(update={"kind": "video", "num_frames": frames, "fps": Fraction(24)}),),
         model="procedural",
     )
     timed = {}

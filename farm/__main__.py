@@ -42,7 +42,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Inputs = Annotated[list[Path], typer.Argument(help="An image, several images (a storyboard), or a video.")]
+Inputs = Annotated[
+    list[Path],
+    # What cannot be read is told from the rest by the check of the files, not by typer.
+    typer.Argument(help="An image, several images (a storyboard), or a video.", readable=False),
+]
 Workers = Annotated[
     str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
 ]

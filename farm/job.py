@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator
 
@@ -56,18 +57,7 @@ def check(request: JobRequest) -> None:
     Raises:
         InvalidInput: names the parameter, what it was and what it may be.
     """
-    _in_range("seconds", request.seconds, 0, MAX_FRAMES, above_low=True)
-    _in_range("frames", request.num_frames, 1, MAX_FRAMES)
-    _in_range("fps", request.fps, MIN_FPS, MAX_FPS)
-    _in_range("width", request.width, 16, MAX_SIDE)
-    _in_range("height", request.height, 16, MAX_SIDE)
-    _in_range("window", request.window_frames, 1, 1024)
-    _in_range("overlap", request.overlap_frames, 0, 1023)
-    _in_range("steps", request.num_inference_steps, 1, 1000)
-    _in_range("guidance", request.guidance_scale, 0, 100)
-    _in_range("strength", request.strength, 0, 1, above_low=True)
-    _in_range("priority", request.priority, 0, 100)
-    _in_range("seed", request.seed, 0, 2**63 - 1)
+    check_numbers(dict(request))
     if request.num_frames is not None and request.seconds is not None:
         raise InvalidInput("frames and seconds are both given; give one of them", param="frames")
     if (request.width is None) != (request.height is None):
@@ -99,6 +89,26 @@ def check(request: JobRequest) -> None:
     for name, text in (("model", request.model), *prompts):
         if not _is_text(text):
             raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
+
+
+def check_numbers(fields: Mapping[str, Any]) -> None:
+    """Refuse numbers out of range, before any file is looked at. ``fields``: of a ``JobRequest``, by name.
+
+    Raises:
+        InvalidInput: names the parameter, what it was and what it may be.
+    """
+    _in_range("seconds", fields["seconds"], 0, MAX_FRAMES, above_low=True)
+    _in_range("frames", fields["num_frames"], 1, MAX_FRAMES)
+    _in_range("fps", fields["fps"], MIN_FPS, MAX_FPS)
+    _in_range("width", fields["width"], 16, MAX_SIDE)
+    _in_range("height", fields["height"], 16, MAX_SIDE)
+    _in_range("window", fields["window_frames"], 1, 1024)
+    _in_range("overlap", fields["overlap_frames"], 0, 1023)
+    _in_range("steps", fields["num_inference_steps"], 1, 1000)
+    _in_range("guidance", fields["guidance_scale"], 0, 100)
+    _in_range("strength", fields["strength"], 0, 1, above_low=True)
+    _in_range("priority", fields["priority"], 0, 100)
+    _in_range("seed", fields["seed"], 0, 2**63 - 1)
 
 
 def _is_text(text: str) -> bool:

@@ -64,6 +64,18 @@ async def to_its_end(call: Callable[..., None], *arguments: Any) -> None:
         raise
 
 
+async def _start(start_ray: Callable[..., None], workers: Sequence[Worker]) -> None:
+    """
+    Raises:
+        CannotRun: Ray failed in a way of its own (no space for its files, too long a path, no memory).
+    """
+    try:
+        await to_its_end(start_ray, workers)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CannotRun(f"Ray did not start here: {reason}; `farm doctor` looks the machine over") from error
+
+
 @asynccontextmanager
 async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordinator]:
     """A farm of this machine that ends with the block and leaves nothing running.
@@ -71,16 +83,12 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
     """
     os.environ.update(ray_environment(new_token(), workers))
-    from nodes.ray_cluster import (
-        RayCluster,
-        disconnect,
-        start_local,
-        take_back_signals,
-    )  # reads the environment
+    # Imported now: Ray reads the environment when it is.
+    from nodes.ray_cluster import RayCluster, disconnect, start_local, take_back_signals
 
     with locked(state):
         try:
-            await to_its_end(start_local, workers)
+            await _start(start_local, workers)
             take_back_signals()
             async with coordinating(state, RayCluster()) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 
 from farm.capabilities import GIB, Worker
+from farm.errors import CannotRun
 
 #: Left to the desktop and the driver on every card.
 DESKTOP_RESERVE_BYTES = 400 * 2**20
@@ -20,6 +20,9 @@ def probe(
     """One worker for every NVIDIA card, or one CPU worker where there is none.
 
     ``vram_limit_bytes`` caps every worker. The price is shared evenly.
+
+    Raises:
+        CannotRun: a card is there and cannot be asked.
     """
     workers = list(_cards(node, address)) or [_cpu(node, address)]
     share = None if price_per_hour is None else price_per_hour / len(workers)
@@ -41,30 +44,36 @@ def _cards(node: str, address: str) -> Iterator[Worker]:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return
-    with contextlib.closing(_Nvml()):
-        driver = pynvml.nvmlSystemGetDriverVersion()
+    try:
         for index in range(pynvml.nvmlDeviceGetCount()):
-            card = pynvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = pynvml.nvmlDeviceGetUUID(card)
-            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(card)
-            yield Worker(
-                id=f"{node}/gpu-{uuid.removeprefix('GPU-')[:8]}",
-                node=node,
-                address=address,
-                kind="cuda",
-                device_name=pynvml.nvmlDeviceGetName(card),
-                vram_bytes=pynvml.nvmlDeviceGetMemoryInfo(card).total - DESKTOP_RESERVE_BYTES,
-                device_uuid=uuid,
-                compute_capability=f"{major}.{minor}",
-                driver=driver,
-            )
-
-
-class _Nvml:
-    def close(self) -> None:
-        import pynvml
-
+            try:
+                yield _card(index, node, address)
+            except pynvml.NVMLError as error:
+                raise CannotRun(
+                    f"card {index} of this machine does not answer ({error}); "
+                    "see nvidia-smi, or give --workers for the CPU"
+                ) from error
+    finally:
         pynvml.nvmlShutdown()
+
+
+def _card(index: int, node: str, address: str) -> Worker:
+    import pynvml
+
+    card = pynvml.nvmlDeviceGetHandleByIndex(index)
+    uuid = pynvml.nvmlDeviceGetUUID(card)
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(card)
+    return Worker(
+        id=f"{node}/gpu-{uuid.removeprefix('GPU-')[:8]}",
+        node=node,
+        address=address,
+        kind="cuda",
+        device_name=pynvml.nvmlDeviceGetName(card),
+        vram_bytes=pynvml.nvmlDeviceGetMemoryInfo(card).total - DESKTOP_RESERVE_BYTES,
+        device_uuid=uuid,
+        compute_capability=f"{major}.{minor}",
+        driver=pynvml.nvmlSystemGetDriverVersion(),
+    )
 
 
 def _cpu(node: str, address: str) -> Worker:

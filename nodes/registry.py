@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farm.capabilities import Worker
 from farm.engine_spec import EngineSpec
@@ -18,6 +18,11 @@ from nodes.engines.i2vgen_xl_folder import model_folder
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
 from nodes.vram import cap_process, use_expandable_segments
 
+if TYPE_CHECKING:
+    from nodes.engines.i2vgen_xl_memory import Attentions
+
+#: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.
+ATTENTION_VARIABLE = "REELFARM_ATTENTION"
 #: Hub repositories that may be loaded, by the name users give, with the commit that is loaded.
 HUB_MODELS = {"i2vgen-xl": ("ali-vilab/i2vgen-xl", "39e1979ea27be737b0278c06755e321f2b4360d5")}
 
@@ -64,7 +69,19 @@ def create_engine(model: str, worker: Worker) -> Engine:
     spec = spec_of(model).on(worker.kind)
     if worker.kind == "cuda":
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
-    return I2VGenXL(spec, source=folder, device=worker.kind)
+    return I2VGenXL(spec, source=folder, device=worker.kind, attention=_attention())
+
+
+def _attention() -> Attentions:
+    """This machine's attention back-end: PyTorch's own, unless its owner asks for xformers.
+
+    Raises:
+        InvalidInput: it is asked for one that is not known.
+    """
+    chosen = os.environ.get(ATTENTION_VARIABLE, "sdpa")
+    if chosen == "sdpa" or chosen == "xformers":
+        return chosen
+    raise InvalidInput(f"{ATTENTION_VARIABLE} is {chosen!r}, expected sdpa or xformers")
 
 
 def _located(model: str) -> tuple[Path, str | None]:

@@ -17,7 +17,7 @@ from farm.capabilities import Worker
 from farm.console import JobView, err
 from farm.coordinator import Coordinator, stored_bytes
 from farm.errors import CannotRun, InvalidInput, JobFailed
-from farm.job import JobRequest
+from farm.job import JobRequest, check_numbers
 from farm.ledger import past
 from farm.report import job_report, workers_seen
 from farm.state import Job
@@ -37,6 +37,7 @@ def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> 
     """
     if not inputs:
         raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
+    check_numbers(options)
     try:
         return JobRequest(inputs=take_in(inputs, folder), **options)
     except ValidationError as error:

@@ -14,13 +14,9 @@ Activation bytes follow the tensors alive at the peak of each stage, in channels
 
 At the full size in half precision: 21.1 kB, 9.0 kB, 2.56 kB and 1.0 kB. ``RESERVE_RATIO`` covers what the
 allocator reserves over what is allocated, with expandable segments (see nodes/vram.py); other segments need
-more. What rests on what, all on an H200 at 512x512x8 to 768x768x24 (see tests/nodes/test_i2vgen_xl_spec.py):
-
-* context, workspaces, ``resident`` and the VAE: measured with expandable segments;
-* ``evict``: the same stages less the encoders, whose allocated bytes were measured;
-* denoising in pieces: from a replay of the live tensors, with cuDNN's copies, through a model of the
-  allocator. For pieces of feed-forward layers alone it gave 0.98 to 1.15 times what was then measured; what
-  the present pieces hold is its word (13.8 c0 reserved) until benchmarks/i2vgen_xl_memory.py has run again.
+more. All rungs were measured on an H200 at 512x512x8 to 768x768x24, each in a process capped at its need:
+held was 0.92 to 0.99 of predicted (benchmarks/results/i2vgen_xl_memory.json, checked by
+tests/nodes/test_i2vgen_xl_spec.py).
 """
 
 from __future__ import annotations
@@ -69,17 +65,17 @@ class Placement:
     slowdown: float
 
 
-#: In the ladder's order. Slowdowns were measured at 512x512x16 on an H200, when of these layers only the
-#: feed-forward ones ran in pieces: 1.00-1.03, 1.16-1.29, 1.02-1.29 and 1.22-1.83 over all sizes, the most at
-#: 512x512x8. There a pass is bound by its launches and a copied weight is not hidden; a slower card computes
-#: longer per launch and per byte, and so hides both better.
+#: In the ladder's order. Slowdowns were measured at 512x512x16 on an H200. Over all sizes they are 1.02 to
+#: 1.07, 1.19 to 1.38, 1.03 to 1.33 and 1.24 to 1.92, the most at 512x512x8: there a pass is bound by its launches
+#: and a copied weight is not hidden. A slower card computes longer per launch and per byte, and so hides both
+#: better; a card on a slow bus hides the copies worse, which is why cfg_split stands before stream.
 PLACEMENTS = (
     Placement("resident", "resident", False, 1, 2, 4, 1.0),
     Placement("evict", "visiting", False, 1, 2, 4, 1.0),
-    Placement("chunk", "streamed", False, 4, 2, 1, 1.02),
-    Placement("cfg_split", "streamed", False, 4, 1, 1, 1.22),
-    Placement("stream", "streamed", True, 4, 2, 1, 1.13),
-    Placement("stream_cfg_split", "streamed", True, 4, 1, 1, 1.51),
+    Placement("chunk", "streamed", False, 4, 2, 1, 1.04),
+    Placement("cfg_split", "streamed", False, 4, 1, 1, 1.28),
+    Placement("stream", "streamed", True, 4, 2, 1, 1.16),
+    Placement("stream_cfg_split", "streamed", True, 4, 1, 1, 1.57),
 )
 _CPU_RUNGS: tuple[Rung, ...] = ("resident", "chunk", "cfg_split")
 

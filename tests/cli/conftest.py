@@ -68,22 +68,21 @@ Run = Callable[..., Outcome]
 
 
 def run_farm(
-    *arguments: str | bytes, folder: Path, ordinary: bool = False, ray_in_folder: bool = True
+    *arguments: str | bytes, folder: Path, ordinary: bool = False, starts_ray: bool = False
 ) -> Outcome:
     """Run ``farm`` to its end. ``folder`` holds its state, its temporary files and what it writes.
 
-    ``ordinary``: without root's privilege to read and write everything. ``ray_in_folder``: should a Ray be
-    started, its files lie in ``folder`` (not for a Ray that is to work: its sockets' names are short).
+    ``ordinary``: without root's privilege to read and write everything. ``starts_ray``: a Ray is to be
+    started, and temporary files lie where they always do (the names of its sockets must be short).
     """
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
         "REELFARM_STATE": str(folder / "state"),
-        "TMPDIR": str(folder / "tmp"),
         "COLUMNS": "200",
     }
-    if ray_in_folder:
-        environment["RAY_TMPDIR"] = str(folder / "ray")
+    if not starts_ray:
+        environment |= {"TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": str(folder / "ray")}
     start = ["-c", _WITHOUT_PRIVILEGE] if ordinary else ["-m", "farm"]
     done = subprocess.run(
         [sys.executable, *start, *arguments],

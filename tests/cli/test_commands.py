@@ -1,0 +1,163 @@
+"""Every command explains itself, and what a program reads of one is what it can rely on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from farm.__main__ import app
+from farm.plan import Plan
+from nodes.registry import model_names
+
+PHOTO = str(Path(__file__).parents[2] / "examples" / "coffee.jpg")
+COMMANDS = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_help_lists_every_command_and_every_command_has_its_own(farm: Any) -> None:
+    shown = farm("--help")
+    assert shown.status == 0
+    assert len(COMMANDS) == 16
+    with ThreadPoolExecutor(2) as pool:
+        helps = dict(zip(COMMANDS, pool.map(lambda name: farm(name, "--help"), COMMANDS), strict=True))
+    for name, told in helps.items():
+        assert f" {name} " in shown.out
+        assert (told.status, told.err) == (0, "")
+        assert f"farm {name}" in told.out
+
+
+def test_a_bare_farm_shows_its_help_and_complains_of_nothing(farm: Any) -> None:
+    shown = farm()
+    assert (shown.status, shown.err) == (2, "")
+    assert "render" in shown.out
+
+
+def test_an_unknown_command_is_refused_in_one_line(farm: Any) -> None:
+    outcome = farm("rendr")
+    assert "No such command 'rendr'" in outcome.error()
+    assert outcome.status == 2
+
+
+def test_a_plan_as_json_is_a_plan(farm: Any) -> None:
+    told = farm("plan", PHOTO, "--json", "--frames", "40", "--fps", "30000/1001", "--size", "256x128")
+    assert (told.status, told.err) == (0, "")
+    made = Plan.model_validate_json(told.out)
+    assert (made.num_frames, made.width, made.height, str(made.fps)) == (40, 256, 128, "30000/1001")
+    assert made.final_segments[-1].end == 40
+    assert not (told.folder / "state").exists(), "a plan is made nowhere"
+
+
+def test_a_frame_rate_files_cannot_say_is_rounded_and_said(farm: Any) -> None:
+    made = Plan.model_validate_json(farm("plan", PHOTO, "--json", "--fps", "23.976023976").out)
+    assert str(made.fps) == "24000/1001"
+    assert made.notes[0] == "fps 24000/1001 chosen as the nearest to 2997002997/125000000"
+
+
+def test_models_doctor_and_jobs_tell_an_empty_farm_as_json(farm: Any) -> None:
+    assert [model["model"] for model in json.loads(farm("models", "--json").out)] == model_names()
+    assert json.loads(farm("jobs", "--json").out) == []
+    examined = farm("doctor", "--json", "--workers", "1GiB")
+    findings = json.loads(examined.out)
+    assert {"subject", "ok", "text"} == set(findings[0])
+    assert examined.status == (0 if all(finding["ok"] for finding in findings) else 3)
+
+
+def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -> None:
+    examined = farm("doctor", "--json", "--workers", "1GiB,10MiB")
+    assert examined.status == 3
+    wrong = {f["subject"].split("/")[-1]: f["text"] for f in json.loads(examined.out) if not f["ok"]}
+    assert wrong["cpu1"] == "CPU, 0.01 GiB: holds no window of any model"
+    assert "cpu0" not in wrong
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", PHOTO),
+        ("watch", "job-000000000000"),
+        ("cancel", "job-000000000000"),
+        ("nodes",),
+        ("drain", "attic"),
+        ("join-token",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_needs_a_farm_that_is_up_says_how_to_start_one(farm: Any, arguments: tuple[str, ...]) -> None:
+    outcome = farm(*arguments)
+    assert outcome.error() == "no farm is up here; start one with `farm up`, or name one with --farm"
+    assert outcome.status == 3
+
+
+def test_a_farm_that_does_not_answer_is_named(farm: Any) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # never listens
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        outcome = farm("jobs", "--farm", url)
+        assert outcome.error() == f"no farm answers at {url}; start one with `farm up`"
+        assert outcome.status == 3
+        outcome = farm("join", url, "--token", "x", "--workers", "1GiB")
+        assert outcome.error() == f"no farm answers at {url}; start one with `farm up`"
+        assert outcome.status == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("jobs", "--farm", "nowhere"), "url is 'nowhere', expected one such as http://"),
+        (("join", "nowhere", "--token", "x"), "address is 'nowhere', expected HOST:PORT as `farm up` prints"),
+        (("join", "host:99999", "--token", "x"), "expected HOST:PORT as `farm up` prints it"),
+        (("join", "host:1", "--token", "x", "--price-per-hour", "nan"), "price_per_hour is nan, expected 0"),
+        (("leave",), "this machine is in no farm; `farm join` adds it to one"),
+        (("up", "--port", "99999"), "port is 99999, expected 1 to 65535"),
+        (("up", "--cluster", "nowhere.yaml"), "nowhere.yaml cannot be read (No such file or directory)"),
+        (("up", "--workers", "many"), "workers is 'many', expected an amount such as 12GiB"),
+        (("submit", PHOTO, "-o", "v.mp4"), "--output goes with --watch; without it, `farm watch` fetches"),
+    ],
+    ids=lambda value: " ".join(Path(part).name for part in value) if isinstance(value, tuple) else "",
+)
+def test_what_names_no_farm_or_no_machine_is_refused(
+    farm: Any, arguments: tuple[str, ...], says: str
+) -> None:
+    outcome = farm(*arguments)
+    assert says in outcome.error()
+    assert outcome.status == 2
+
+
+def test_a_port_in_use_is_refused_before_anything_is_started(farm: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        outcome = farm("up", "--port", str(port))
+    assert outcome.error() == (
+        f"127.0.0.1:{port} cannot be listened on (Address already in use); choose another --port or --listen"
+    )
+    assert outcome.status == 3
+
+
+@pytest.mark.parametrize("command", ["report", "retry"])
+def test_a_job_is_looked_for_in_the_journal_before_anything_is_started(farm: Any, command: str) -> None:
+    outcome = farm(command, "job-000000000000")
+    assert outcome.error() == f"there is no farm in {outcome.folder / 'state'}; name its folder with --state"
+    assert outcome.status == 2
+    assert not (outcome.folder / "state").exists()
+    (outcome.folder / "state").mkdir()
+    sqlite3.connect(outcome.folder / "state" / "journal.sqlite").close()
+    outcome = farm(command, "job-000000000000")
+    assert outcome.error() == "there is no job job-000000000000; `farm jobs` lists them"
+    assert outcome.status == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("jobs",), ("report", "job-000000000000"), ("retry", "job-000000000000")]
+)
+def test_a_journal_that_is_none_is_named(farm: Any, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "journal.sqlite").write_bytes(b"once upon a time " * 100)
+    outcome = farm(*command)
+    assert "journal.sqlite cannot be opened (file is not a database)" in outcome.error()
+    assert outcome.status == 3

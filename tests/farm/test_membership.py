@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from farm.errors import InvalidInput, NotAllowed
+from farm.membership import Membership
+from farm.render_task import RenderTask
+from nodes.engine import Report
+
+VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
+
+
+def membership(farm: Any, secret: str = "s3cret") -> Membership:
+    return Membership(farm.coordinator, cluster_address="10.0.0.1:6379", secret=secret, versions=VERSIONS)
+
+
+async def test_a_machine_with_a_new_name_is_told_all_it_needs_to_join(run_farm: Any) -> None:
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        offer = membership(farm).join("attic")
+    assert offer.pop("node_token")
+    assert offer == {"ray_address": "10.0.0.1:6379", "ray_token": "s3cret", "versions": VERSIONS}
+
+
+async def test_a_name_that_is_taken_is_refused(run_farm: Any) -> None:
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        with pytest.raises(InvalidInput, match="a node called a is here already; choose another --name"):
+            membership(farm).join("a")
+
+
+async def test_a_machine_that_leaves_has_its_own_workers_drained_and_no_others(run_farm: Any) -> None:
+    async with run_farm() as farm:
+        own = membership(farm).join("a")["node_token"]  # before its workers come up
+    async with run_farm("a/0", "a/1", "b/0") as farm:
+        await farm.until(lambda: len(farm.ledger.state.workers) == 3)
+        members = membership(farm)
+        token = members.join("c")["node_token"]
+        with pytest.raises(NotAllowed, match="the token is not that of node a"):
+            members.leave("a", token)
+        assert not any(worker.draining for worker in farm.ledger.state.workers.values())
+        members.leave("a", own)
+        await farm.until(lambda: set(farm.ledger.state.workers) == {"b/0"})
+        assert not farm.ledger.state.workers["b/0"].draining
+        assert members.leave("a", own) == [], "leaving twice is no mistake"
+
+
+async def test_a_machine_at_work_is_told_to_wait_for_its_segment(
+    run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(worker: str, task: RenderTask, report: Report) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    async with run_farm(engine=trouble(wait)) as farm:
+        members = membership(farm)
+        token = members.join("a")["node_token"]
+        farm.cluster.add(make.worker("a/0", kind="cpu"))
+        farm.coordinator.submit(job_request(photo(), num_frames=8))
+        await farm.until(begun.is_set)
+        assert members.leave("a", token) == ["a/0"]
+        go_on.set()
+        await farm.until(lambda: members.leave("a", token) == [])
+
+
+async def test_a_token_of_another_cluster_lets_nobody_out(run_farm: Any) -> None:
+    async with run_farm() as farm:
+        foreign = membership(farm, secret="another").join("a")["node_token"]
+        for token in (foreign, "", "é"):
+            with pytest.raises(NotAllowed):
+                membership(farm).leave("a", token)
