@@ -16,8 +16,8 @@ After a run, tests/nodes/test_i2vgen_xl_spec.py reads the table. Where it fails,
 under 0.87, change nodes/engines/i2vgen_xl_spec.py: the slope of ``reserved_gib`` between 768x768x16 and
 768x768x24 is RESERVE_RATIO x the coefficient of ``denoise`` (resident and evict: denoise_whole; else
 denoise_in_pieces); rows at 512x512x8 of resident and stream_cfg_split are VAE decoding; ``context_gib`` is
-CONTEXT_BYTES. Then put the ``x resident`` column of 512x512x16 in PLACEMENTS, and say in both comments what was
-measured.
+CONTEXT_BYTES. Then put the ``x resident`` column of 512x512x16 in PLACEMENTS, and say in both comments what
+was measured.
 """
 
 from __future__ import annotations

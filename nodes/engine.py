@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farm.engine_spec import EngineSpec, Rung
 from farm.render_task import Phase, RenderTask
+
+#: Attention back-ends a machine's owner may choose from.
+Attentions = Literal["sdpa", "xformers"]
 
 Frames = NDArray[np.uint8]
 """RGB frames, shape (F, H, W, 3)."""

@@ -7,19 +7,16 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 from farm.capabilities import Worker
 from farm.engine_spec import EngineSpec
 from farm.errors import InvalidInput, NotFound
-from nodes.engine import Engine
+from nodes.engine import Attentions, Engine
 from nodes.engines import instant, procedural
 from nodes.engines.i2vgen_xl_folder import model_folder
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
 from nodes.vram import cap_process, use_expandable_segments
-
-if TYPE_CHECKING:
-    from nodes.engines.i2vgen_xl_memory import Attentions
 
 #: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.
 ATTENTION_VARIABLE = "REELFARM_ATTENTION"
@@ -79,8 +76,10 @@ def _attention() -> Attentions:
         InvalidInput: it is asked for one that is not known.
     """
     chosen = os.environ.get(ATTENTION_VARIABLE, "sdpa")
-    if chosen == "sdpa" or chosen == "xformers":
-        return chosen
+    known: tuple[Attentions, ...] = get_args(Attentions)
+    for attention in known:
+        if chosen == attention:
+            return attention
     raise InvalidInput(f"{ATTENTION_VARIABLE} is {chosen!r}, expected sdpa or xformers")
 
 

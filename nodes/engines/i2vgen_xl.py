@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from farm.engine_spec import EngineSpec, Rung
 from farm.render_task import RenderTask
-from nodes.engine import Frames, OutOfMemory, Rendered, RenderInputs, Report
+from nodes.engine import Attentions, Frames, OutOfMemory, Rendered, RenderInputs, Report
 from nodes.engines.i2vgen_xl_conditioning import (
     Conditioning,
     TensorCache,
@@ -30,7 +30,6 @@ from nodes.engines.i2vgen_xl_conditioning import (
 from nodes.engines.i2vgen_xl_folder import model_folder
 from nodes.engines.i2vgen_xl_inputs import check_inputs, first_image, first_latent
 from nodes.engines.i2vgen_xl_loading import read_model
-from nodes.engines.i2vgen_xl_memory import Attentions
 from nodes.engines.i2vgen_xl_placing import PlacedModel
 from nodes.engines.i2vgen_xl_spec import PLACEMENTS, placements
 from nodes.noise import frame_noise

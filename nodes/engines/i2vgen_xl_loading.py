@@ -13,9 +13,10 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from transformers.utils import logging as transformers_logging
 
 from farm.errors import CannotRun
+from nodes.engine import Attentions
 from nodes.engines.i2vgen_xl_conditioning import PenultimateText
 from nodes.engines.i2vgen_xl_folder import read_json, variant
-from nodes.engines.i2vgen_xl_memory import Attentions, fold_temporal_convs, set_attention
+from nodes.engines.i2vgen_xl_memory import fold_temporal_convs, set_attention
 from nodes.engines.i2vgen_xl_pieces import wrap_in_pieces
 
 

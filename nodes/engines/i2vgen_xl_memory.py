@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
 
 from farm.errors import CannotRun
+from nodes.engine import Attentions
 from nodes.engines.i2vgen_xl_pieces import MAX_ATTENTION_ROWS, set_attention_processors
-
-Attentions = Literal["sdpa", "xformers"]
 
 
 class FoldedTemporalConv(nn.Conv2d):

@@ -66,9 +66,9 @@ class Placement:
 
 
 #: In the ladder's order. Slowdowns were measured at 512x512x16 on an H200. Over all sizes they are 1.02 to
-#: 1.07, 1.19 to 1.38, 1.03 to 1.33 and 1.24 to 1.92, the most at 512x512x8: there a pass is bound by its launches
-#: and a copied weight is not hidden. A slower card computes longer per launch and per byte, and so hides both
-#: better; a card on a slow bus hides the copies worse, which is why cfg_split stands before stream.
+#: 1.07, 1.19 to 1.38, 1.03 to 1.33 and 1.24 to 1.92, the most at 512x512x8: there a pass is bound by its
+#: launches and a copied weight is not hidden. A slower card computes longer per launch and per byte, and so
+#: hides both better; one on a slow bus hides the copies worse, which is why cfg_split stands before stream.
 PLACEMENTS = (
     Placement("resident", "resident", False, 1, 2, 4, 1.0),
     Placement("evict", "visiting", False, 1, 2, 4, 1.0),

@@ -81,10 +81,7 @@ def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -
     [
         ("submit", PHOTO),
         ("watch", "job-000000000000"),
-        ("cancel", "job-000000000000"),
         ("nodes",),
-        ("drain", "attic"),
-        ("join-token",),
     ],
     ids=lambda arguments: arguments[0],
 )

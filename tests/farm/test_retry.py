@@ -82,7 +82,8 @@ STOPPED: list[tuple[str, dict[str, float], list[tuple[str, FailureKind]], str]] 
      "no worker is left for segment s0-0 (a/0 failed it: try 1; "
      "b/0 has 1.00 GiB, the smallest rung (stream) needs 2.00 GiB)"),
     ("when memory ran out at every rung", {"a/0": 8.0}, [("a/0", "oom")] * 3,
-     "no worker is left for segment s0-0 (a/0 has 8.00 GiB, the smallest rung (resident) needs more than 8.00 GiB)"),
+     "no worker is left for segment s0-0 "
+     "(a/0 has 8.00 GiB, the smallest rung (resident) needs more than 8.00 GiB)"),
 ]  # fmt: skip
 
 

@@ -18,13 +18,13 @@ def test_every_built_in_model_has_a_spec_and_an_engine_of_that_name() -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(NotFound, match="model sora is none of procedural, .*i2vgen-xl"):
+    with pytest.raises(NotFound, match=r"model 'sora' is none of procedural, .*i2vgen-xl"):
         spec_of("sora")
 
 
 def test_a_folder_of_another_family_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
-    with pytest.raises(InvalidInput, match="is a WanPipeline; there are engines here for I2VGenXLPipeline"):
+    with pytest.raises(InvalidInput, match=r"is a WanPipeline; there are engines here for I2VGenXLPipeline"):
         spec_of(str(tmp_path))
 
 
