@@ -44,10 +44,12 @@ class Outcome:
         return self.err.removeprefix("error: ").rstrip("\n")
 
     def leftovers(self) -> list[str]:
-        """Files that neither were there before nor belong to an empty farm."""
+        """Files that neither were there before nor belong to an empty farm, and temporary folders."""
         kept = {"given", "journal.sqlite", "lock"}
-        files = (path.relative_to(self.folder) for path in self.folder.rglob("*") if not path.is_dir())
-        return [str(path) for path in files if not kept & set(path.parts)]
+        temporary = {self.folder / "tmp", self.folder / "state" / "incoming"}
+        found = (p for p in self.folder.rglob("*") if not p.is_dir() or p.parent in temporary)
+        names = (path.relative_to(self.folder) for path in found)
+        return [str(name) for name in names if not kept & set(name.parts)]
 
     def processes(self) -> list[str]:
         """Command lines of processes that this command, or a child of it, left running."""

@@ -107,3 +107,16 @@ def test_a_request_without_inputs_or_prompts_cannot_be_made(make: Any, field: st
 def test_a_misspelled_field_cannot_pass(make: Any) -> None:
     with pytest.raises(ValidationError, match="num_frame\n"):
         make.request(num_frame=8)
+
+
+def test_a_frame_rate_that_takes_for_ever_to_write_out_is_refused_at_once(make: Any) -> None:
+    with pytest.raises(ValidationError, match="expected a number such as 8 or 30000/1001"):
+        make.request(fps="1e999999999")
+
+
+@pytest.mark.parametrize("field", ["prompts", "negative_prompt", "model"])
+def test_bytes_that_are_no_text_are_refused(make: Any, field: str) -> None:
+    text = b"\xff".decode(errors="surrogateescape")
+    error = refused(make.request(**{field: (text,) if field == "prompts" else text}))
+    assert error.param == ("model" if field == "model" else "prompt")
+    assert "no UTF-8 text" in error.message

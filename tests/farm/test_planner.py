@@ -353,3 +353,12 @@ def test_an_order_says_the_take_the_hop_and_the_handover(make: Any) -> None:
 
 def test_a_segment_names_its_frames(make: Any) -> None:
     assert Segment(id="s", shot=0, level="final", start=3, end=5, num_frames=4).frame_indices == (3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("num_images", [2, 3, 5])
+def test_infill_renders_a_window_between_two_images_unless_told_otherwise(make: Any, num_images: int) -> None:
+    spec = make.spec(takes=frozenset({"image", "last_image"}))
+    made = make.plan(spec, mode="infill", inputs=tuple(make.image(i) for i in range(num_images)))
+    assert made.num_frames == (num_images - 1) * 7 + 1
+    assert [segment.num_frames for segment in made.segments] == [8] * (num_images - 1)
+    assert [segment.head for segment in made.segments] == [0] + [1] * (num_images - 2)
