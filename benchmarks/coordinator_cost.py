@@ -137,8 +137,8 @@ def main() -> None:
     os.environ.update(ray_environment(new_token(), workers))
     from nodes.ray_cluster import disconnect, start_local
 
-    start_local(workers)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        start_local(workers, Path(folder) / "ray")
         farm = asyncio.run(farm_side(Path(folder), arguments.segments, arguments.workers))
         stored = [p.stat().st_size for p in Path(folder).glob("blobs/*/*")]
     bare = ray_side(arguments.segments, arguments.workers, max(stored))

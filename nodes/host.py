@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,24 @@ async def to_its_end(call: Callable[..., None], *arguments: Any) -> None:
         raise
 
 
-async def _start(start_ray: Callable[..., None], workers: Sequence[Worker]) -> None:
-    """
+@contextmanager
+def _ray_folder() -> Iterator[Path]:
+    """Ray's own files, gone with it. In /tmp whatever ``TMPDIR`` says: the paths of its sockets are short."""
+    folder = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _start(start_ray: Callable[..., None], workers: Sequence[Worker], temp_dir: Path) -> None:
+    """Start this machine's Ray.
+
     Raises:
         CannotRun: Ray failed in a way of its own (no space for its files, too long a path, no memory).
     """
     try:
-        await to_its_end(start_ray, workers)
+        await to_its_end(start_ray, workers, temp_dir)
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CannotRun(f"Ray did not start here: {reason}; `farm doctor` looks the machine over") from error
@@ -86,9 +98,9 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     # Imported now: Ray reads the environment when it is.
     from nodes.ray_cluster import RayCluster, disconnect, start_local, take_back_signals
 
-    with locked(state):
+    with locked(state), _ray_folder() as temp_dir:
         try:
-            await _start(start_local, workers)
+            await _start(start_local, workers, temp_dir)
             take_back_signals()
             async with coordinating(state, RayCluster()) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():

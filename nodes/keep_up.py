@@ -30,6 +30,8 @@ from nodes.registry import named_spec_of, spec_of
 log = logging.getLogger(__name__)
 
 ACCESS_NAME = "access-token"
+#: Logs and host keys of the machines started over SSH.
+MACHINES_NAME = "machines"
 #: Machines that come back by themselves after a restart have announced themselves by then.
 RETURN_S = 5.0
 
@@ -97,19 +99,19 @@ async def _start_machines(
     """Start the cluster file's machines that are not here yet."""
     if cluster.machines:
         await asyncio.sleep(RETURN_S)
+    folder = state / MACHINES_NAME
     endings = []
     for machine in cluster.machines:
         here = any(w.worker.node == machine.name for w in coordinator.ledger.state.workers.values())
         if here:
             continue
-        log_path = state / "machines" / f"{machine.name}.log"
         try:
-            process = await asyncio.to_thread(ssh.start_node, machine, url, join_token(), log_path)
-        except (OSError, FarmError) as error:
+            process = await asyncio.to_thread(ssh.start_node, machine, url, join_token(), folder)
+        except (OSError, ValueError, FarmError) as error:
             err.print(f"{machine.name} cannot be started: {error}", style="red", markup=False)
             continue
         started.append(machine)
-        endings.append(asyncio.ensure_future(_tell_end(machine, process, log_path)))
+        endings.append(asyncio.ensure_future(_tell_end(machine, process, ssh.log_path(machine, folder))))
 
 
 async def _tell_end(machine: Machine, process: Any, log_path: Path) -> None:
@@ -122,7 +124,7 @@ async def _tell_end(machine: Machine, process: Any, log_path: Path) -> None:
 def _take_down(state: Path, started: Sequence[Machine], disconnect: Callable[[], None]) -> None:
     for machine in started:
         try:
-            ssh.stop_node(machine)
+            ssh.stop_node(machine, state / MACHINES_NAME)
         except (OSError, ValueError) as error:
             log.warning("%s was not told to leave: %s", machine.name, error)
     disconnect()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class RayCluster:
     async def _look_for_workers(self) -> None:
         """Keep an actor on every worker of every node that is alive."""
         while True:
-            for node in await asyncio.to_thread(ray.nodes):
+            for node in await _to_its_end(ray.nodes):
                 if not node["Alive"]:
                     continue
                 for resource in node["Resources"]:
@@ -154,9 +154,7 @@ class RayCluster:
     async def _share(self, blob: Blob) -> Any:
         """A reference to a stored file's content, put into the object store once."""
         if blob.sha256 not in self._shared:
-            self._shared[blob.sha256] = await asyncio.to_thread(
-                lambda: ray.put(np.fromfile(blob.path, np.uint8))
-            )
+            self._shared[blob.sha256] = await _to_its_end(lambda: ray.put(np.fromfile(blob.path, np.uint8)))
             while len(self._shared) > MAX_SHARED_BLOBS:
                 self._shared.popitem(last=False)
         self._shared.move_to_end(blob.sha256)
@@ -206,6 +204,16 @@ class RayStitchSession:
             raise StitchFailed(f"its process died: {_line(error)}") from error
 
 
+async def _to_its_end(call: Callable[[], Any]) -> Any:
+    """A call of Ray in a thread; when cancelled, wait for it: Ray must not be shut down under it."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
 def _line(error: BaseException) -> str:
     """The one line of a Ray error that says what happened."""
     cause = getattr(error, "cause", None) or error
@@ -218,8 +226,10 @@ def _quiet() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def start_local(workers: Sequence[Worker]) -> None:
+def start_local(workers: Sequence[Worker], temp_dir: Path) -> None:
     """A Ray of this machine alone that ends with this process, with these workers on it.
+
+    ``temp_dir`` is short: Ray's sockets live below it, and their paths may have 107 characters.
 
     ``nodes.ray_node.ray_environment`` must be in ``os.environ`` already.
     """
@@ -235,6 +245,7 @@ def start_local(workers: Sequence[Worker]) -> None:
         log_to_driver=False,
         configure_logging=False,
         _node_ip_address="127.0.0.1",
+        _temp_dir=str(temp_dir),
     )
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from farm.cluster_file import Machine
 
 CONNECT_TIMEOUT_S = 10
+KNOWN_HOSTS_NAME = "known_hosts"
 
 
-def ssh_command(machine: Machine, remote: list[str]) -> list[str]:
-    """The ssh command line that runs ``remote`` on a machine. Never asks for anything."""
+def ssh_command(machine: Machine, remote: list[str], known_hosts: Path) -> list[str]:
+    """The ssh command line that runs ``remote`` on a machine. Never asks for anything.
+
+    A machine's key is taken on trust the first time and kept in ``known_hosts``; a changed one is refused.
+    """
     target = f"{machine.ssh_user}@{machine.address}" if machine.ssh_user else machine.address
     key = ["-i", str(machine.ssh_key.expanduser())] if machine.ssh_key else []
     return [
@@ -24,6 +28,8 @@ def ssh_command(machine: Machine, remote: list[str]) -> list[str]:
         f"ConnectTimeout={CONNECT_TIMEOUT_S}",
         "-o",
         "StrictHostKeyChecking=accept-new",
+        "-o",
+        f"UserKnownHostsFile={known_hosts}",
         "-p",
         str(machine.ssh_port),
         *key,
@@ -45,12 +51,15 @@ def join_command(machine: Machine, url: str) -> list[str]:
     return command
 
 
-def start_node(machine: Machine, url: str, token: str, log_path: Path) -> subprocess.Popen[bytes]:
-    """Have a machine join. The connection stays open for as long as it is a node."""
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_path, "wb") as log:
+def start_node(machine: Machine, url: str, token: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Have a machine join. The connection stays open for as long as it is a node.
+
+    ``folder`` gets its log and keeps the machines' keys.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(log_path(machine, folder), "wb") as log:
         process = subprocess.Popen(
-            ssh_command(machine, join_command(machine, url)),
+            ssh_command(machine, join_command(machine, url), folder / KNOWN_HOSTS_NAME),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -63,10 +72,15 @@ def start_node(machine: Machine, url: str, token: str, log_path: Path) -> subpro
     return process
 
 
-def stop_node(machine: Machine) -> None:
+def log_path(machine: Machine, folder: Path) -> Path:
+    """What a machine said while it was a node."""
+    return folder / f"{machine.name}.log"
+
+
+def stop_node(machine: Machine, folder: Path) -> None:
     """Have a machine leave; it finishes its segment first."""
     subprocess.run(
-        ssh_command(machine, [*shlex.split(machine.farm), "leave"]),
+        ssh_command(machine, [*shlex.split(machine.farm), "leave"], folder / KNOWN_HOSTS_NAME),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
