@@ -216,7 +216,13 @@ class VideoWriter:
     def _add_stream(self) -> VideoStream:
         stream = self._container.add_stream("libx264", rate=self._fps)
         stream.width, stream.height, stream.pix_fmt = self._size[1], self._size[0], "yuv420p"
-        stream.options = {"crf": str(self._crf), "preset": self._preset, "threads": str(_ENCODER_THREADS)}
+        stream.options = {
+            "crf": str(self._crf),
+            "preset": self._preset,
+            "threads": str(_ENCODER_THREADS),
+            # Its macroblock tree gives other bytes now and then (its vector code; seen on a busy machine).
+            "x264-params": "mbtree=0",
+        }
         context = stream.codec_context
         context.flags |= Flags.bitexact
         context.color_range, context.colorspace = 1, 1  # limited ("tv"), BT.709
