@@ -28,6 +28,7 @@ from farm.suggest import refusal
 from nodes.intake_sandbox import normalise
 from nodes.ray_node import new_token, ray_environment
 from nodes.registry import spec_of
+from nodes.to_its_end import to_its_end
 
 #: A local farm's workers must all be there by then.
 WORKERS_TIMEOUT_S = 90.0
@@ -53,16 +54,6 @@ def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
     refused = refusal(plan, spec_of(plan.model), workers)
     if refused:
         raise CannotRun(refused, param="size")
-
-
-async def to_its_end(call: Callable[..., None], *arguments: Any) -> None:
-    """Run a call in a thread; when cancelled, still wait for it: half a Ray cannot be taken down."""
-    running = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        raise
 
 
 @contextmanager

@@ -21,11 +21,12 @@ from farm.membership import Membership
 from farm.state_folder import locked
 from nodes import ssh
 from nodes.head import ensure_head, stop_head
-from nodes.host import coordinating, to_its_end
+from nodes.host import coordinating
 from nodes.intake_sandbox import normalise
 from nodes.member import versions
 from nodes.ray_node import ray_environment
 from nodes.registry import named_spec_of, spec_of
+from nodes.to_its_end import to_its_end
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from farm.cluster import Blob, Failed, Message, Order, Published, StitchOrder, W
 from farm.joining import StitchFailed
 from nodes.ray_actors import StitchActor, WorkerActor, describe_worker, unpacked
 from nodes.ray_node import NAMESPACE, OBJECT_STORE_BYTES, RESOURCE_PREFIX, worker_resources
+from nodes.to_its_end import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class RayCluster:
     async def _look_for_workers(self) -> None:
         """Keep an actor on every worker of every node that is alive."""
         while True:
-            for node in await _to_its_end(ray.nodes):
+            for node in await to_its_end(ray.nodes):
                 if not node["Alive"]:
                     continue
                 for resource in node["Resources"]:
@@ -154,7 +155,7 @@ class RayCluster:
     async def _share(self, blob: Blob) -> Any:
         """A reference to a stored file's content, put into the object store once."""
         if blob.sha256 not in self._shared:
-            self._shared[blob.sha256] = await _to_its_end(lambda: ray.put(np.fromfile(blob.path, np.uint8)))
+            self._shared[blob.sha256] = await to_its_end(lambda: ray.put(np.fromfile(blob.path, np.uint8)))
             while len(self._shared) > MAX_SHARED_BLOBS:
                 self._shared.popitem(last=False)
         self._shared.move_to_end(blob.sha256)
@@ -202,16 +203,6 @@ class RayStitchSession:
             raise StitchFailed(_line(error)) from error
         except RayError as error:
             raise StitchFailed(f"its process died: {_line(error)}") from error
-
-
-async def _to_its_end(call: Callable[[], Any]) -> Any:
-    """A call of Ray in a thread; when cancelled, wait for it: Ray must not be shut down under it."""
-    running = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        raise
 
 
 def _line(error: BaseException) -> str:
