@@ -17,7 +17,7 @@ from farm.events import FailureKind
 from farm.render_task import RenderTask
 from farm.values import Value
 
-Role = Literal["image", "last_image", "video", "handover", "anchor", "keyframe"]
+Role = Literal["image", "last_image", "video", "handover", "anchor"]
 
 
 class Blob(Value):
@@ -25,6 +25,16 @@ class Blob(Value):
 
     sha256: str
     path: Path
+
+
+class SegmentFrame(Value):
+    """One frame that another segment has rendered."""
+
+    #: The segment's id, under which its frames are among the order's inputs.
+    segment: str
+    position: int
+    #: Global number of the frame.
+    frame_index: int
 
 
 class Order(Value):
@@ -35,9 +45,10 @@ class Order(Value):
     task: RenderTask
     rung: Rung
     need_bytes: int
-    inputs: dict[Role, Blob]
-    #: Which frame of the keyframe clip is this window's.
-    keyframe_position: int = 0
+    #: By role; frames that another segment has rendered, by its id.
+    inputs: dict[Role | str, Blob]
+    #: Of the segments among the inputs, the frames this one is made from.
+    segment_frames: tuple[SegmentFrame, ...] = ()
 
 
 @dataclass(frozen=True)

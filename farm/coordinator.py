@@ -5,11 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from farm.cluster import Blob, Cluster, Failed, Finished, Message, Order, Progress, Role, WorkerDown, WorkerUp
+from farm.capabilities import Worker
+from farm.cluster import (
+    Blob,
+    Cluster,
+    Failed,
+    Finished,
+    Message,
+    Order,
+    Progress,
+    Role,
+    SegmentFrame,
+    WorkerDown,
+    WorkerUp,
+)
 from farm.engine_spec import EngineSpec
 from farm.errors import CannotRun, InvalidInput, NotFound
 from farm.events import (
@@ -31,12 +44,11 @@ from farm.job import JobRequest
 from farm.joining import join_job
 from farm.ledger import Ledger
 from farm.plan import Plan, Segment
-from farm.planner import plan as make_plan
 from farm.retry import StopJob, after_failure, stall_limit_s
 from farm.schedule import Assignment, schedule
 from farm.state import Attempt, Job, Task
 from farm.storage import Storage
-from farm.suggest import refusal as placement_refusal
+from farm.suggest import plan_over
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +81,17 @@ class Coordinator:
 
     # What users do.
 
-    def submit(self, request: JobRequest) -> str:
+    def submit(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> str:
         """Plan a job, keep its inputs and start it. Returns the job's id.
+
+        Args:
+            request: What is to be made.
+            coming: Workers that will be here, whether or not they are yet.
 
         Raises:
             InvalidInput, CannotRun, NotFound: as the planner says; nothing was started.
         """
-        plan = self.plan(request)
+        plan = self.plan(request, coming=coming)
         self.storage.check_space(stored_bytes(plan))
         for media in request.inputs:
             self.storage.put_file(media.path, media.sha256)
@@ -84,14 +100,11 @@ class Coordinator:
         self._begin(self.ledger.state.jobs[job_id])
         return job_id
 
-    def plan(self, request: JobRequest) -> Plan:
-        """The plan a submit would follow, checked against the workers that are here."""
-        spec = self.spec_of(request.model)
-        plan = make_plan(request, spec)
-        refused = placement_refusal(plan, spec, (w.worker for w in self.ledger.state.workers.values()))
-        if refused:
-            raise CannotRun(refused, param="size")
-        return plan
+    def plan(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> Plan:
+        """The plan a submit would follow, made for the workers that are here or on their way."""
+        here = {w.worker.id: w.worker for w in self.ledger.state.workers.values() if not w.draining}
+        workers = {worker.id: worker for worker in coming} | here
+        return plan_over(request, self.spec_of(request.model), workers.values())
 
     def cancel(self, job_id: str) -> None:
         job = self.ledger.job(job_id)
@@ -194,27 +207,24 @@ class Coordinator:
                 rung=assignment.rung,
                 need_bytes=assignment.need_bytes,
                 inputs=self._inputs(job, task.segment),
-                keyframe_position=task.segment.keyframe[1] if task.segment.keyframe else 0,
+                segment_frames=tuple(_segment_frames(job, task.segment)),
             )
         )
 
-    def _inputs(self, job: Job, segment: Segment) -> dict[Role, Blob]:
+    def _inputs(self, job: Job, segment: Segment) -> dict[Role | str, Blob]:
         """The files a segment is rendered from."""
         shot = job.plan.shots[segment.shot]
-        inputs: dict[Role, str] = {"video" if shot.media.kind == "video" else "image": shot.media.sha256}
+        inputs: dict[Role | str, str] = {
+            "video" if shot.media.kind == "video" else "image": shot.media.sha256
+        }
         if shot.last_media:
             inputs["last_image"] = shot.last_media.sha256
-        if segment.keyframe:
-            keyframes = job.tasks[segment.keyframe[0]].artifact
-            assert keyframes is not None
-            inputs["keyframe"] = keyframes.sha256
-        elif segment.depends_on:
-            before = job.tasks[segment.depends_on[0]].artifact
-            first = job.tasks[f"s{segment.shot}-0"].artifact
-            assert before is not None
-            assert first is not None
-            inputs["handover"] = before.handover_sha256 or ""
-            inputs["anchor"] = first.handover_sha256 or ""
+        if segment.handover_from:
+            inputs["handover"] = _artifact(job, segment.handover_from).handover_sha256 or ""
+        if segment.anchor_from:
+            inputs["anchor"] = _artifact(job, segment.anchor_from).handover_sha256 or ""
+        for run in segment.sources:
+            inputs[run.segment] = _artifact(job, run.segment).sha256
         return {role: Blob(sha256=sha, path=self.storage.path(sha)) for role, sha in inputs.items()}
 
     # What comes back.
@@ -355,6 +365,20 @@ class Coordinator:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _artifact(job: Job, task_id: str) -> Artifact:
+    """The result of a segment that another depends on."""
+    artifact = job.tasks[task_id].artifact
+    assert artifact is not None, f"{task_id} is not rendered"
+    return artifact
+
+
+def _segment_frames(job: Job, segment: Segment) -> Iterator[SegmentFrame]:
+    for run in segment.sources:
+        indices = job.tasks[run.segment].segment.frame_indices
+        for position in range(run.first, run.end):
+            yield SegmentFrame(segment=run.segment, position=position, frame_index=indices[position])
 
 
 def stored_bytes(plan: Plan) -> int:

@@ -90,6 +90,8 @@ class EngineSpec(Value):
     native_width: int
     native_height: int
     native_fps: int = 8
+    #: The lowest frame rate the model was trained for: a draft's frames are no further apart.
+    min_fps: float = 4.0
     default_steps: int = 1
     default_guidance_scale: float = 1.0
     #: Denoising strength of ``refine`` when none is asked for; None when the engine does not denoise.

@@ -6,8 +6,21 @@ from fractions import Fraction
 
 from farm.engine_spec import DeviceKind, Mode, Rung
 from farm.media import MediaInfo
-from farm.render_task import Level, RenderTask
+from farm.render_task import Level, RenderTask, num_steps_run
 from farm.values import Value
+
+#: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
+#: (A window shares frames with the one before alone, so that the numbers may come round again.)
+FIRST_NOISE_LEVEL: dict[Level, int] = {"final": 0, "keyframes": 2048, "draft": 2049}
+NUM_HOP_NOISE_LEVELS = 2047
+
+
+class FrameRun(Value):
+    """Frames that another segment has rendered, at its positions [first, end)."""
+
+    segment: str
+    first: int
+    end: int
 
 
 class Shot(Value):
@@ -29,7 +42,7 @@ class Segment(Value):
     id: str
     shot: int
     level: Level
-    #: The frames kept of this segment, its handles included.
+    #: The frames kept of this segment, its handles included; of a draft or keyframes, those it spans.
     start: int
     end: int
     #: What the engine renders; frames past ``end`` are dropped.
@@ -37,20 +50,28 @@ class Segment(Value):
     #: Handles: frames shared with the segment before and the one after.
     head: int = 0
     tail: int = 0
-    #: Where the frames stand when they are not one run (keyframes).
+    #: Frames of the video from one rendered frame to the next.
+    frame_stride: int = 1
+    #: Where the frames stand when they are not evenly apart (keyframes of a video).
     keyframe_indices: tuple[int, ...] | None = None
+    #: Steps of its schedule; None: the plan's.
+    num_inference_steps: int | None = None
     depends_on: tuple[str, ...] = ()
     #: Position of the frame the next segment starts from.
     handover_index: int | None = None
-    #: (segment, position) of this window's refined keyframe.
-    keyframe: tuple[str, int] | None = None
+    #: The segment whose hand-over this one starts from, and the one whose statistics it is pulled to.
+    handover_from: str | None = None
+    anchor_from: str | None = None
+    #: What this one is made from: its first frame and, where the shot has no video, the frames it is over.
+    sources: tuple[FrameRun, ...] = ()
     #: Hops since the shot's image; each draws its own noise.
     hop: int = 0
     anchor_strength: float = 0.0
 
     @property
     def frame_indices(self) -> tuple[int, ...]:
-        return self.keyframe_indices or tuple(range(self.start, self.start + self.num_frames))
+        span = self.num_frames * self.frame_stride
+        return self.keyframe_indices or tuple(range(self.start, self.start + span, self.frame_stride))
 
 
 class Footprint(Value):
@@ -86,8 +107,6 @@ class Plan(Value):
     segments: tuple[Segment, ...]
     #: What a window takes, per kind of worker.
     on: dict[DeviceKind, Footprint]
-    #: Work of the whole job in million pixels x frames x steps.
-    mpixel_steps: float
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,9 +114,23 @@ class Plan(Value):
         """The segments that are joined into the video, in order."""
         return tuple(s for s in self.segments if s.level == "final")
 
+    @property
+    def mpixel_steps(self) -> float:
+        """Work of the whole job in million pixels x frames x steps run."""
+        return sum(map(self.work_units, self.segments))
+
     def work_units(self, segment: Segment) -> float:
-        """Million pixels x frames x steps of one segment."""
-        return segment.num_frames * self.width * self.height * self.num_inference_steps / 1e6
+        """Million pixels x frames x steps run of one segment."""
+        steps = num_steps_run(self._num_inference_steps(segment), self._strength(segment))
+        return segment.num_frames * self.width * self.height * steps / 1e6
+
+    def _num_inference_steps(self, segment: Segment) -> int:
+        return segment.num_inference_steps or self.num_inference_steps
+
+    def _strength(self, segment: Segment) -> float | None:
+        """Of what is rendered over frames that are there; None for what is rendered from noise alone."""
+        over_frames = bool(segment.sources) or self.shots[segment.shot].media.kind == "video"
+        return self.strength if over_frames else None
 
     def render_task(self, segment: Segment, *, take: int = 0) -> RenderTask:
         """The order for one segment of this plan."""
@@ -112,12 +145,12 @@ class Plan(Value):
             shot_end=shot.end,
             height=self.height,
             width=self.width,
-            fps=float(self.fps),
-            num_inference_steps=self.num_inference_steps,
+            fps=float(self.fps / segment.frame_stride),
+            num_inference_steps=self._num_inference_steps(segment),
             guidance_scale=self.guidance_scale,
             seed=self.seed,
-            noise_level=segment.hop,
-            strength=self.strength,
+            noise_level=FIRST_NOISE_LEVEL[segment.level] + segment.hop % NUM_HOP_NOISE_LEVELS,
+            strength=self._strength(segment),
             take=take,
             handover_index=segment.handover_index,
             anchor_strength=segment.anchor_strength,

@@ -1,33 +1,49 @@
 """From a request and a model's spec to a plan. Pure: reads no file, asks no machine.
 
-Each mode is one function from a shot to its segments. A mode that the model cannot run is refused by
-name with the reason; nothing is changed silently, and what was rounded is said in ``Plan.notes``.
+Each mode is one function from a shot to its segments (``farm/cutting.py``, ``farm/refine.py``). A mode that
+the model cannot run is refused by name with the reason; nothing is changed silently, and what was rounded or
+chosen is said in ``Plan.notes``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
+from farm.cutting import Cut, chain, independent, infill
 from farm.engine_spec import EngineSpec, Mode, RenderShape, need_bytes
 from farm.errors import CannotRun, InvalidInput
 from farm.job import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
 from farm.plan import Footprint, Plan, Segment, Shot
-from farm.windows import cropped_windows, shifted_windows
+from farm.predict import makespan
+from farm.refine import refine
 
 DEFAULT_SECONDS = 4
 #: A model's files come from a local disk about this fast.
 LOAD_BYTES_PER_S = 1e9
-#: A chain drifts; after this many hops it is pulled fully to its first segment's statistics.
-HOPS_BETWEEN_ANCHORS = 6
-#: Pull at every other hop (the factor of LTX's long-video pipeline).
-ANCHOR_STRENGTH = 0.25
 #: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
 MAX_FPS_DENOMINATOR = 1001
 
 
-def plan(request: JobRequest, spec: EngineSpec) -> Plan:
+_SEGMENTS: dict[Mode, Callable[[Shot, Cut], list[Segment]]] = {
+    "independent": independent,
+    "chain": chain,
+    "refine": refine,
+    "infill": infill,
+    # The windows of one shared latent canvas are the same; only their denoising is in step.
+    "co_denoise": independent,
+}
+
+
+def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
     """Decide everything about a job once.
+
+    Args:
+        request: What is to be made.
+        spec: Of the model that makes it.
+        workers: How many can hold a window of this job: what ``auto`` chooses by between a chain, which keeps
+            one of them busy, and a mode that costs more work and keeps all of them busy.
 
     Raises:
         InvalidInput: a number or combination no model could serve.
@@ -35,6 +51,27 @@ def plan(request: JobRequest, spec: EngineSpec) -> Plan:
     """
     check(request)
     mode = _mode(request, spec)
+    made = _in_mode(request, spec, mode)
+    kind, shots = request.inputs[0].kind, len(request.inputs)
+    chosen_by_time = request.mode == "auto" and mode == "chain" and workers > 1
+    if not chosen_by_time or mode_refusal("refine", kind, shots, spec):
+        return made
+    return _sooner(made, _in_mode(request, spec, "refine"), workers)
+
+
+def _sooner(chained: Plan, refined: Plan, workers: int) -> Plan:
+    """The plan that is done first, with a note of why; the chain where no shot has more than a window."""
+    if all(s.level == "final" for s in refined.segments):
+        return chained
+    share = makespan(refined, workers) / makespan(chained, workers)
+    if share < 1:
+        note = f"refine chosen: {workers} workers, about {share:.2f} of chain's time"
+        return refined.model_copy(update={"notes": (*refined.notes, note)})
+    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for refine"
+    return chained.model_copy(update={"notes": (*chained.notes, note)})
+
+
+def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     fps, fps_notes = _fps(request, spec)
     width, height, size_notes = _size(request, spec)
     window, overlap = _window(request, spec, mode)
@@ -42,9 +79,8 @@ def plan(request: JobRequest, spec: EngineSpec) -> Plan:
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, mode, num_frames)
-    segments: list[Segment] = []
-    for shot in shots:
-        segments += _SEGMENTS[mode](shot, spec, window, overlap)
+    cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
+    segments = _with_tails([segment for shot in shots for segment in _SEGMENTS[mode](shot, cut)])
     shape = RenderShape(
         num_frames=max(s.num_frames for s in segments),
         height=height,
@@ -67,9 +103,8 @@ def plan(request: JobRequest, spec: EngineSpec) -> Plan:
         strength=(request.strength or spec.default_strength) if mode == "refine" else None,
         seed=request.seed,
         shots=shots,
-        segments=_with_tails(segments),
+        segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
-        mpixel_steps=sum(s.num_frames for s in segments) * width * height * steps / 1e6,
         notes=fps_notes + size_notes,
     )
 
@@ -112,8 +147,10 @@ def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> st
         return None
     if "image" not in spec.takes:
         return f"model {spec.model} takes no image; give a video, or another model"
-    if mode == "refine":
-        return "mode refine works over a video, and the input is an image; use chain or independent"
+    if mode == "refine" and spec.random_access:
+        return f"mode refine drafts a video from an image first, and {spec.model} needs none; use independent"
+    if mode == "refine" and "video" not in spec.takes:
+        return f"mode refine works over a video, its own draft too, and {spec.model} takes none; use chain"
     if mode == "independent" and not spec.random_access:
         return f"mode independent needs a model that can start at any frame; {spec.model} cannot: use chain"
     if mode == "infill" and "last_image" not in spec.takes:
@@ -215,9 +252,10 @@ def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int
             f"{spec.max_window_frames}{form}; nearest is {_nearest_window(spec, window)}",
             param="window",
         )
-    if mode == "chain" and window < 2:
+    hands_over = mode == "chain" or (mode == "refine" and request.inputs[0].kind == "image")
+    if hands_over and window < 2:
         raise InvalidInput(
-            "window is 1 frame, and mode chain needs 2 or more to hand one over", param="window"
+            f"window is 1 frame, and mode {mode} needs 2 or more to hand one over", param="window"
         )
     overlap = spec.overlap_frames if request.overlap_frames is None else request.overlap_frames
     if request.overlap_frames is None:
@@ -259,130 +297,3 @@ def _shots(request: JobRequest, mode: Mode, num_frames: int) -> tuple[Shot, ...]
         Shot(index=i, start=bounds[i], end=bounds[i + 1], mode=mode, prompt=prompts[i], media=inputs[i])
         for i in range(len(inputs))
     )
-
-
-def _independent(shot: Shot, spec: EngineSpec, window: int, overlap: int) -> list[Segment]:
-    """Every window alone; an engine that can start anywhere renders just what is kept."""
-    windows = cropped_windows(shot.end - shot.start, window, overlap)
-    return [
-        Segment(
-            id=f"s{shot.index}-{i}",
-            shot=shot.index,
-            level="final",
-            start=shot.start + w.start,
-            end=shot.start + w.end,
-            num_frames=spec.num_frames_at_least(w.end - w.start) if spec.random_access else w.num_frames,
-            head=0 if i == 0 else windows[i - 1].end - w.start,
-        )
-        for i, w in enumerate(windows)
-    ]
-
-
-def _chain(shot: Shot, spec: EngineSpec, window: int, overlap: int) -> list[Segment]:
-    """Each window starts from the frame where the one before hands over: the first of their overlap."""
-    segments = _independent(shot, spec.model_copy(update={"random_access": False}), window, max(1, overlap))
-    chained = []
-    for i, segment in enumerate(segments):
-        last = i == len(segments) - 1
-        chained.append(
-            segment.model_copy(
-                update={
-                    "depends_on": (segments[i - 1].id,) if i else (),
-                    "handover_index": None if last else segments[i + 1].start - segment.start,
-                    "hop": i,
-                    "anchor_strength": 0.0
-                    if i == 0
-                    else 1.0
-                    if i % HOPS_BETWEEN_ANCHORS == 0
-                    else ANCHOR_STRENGTH,
-                }
-            )
-        )
-    return chained
-
-
-def _refine(shot: Shot, spec: EngineSpec, window: int, overlap: int) -> list[Segment]:
-    """First the windows' first frames as short clips, then every window at once on its refined keyframe."""
-    windows = shifted_windows(shot.end - shot.start, window, overlap)
-    _check_length(shot, spec, windows[0].num_frames)
-    finals = [
-        Segment(
-            id=f"s{shot.index}-{i}",
-            shot=shot.index,
-            level="final",
-            start=shot.start + w.start,
-            end=shot.start + w.end,
-            num_frames=spec.num_frames_at_least(w.end - w.start) if spec.random_access else w.num_frames,
-            head=0 if i == 0 else windows[i - 1].end - w.start,
-        )
-        for i, w in enumerate(windows)
-    ]
-    if spec.random_access or len(finals) == 1:
-        return finals
-    starts = [s.start for s in finals]
-    groups = [starts[i : i + window] for i in range(0, len(starts), window)]
-    keyframes = [
-        Segment(
-            id=f"k{shot.index}-{g}",
-            shot=shot.index,
-            level="keyframes",
-            start=group[0],
-            end=group[-1] + 1,
-            num_frames=spec.num_frames_at_least(len(group)),
-            # The last again, up to the shortest clip the model renders.
-            keyframe_indices=(*group, *group[-1:] * (spec.num_frames_at_least(len(group)) - len(group))),
-        )
-        for g, group in enumerate(groups)
-    ]
-    refined = [
-        segment.model_copy(
-            update={
-                "keyframe": (f"k{shot.index}-{i // window}", i % window),
-                "depends_on": (f"k{shot.index}-{i // window}",),
-            }
-        )
-        for i, segment in enumerate(finals)
-    ]
-    return [*keyframes, *refined]
-
-
-def _check_length(shot: Shot, spec: EngineSpec, num_frames: int) -> None:
-    """Refuse a video that is shorter than the window and that the model cannot render as it is."""
-    if spec.allows_num_frames(num_frames):
-        return
-    shorter = [n for n in range(1, num_frames) if spec.allows_num_frames(n)]
-    do = f"try --window {shorter[-1]}" if shorter else f"give one of at least {spec.num_frames_at_least(1)}"
-    raise CannotRun(f"the video has {num_frames} frames, less than a window; {do}", param="window")
-
-
-def _infill(shot: Shot, spec: EngineSpec, window: int, overlap: int) -> list[Segment]:
-    """One window between two keyframes; neighbours share the key frame."""
-    length = shot.end - shot.start
-    num_frames = spec.num_frames_at_least(length)
-    if num_frames > window or num_frames != length:
-        raise CannotRun(
-            f"mode infill has {length} frames between two images, and {spec.model} renders a window of "
-            f"{window}; give more images or fewer frames",
-            param="frames",
-        )
-    return [
-        Segment(
-            id=f"s{shot.index}-0",
-            shot=shot.index,
-            level="final",
-            start=shot.start,
-            end=shot.end,
-            num_frames=length,
-            head=0 if shot.index == 0 else 1,
-        )
-    ]
-
-
-_SEGMENTS = {
-    "independent": _independent,
-    "chain": _chain,
-    "refine": _refine,
-    "infill": _infill,
-    # The windows of one shared latent canvas are the same; only their denoising is in step.
-    "co_denoise": _independent,
-}

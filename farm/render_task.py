@@ -11,6 +11,14 @@ Level = Literal["draft", "keyframes", "final"]
 Phase = Literal["load", "encode", "denoise", "decode", "transfer"]
 
 
+def num_steps_run(num_inference_steps: int, strength: float | None) -> int:
+    """Denoising steps that are run of a schedule: all of them, or the last ``strength`` of them over a video
+    noised to there (SDEdit, Meng et al. 2022), at least one."""
+    if strength is None:
+        return num_inference_steps
+    return min(max(int(num_inference_steps * strength), 1), num_inference_steps)
+
+
 class RenderTask(Value):
     """One window of frames for one engine. Sizes in pixels, frame numbers global and half-open."""
 
@@ -18,13 +26,14 @@ class RenderTask(Value):
     level: Level = "final"
     prompt: str = ""
     negative_prompt: str = ""
-    #: Global numbers of the frames to render, in order (a window, or keyframes far apart).
+    #: Global numbers of the frames to render, in order (a window, or a draft's frames far apart).
     frame_indices: tuple[int, ...]
     #: The shot this window belongs to: a camera path or a motion spans the whole shot.
     shot_start: int
     shot_end: int
     height: int
     width: int
+    #: Of these frames: a draft's are further apart than the video's.
     fps: float
     num_inference_steps: int
     guidance_scale: float

@@ -35,9 +35,9 @@ class OutOfMemory(Exception):
 class RenderInputs:
     """Pixels and arrays a task is conditioned on, already at the task's size.
 
-    ``image`` (H, W, 3) uint8: the start image or the window's keyframe. ``video`` (F, H, W, 3) uint8: the
-    input video at the task's frame indices. ``handover``: arrays by name from the segment before.
-    ``anchor``: arrays by name from the first segment of the shot.
+    ``image`` (H, W, 3) uint8: the start image or the window's keyframe. ``video`` (F, H, W, 3) uint8: what is
+    rendered over, at the task's frame indices: the input video, or the shot's draft. ``handover``: arrays by
+    name from the segment before. ``anchor``: arrays by name from the first segment of the shot.
     """
 
     image: NDArray[np.uint8] | None = None

@@ -21,10 +21,9 @@ from farm.journal import Journal
 from farm.ledger import Ledger
 from farm.media import MediaInfo
 from farm.plan import Plan
-from farm.planner import plan as make_plan
 from farm.state_folder import JOURNAL_NAME, locked
 from farm.storage import Storage
-from farm.suggest import refusal
+from farm.suggest import plan_over, refusal
 from nodes.intake_sandbox import normalise
 from nodes.ray_node import new_token, ray_environment
 from nodes.registry import spec_of
@@ -41,9 +40,7 @@ def take_in(paths: Sequence[Path], folder: Path) -> tuple[MediaInfo, ...]:
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:
     """The plan of a request, refused before anything is started where these workers could not hold it."""
-    plan = make_plan(request, spec_of(request.model))
-    check_placement(plan, workers)
-    return plan
+    return plan_over(request, spec_of(request.model), workers)
 
 
 def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:

@@ -11,32 +11,37 @@ from numpy.typing import NDArray
 
 from farm.cluster import Order
 from farm.engine_spec import EngineSpec
-from nodes.engine import RenderInputs
+from farm.render_task import RenderTask
+from nodes.engine import Frames, RenderInputs
+from stitching.between import frames_between
+from stitching.clip import Image
 from stitching.video_io import read_frames
 
 
 def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
-    """Read and fit everything the order names. Paths in the order are readable on this machine."""
+    """Read and fit everything the order names. Paths in the order are readable on this machine.
+
+    The window starts from the frame that another segment rendered for its place; else from the frame that was
+    handed over; else from the shot's image. It is rendered over the input video; without one, over the frames
+    that other segments rendered, interpolated where there are none.
+    """
     task = order.task
     paths = {role: blob.path for role, blob in order.inputs.items()}
     handover = _arrays(paths.get("handover"))
-    if "keyframe" in paths:
-        position = order.keyframe_position
-        image = read_frames(paths["keyframe"], position, position + 1)[0]
+    rendered = _segment_frames(order)
+    image = shot_image = _image(paths.get("image"))
+    if task.frame_indices[0] in rendered:
+        image = rendered[task.frame_indices[0]]
     elif "image" in handover:
         image = np.asarray(handover["image"], dtype=np.uint8)
-    else:
-        image = _image(paths.get("image"))
     last_image = _image(paths.get("last_image"))
     video = None
     if "video" in paths:
-        indices = task.frame_indices
-        first, last = indices[0], indices[-1]
-        if last - first + 1 == len(indices):
-            read = list(read_frames(paths["video"], first, last + 1))
-        else:
-            read = [read_frames(paths["video"], i, i + 1)[0] for i in indices]
-        video = np.stack([cover(frame, task.width, task.height) for frame in read])
+        video = _video_frames(paths["video"], task)
+    elif rendered:
+        if shot_image is not None:  # the first frame of its shot
+            rendered[task.shot_start] = cover(shot_image, task.width, task.height)
+        video = frames_between(rendered, task.frame_indices)
     if not spec.wants_full_image:
         image = None if image is None else cover(image, task.width, task.height)
     return RenderInputs(
@@ -46,6 +51,30 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         handover=handover,
         anchor=_arrays(paths.get("anchor")),
     )
+
+
+def _segment_frames(order: Order) -> dict[int, Image]:
+    """Frames that other segments rendered, by their number."""
+    positions: dict[str, list[int]] = {}
+    for frame in order.segment_frames:
+        positions.setdefault(frame.segment, []).append(frame.position)
+    first = {segment: min(wanted) for segment, wanted in positions.items()}
+    clips = {
+        segment: read_frames(order.inputs[segment].path, first[segment], max(wanted) + 1)
+        for segment, wanted in positions.items()
+    }
+    return {f.frame_index: clips[f.segment][f.position - first[f.segment]] for f in order.segment_frames}
+
+
+def _video_frames(path: Path, task: RenderTask) -> Frames:
+    """The input video's frames at the task's, (F, H, W, 3) at its size."""
+    indices = task.frame_indices
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        read = list(read_frames(path, first, last + 1))
+    else:
+        read = [read_frames(path, i, i + 1)[0] for i in indices]
+    return np.stack([cover(frame, task.width, task.height) for frame in read])
 
 
 def cover(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

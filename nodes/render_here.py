@@ -58,7 +58,7 @@ async def render_here(
         request = await asyncio.to_thread(described, inputs, options, Path(folder))
         Storage(state).check_space(stored_bytes(planned(request, workers)))
         async with _farm(state, workers) as coordinator:
-            job_id = coordinator.submit(request)
+            job_id = coordinator.submit(request, coming=workers)
             return await _watched(coordinator, job_id, output)
 
 

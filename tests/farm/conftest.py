@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +28,7 @@ from farm.events import (
     JobSubmitted,
     SeamMeasured,
     TaskAssigned,
+    TaskReopened,
     WorkerJoined,
 )
 from farm.job import JobRequest
@@ -273,6 +274,70 @@ def run_farm(tmp_path: Path) -> RunFarm:
             ledger.journal.close()
 
     return run
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class FatalJournal(Journal):
+    """Takes so many events, and kills the process that brings the next."""
+
+    def __init__(self, path: Path, num_events: int) -> None:
+        super().__init__(path)
+        self._left = num_events
+        self.killed = asyncio.Event()
+
+    def append(self, event: Event, at: float) -> int:
+        if self._left == 0:
+            self.killed.set()
+            raise Killed
+        self._left -= 1
+        return super().append(event, at)
+
+
+@pytest.fixture
+def fatal_journal() -> type[FatalJournal]:
+    return FatalJournal
+
+
+@pytest.fixture
+def kill_after_every_event(tmp_path: Path) -> Callable[..., Awaitable[int]]:
+    """``await kill_after_every_event(farm_of, request)``: the job, killed after its first event, its second
+    and so on, must end in the frames of an undisturbed one. Returns how many events it had.
+
+    ``farm_of(journal=...)`` is a farm with workers.
+    """
+
+    async def kill(farm_of: Callable[..., AbstractAsyncContextManager[Farm]], request: JobRequest) -> int:
+        async with farm_of(journal=Journal(tmp_path / "whole.sqlite")) as farm:
+            whole = (await farm.ended(farm.coordinator.submit(request))).published
+            assert whole is not None
+        num_events = 1
+        while True:
+            path = tmp_path / f"killed-after-{num_events}.sqlite"
+            journal = FatalJournal(path, num_events)
+            async with farm_of(journal=journal) as farm:
+                job_id = farm.coordinator.submit(request)
+                await farm.until(
+                    lambda: journal.killed.is_set() or farm.ledger.job(job_id).status != "running"  # noqa: B023
+                )
+                if not journal.killed.is_set():
+                    return num_events
+            # A killed process leaves what it was writing; it must be in nobody's way.
+            (tmp_path / "state" / "jobs" / job_id / ".writing-video.mp4").write_bytes(b"half a video")
+            async with farm_of(journal=Journal(path)) as farm:
+                job = await farm.ended(job_id)
+                assert job.published is not None, job.reason
+                assert job.published.frames_sha256 == whole.frames_sha256, f"after {num_events} events"
+                assert len(farm.video(job)) == request.num_frames
+                succeeded = [(e.task_id, e.attempt_id) for e in farm.events(AttemptSucceeded)]
+                takes = len({(e.task_id, e.take) for e in farm.events(TaskReopened)})
+                assert len(succeeded) == len(job.tasks) + takes, "what was done is not done again"
+                assert {e.kind for e in farm.events(AttemptFailed)} <= {"coordinator_restart"}
+            num_events += 1
+
+    return kill
 
 
 @pytest.fixture

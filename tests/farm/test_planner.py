@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
+from farm.cutting import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
 from farm.engine_spec import EngineSpec
 from farm.errors import CannotRun, InvalidInput
 from farm.plan import Plan, Segment
-from farm.planner import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
 
 WINDOWS_AND_OVERLAPS = [(2, 0), (2, 1), (5, 2), (8, 0), (8, 3), (8, 4), (9, 2), (16, 3), (17, 8)]
-MODES = ["independent", "chain", "refine", "refine at random", "co_denoise"]
+MODES = ["independent", "chain", "refine", "refine at random", "refine from image", "co_denoise"]
 
 
 def planned(make: Any, mode: str, num_frames: int, **changes: Any) -> Plan:
     """One shot in a mode, with a model that can."""
-    mode, _, at_random = mode.partition(" ")
-    spec = make.spec(fusible=True, random_access=mode == "independent" or bool(at_random))
-    if mode == "refine":
+    mode, _, how = mode.partition(" ")
+    spec = make.spec(fusible=True, random_access=mode == "independent" or how == "at random", min_fps=1.0)
+    if mode == "refine" and how != "from image":
         changes["inputs"] = (make.video(num_frames),)
     result: Plan = make.plan(spec, mode=mode, num_frames=num_frames, **changes)
     return result
@@ -39,7 +39,8 @@ def check_exact(made: Plan, spec: EngineSpec) -> None:
         # What a join has used of a segment, the next join cannot use again.
         assert after.head <= before.end - before.start - before.head
     for segment in made.segments:
-        assert segment.num_frames >= segment.end - segment.start or segment.keyframe_indices
+        rendered = set(segment.frame_indices)
+        assert segment.level != "final" or rendered >= set(range(segment.start, segment.end))
         assert spec.allows_num_frames(segment.num_frames)
         assert len(segment.frame_indices) == segment.num_frames
     ids = [s.id for s in made.segments]
@@ -143,11 +144,10 @@ def test_refine_gives_every_window_the_keyframe_it_starts_with(make: Any) -> Non
         made = planned(make, "refine", num_frames)
         by_id = {s.id: s for s in made.segments}
         for segment in made.final_segments:
-            assert segment.keyframe is not None
-            clip, position = segment.keyframe
-            assert segment.depends_on == (clip,)
-            assert by_id[clip].level == "keyframes"
-            assert by_id[clip].frame_indices[position] == segment.start
+            (run,) = segment.sources
+            assert segment.depends_on == (run.segment,)
+            assert by_id[run.segment].level == "keyframes"
+            assert by_id[run.segment].frame_indices[run.first : run.end] == (segment.start,)
 
 
 def test_refine_renders_keyframe_clips_no_longer_than_a_window(make: Any) -> None:

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farm.events import AttemptFailed, AttemptSucceeded, Event, TaskReopened
+from farm.events import AttemptSucceeded, TaskReopened
 from farm.job import JobRequest
 from farm.journal import Journal
 from farm.media import MediaInfo
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class FatalJournal(Journal):
-    """Takes so many events, and kills the process that brings the next."""
-
-    def __init__(self, path: Path, num_events: int) -> None:
-        super().__init__(path)
-        self._left = num_events
-        self.killed = asyncio.Event()
-
-    def append(self, event: Event, at: float) -> int:
-        if self._left == 0:
-            self.killed.set()
-            raise Killed
-        self._left -= 1
-        return super().append(event, at)
 
 
 def request(media: MediaInfo, model: str, num_frames: int) -> JobRequest:
@@ -48,41 +28,22 @@ async def finished(farm: Any, job_id: str) -> Any:
     ("model", "num_frames", "least_events"), [("procedural", 20, 18), ("procedural-hard", 13, 12)]
 )
 async def test_a_kill_after_any_event_ends_in_the_same_frames(
-    run_farm: Any, photo: Any, tmp_path: Path, model: str, num_frames: int, least_events: int
+    run_farm: Any, photo: Any, kill_after_every_event: Any, model: str, num_frames: int, least_events: int
 ) -> None:
-    async with run_farm("a/0", "b/0", journal=Journal(tmp_path / "whole.sqlite")) as farm:
-        whole = await finished(farm, farm.coordinator.submit(request(photo(), model, num_frames)))
-    num_events = 1
-    while True:
-        path = tmp_path / f"killed-after-{num_events}.sqlite"
-        journal = FatalJournal(path, num_events)
-        async with run_farm("a/0", "b/0", journal=journal) as farm:
-            job_id = farm.coordinator.submit(request(photo(), model, num_frames))
-            await farm.until(lambda: journal.killed.is_set() or farm.ledger.job(job_id).status != "running")  # noqa: B023
-            if not journal.killed.is_set():
-                break
-        # A killed process leaves what it was writing; it must be in nobody's way.
-        (tmp_path / "state" / "jobs" / job_id / ".writing-video.mp4").write_bytes(b"half a video")
-        async with run_farm("a/0", "b/0", journal=Journal(path)) as farm:
-            job = await finished(farm, job_id)
-            assert job.published.frames_sha256 == whole.published.frames_sha256, f"after {num_events} events"
-            assert len(farm.video(job)) == num_frames
-            succeeded = [(e.task_id, e.attempt_id) for e in farm.events(AttemptSucceeded)]
-            takes = len({(e.task_id, e.take) for e in farm.events(TaskReopened)})
-            assert len(succeeded) == len(job.tasks) + takes, "what was done is not done again"
-            assert {e.kind for e in farm.events(AttemptFailed)} <= {"coordinator_restart"}
-        num_events += 1
-    assert num_events >= least_events
+    farm_of = partial(run_farm, "a/0", "b/0")
+    assert await kill_after_every_event(farm_of, request(photo(), model, num_frames)) >= least_events
 
 
-async def test_killed_again_and_again_it_still_gets_there(run_farm: Any, photo: Any, tmp_path: Path) -> None:
+async def test_killed_again_and_again_it_still_gets_there(
+    run_farm: Any, photo: Any, fatal_journal: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "journal.sqlite"
     async with run_farm("a/0", journal=Journal(tmp_path / "whole.sqlite")) as farm:
         whole = await finished(farm, farm.coordinator.submit(request(photo(), "procedural", 20)))
     async with run_farm(journal=Journal(path)) as farm:
         job_id = farm.coordinator.submit(request(photo(), "procedural", 20))
     for _ in range(30):
-        journal = FatalJournal(path, 5)
+        journal = fatal_journal(path, 5)
         async with run_farm("a/0", journal=journal) as farm:
             job = farm.ledger.job(job_id)
             await farm.until(lambda: journal.killed.is_set() or job.status != "running")  # noqa: B023

@@ -34,6 +34,19 @@ def placed(assignments: list[Assignment]) -> dict[str, str]:
     return {a.task_id: a.worker_id for a in assignments}
 
 
+# Unequal tasks.
+
+
+def test_a_draft_is_timed_by_its_own_steps_and_keyframes_by_those_that_are_run(make: Any) -> None:
+    spec = make.spec(min_fps=1.0, default_steps=50, random_access=False)
+    inputs = (make.image(0), make.image(1))
+    refined = {"spec": spec, "mode": "refine", "num_frames": 40, "inputs": inputs}
+    state = farm(make, {"a/0": 18.0, "b/0": 18.0}, **refined)
+    make.happen(state, make.assigned("d0-0", "a/0"), make.succeeded("d0-0", wall_s=19.0))
+    expected = {"d1-0": 18.0, "k0-0": 30.0}
+    assert {a.task_id: a.predicted_s for a in schedule(state, 0.0)} == pytest.approx(expected)
+
+
 # Unequal cards.
 
 

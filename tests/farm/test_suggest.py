@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from farm.suggest import nearest_settings, refusal
+from farm.errors import CannotRun
+from farm.suggest import nearest_settings, plan_over, refusal
 
 
-@pytest.mark.parametrize("mode", ["independent", "chain"])
+@pytest.mark.parametrize("mode", ["independent", "chain", "refine"])
 @pytest.mark.parametrize("vram_gib", [2.0, 1.5, 1.1, 1.07])
 @pytest.mark.parametrize("rule", [{}, {"window_frames": 17, "frame_step": 4, "frame_remainder": 1}])
 def test_what_is_suggested_really_fits(make: Any, mode: str, vram_gib: float, rule: dict[str, int]) -> None:
@@ -70,3 +71,32 @@ def test_a_cpu_worker_is_judged_by_the_models_cpu_spec(make: Any) -> None:
     said = refusal(make.plan(spec), spec, [worker])
     assert said is not None
     assert refusal(make.plan(spec), spec, [make.worker("a/0", 32)]) is None
+
+
+# The plan for the workers that are there.
+
+
+@pytest.mark.parametrize(
+    ("vram_gib", "mode", "told"),
+    [
+        ((), "chain", None),
+        ((24,), "chain", None),
+        ((24, 0.25, 0.25), "chain", None),
+        ((24, 2.1), "refine", "refine chosen: 2 workers"),
+        ((24, 24, 0.25, 24), "refine", "refine chosen: 3 workers"),
+    ],
+)
+def test_auto_counts_the_workers_that_can_hold_a_window(
+    make: Any, vram_gib: tuple[float, ...], mode: str, told: str | None
+) -> None:
+    workers = [make.worker(f"{i}/0", gib) for i, gib in enumerate(vram_gib)]
+    asked = make.request(num_frames=96, width=512, height=512)
+    made = plan_over(asked, make.spec(min_fps=1.0), workers)
+    assert made.mode == mode
+    assert [note.split(",")[0] for note in made.notes] == ([told] if told else [])
+
+
+def test_a_plan_for_workers_that_cannot_hold_it_is_refused(make: Any) -> None:
+    with pytest.raises(CannotRun, match="no worker can hold 512x512") as refused:
+        plan_over(make.request(), make.spec(), [make.worker("a/0", 0.25)])
+    assert refused.value.param == "size"

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from farm.cluster import Blob, Order, Role
+from farm.cluster import Blob, Order, SegmentFrame
 from farm.engine_spec import EngineSpec
 from farm.render_task import RenderTask
 from nodes.engines import instant
@@ -23,8 +23,10 @@ SPEC = instant.spec()
 WHOLE = SPEC.model_copy(update={"wants_full_image": True})
 
 
-def order(indices: tuple[int, ...] = (0, 1), *, keyframe_position: int = 0, **paths: Path) -> Order:
-    roles: dict[Role, Path] = paths  # type: ignore[assignment]
+def order(
+    indices: tuple[int, ...] = (0, 1), *, frames: tuple[tuple[str, int, int], ...] = (), **paths: Path
+) -> Order:
+    """``frames``: (segment, position, frame number) of frames that other segments rendered."""
     return Order(
         attempt_id="job/s0-0/1",
         worker_id="a/0",
@@ -42,8 +44,8 @@ def order(indices: tuple[int, ...] = (0, 1), *, keyframe_position: int = 0, **pa
         ),
         rung="resident",
         need_bytes=0,
-        inputs={role: Blob(sha256="0" * 64, path=path) for role, path in roles.items()},
-        keyframe_position=keyframe_position,
+        inputs={role: Blob(sha256="0" * 64, path=path) for role, path in paths.items()},
+        segment_frames=tuple(SegmentFrame(segment=s, position=p, frame_index=i) for s, p, i in frames),
     )
 
 
@@ -54,11 +56,11 @@ def picture(tmp_path: Path, colour: tuple[int, int, int], width: int = 96, heigh
     return path
 
 
-def clip(tmp_path: Path, num_frames: int, width: int = 48, height: int = 32) -> Path:
-    """A video whose frame i has the grey level 10 * i."""
-    levels = np.arange(num_frames, dtype=np.uint8)[:, None, None, None] * np.uint8(10)
+def clip(tmp_path: Path, num_frames: int, width: int = 48, height: int = 32, *, first: int = 0) -> Path:
+    """A video whose frame i has the grey level ``first`` + 10 * i."""
+    levels = np.arange(num_frames, dtype=np.uint8)[:, None, None, None] * np.uint8(10) + np.uint8(first)
     frames = np.broadcast_to(levels, (num_frames, height, width, 3)).copy()
-    path = tmp_path / "clip.mkv"
+    path = tmp_path / f"clip{first}.mkv"
     path.write_bytes(encode_lossless(frames, Fraction(8)))
     return path
 
@@ -109,9 +111,44 @@ def test_a_handed_over_frame_takes_the_images_place(tmp_path: Path) -> None:
 
 
 def test_a_windows_keyframe_is_picked_from_the_clip_of_keyframes(tmp_path: Path) -> None:
-    inputs = load_inputs(order(keyframe=clip(tmp_path, 6), keyframe_position=4), SPEC)
+    rendered, video = clip(tmp_path, 6), clip(tmp_path, 12, first=100)
+    inputs = load_inputs(order((7, 8), frames=(("k", 4, 7),), k=rendered, video=video), SPEC)
     assert inputs.image is not None
     assert set(inputs.image.ravel()) == {40}
+    assert inputs.video is not None
+    assert inputs.video[:, 0, 0, 0].tolist() == [170, 180], "the window is over the input video"
+
+
+def test_a_window_over_two_clips_begins_with_its_own_keyframe_and_is_interpolated(tmp_path: Path) -> None:
+    clips = {"k0": clip(tmp_path, 3, first=40), "k1": clip(tmp_path, 3, first=140)}
+    frames = (("k0", 1, 4), ("k0", 2, 6), ("k1", 0, 8))
+    photo = picture(tmp_path, (9, 9, 9))
+    inputs = load_inputs(order((4, 5, 6, 7, 8), frames=frames, image=photo, **clips), SPEC)
+    assert inputs.image is not None
+    assert inputs.video is not None
+    assert set(inputs.image.ravel()) == {50}, "not the photo"
+    assert inputs.video[:, 0, 0, 0].tolist() == [50, 55, 60, 100, 140]
+
+
+def test_the_photo_is_the_first_frame_of_its_shot_and_stands_nowhere_else(tmp_path: Path) -> None:
+    photo, rendered = picture(tmp_path, (100, 100, 100)), clip(tmp_path, 3, first=120)
+    inputs = load_inputs(order((0, 1, 2), frames=(("k", 0, 2),), image=photo, k=rendered), SPEC)
+    assert inputs.image is not None
+    assert inputs.video is not None
+    assert set(inputs.image.ravel()) == {100}
+    assert inputs.video[:, 0, 0, 0].tolist() == [100, 110, 120]
+    with pytest.raises(ValueError, match="frame 5 is not between keyframes; they are 0 to 4"):
+        load_inputs(order((4, 5), frames=(("k", 0, 4),), image=photo, k=rendered), SPEC)
+
+
+def test_a_draft_starts_from_what_was_handed_over_and_over_nothing(tmp_path: Path) -> None:
+    frame = np.full((32, 48, 3), 77, np.uint8)
+    inputs = load_inputs(
+        order((35, 40), image=picture(tmp_path, (9, 9, 9)), handover=arrays(tmp_path, "h", image=frame)), SPEC
+    )
+    assert inputs.image is not None
+    assert set(inputs.image.ravel()) == {77}
+    assert inputs.video is None
 
 
 @pytest.mark.parametrize("indices", [(3, 4, 5, 6), (0, 5, 10), (9,), (2, 7, 7)])
