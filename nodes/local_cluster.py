@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -26,6 +27,7 @@ from farm.cluster import (
 from farm.joining import StitchFailed
 from nodes.engine import Engine
 from nodes.joiner import Joiner
+from nodes.ray_node import threads_per_worker
 from nodes.registry import create_engine
 from nodes.worker import WorkerBody
 
@@ -34,11 +36,15 @@ class LocalCluster:
     """``farm.cluster.Cluster`` over threads. Machines do not come and go; ``kill`` only forgets one."""
 
     def __init__(
-        self, workers: Sequence[Worker], engine_factory: Callable[[str, Worker], Engine] = create_engine
+        self,
+        workers: Sequence[Worker],
+        engine_factory: Callable[[str, Worker], Engine] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._create_engine = engine_factory
+        self._create_engine = engine_factory or partial(
+            create_engine, cpu_threads=threads_per_worker(workers)
+        )
         self._bodies: dict[str, WorkerBody] = {}
         self._orders: dict[str, SimpleQueue[Order | None]] = {}
         for worker in workers:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from farm.capabilities import Worker
 from farm.cluster import Blob, Failed, Finished, Order, Progress, Role, StitchOrder
 from nodes.blob_cache import BlobCache
-from nodes.ray_node import WORKERS_VARIABLE
+from nodes.ray_node import WORKERS_VARIABLE, threads_per_worker
 
 #: What crosses back to the coordinator: (kind, fields, frames, hand-over). Arrays travel out of band.
 Item = tuple[str, dict[str, Any], NDArray[np.uint8] | None, NDArray[np.uint8] | None]
@@ -36,7 +36,9 @@ class _Worker:
         if self._worker.device_uuid:
             # Before torch is imported: this process sees its own card and no other.
             os.environ["CUDA_VISIBLE_DEVICES"] = self._worker.device_uuid
-        self._body = WorkerBody(self._worker, create_engine)
+        # Every CPU worker of this machine has its share of the cores.
+        create = partial(create_engine, cpu_threads=threads_per_worker(described))
+        self._body = WorkerBody(self._worker, create)
         self._blobs = BlobCache()
 
     def run(self, order_json: str, remote_blobs: dict[str, list[Any]]) -> Iterator[Item]:
@@ -52,9 +54,9 @@ class _Worker:
             if not isinstance(message, Progress):
                 return
 
-    def _fetched(self, order: Order, remote_blobs: dict[str, list[Any]]) -> dict[Role, Blob]:
+    def _fetched(self, order: Order, remote_blobs: dict[str, list[Any]]) -> dict[Role | str, Blob]:
         """The order's inputs as files of this machine."""
-        inputs = {}
+        inputs: dict[Role | str, Blob] = {}
         for role, blob in order.inputs.items():
             reference = remote_blobs[blob.sha256][0]
             path = self._blobs.fetch(blob.sha256, partial(ray.get, reference))

@@ -22,11 +22,13 @@ from nodes.vram import cap_process, use_expandable_segments
 ATTENTION_VARIABLE = "REELFARM_ATTENTION"
 #: Hub repositories that may be loaded, by the name users give, with the commit that is loaded.
 HUB_MODELS = {"i2vgen-xl": ("ali-vilab/i2vgen-xl", "39e1979ea27be737b0278c06755e321f2b4360d5")}
+#: Model folders that come with the farm, the same on every machine, by the name users give.
+OWN_MODELS = {"tiny_i2v": Path(__file__).parents[1] / "models" / "tiny_i2v"}
 
 
 def model_names() -> list[str]:
     """The models that can be asked for by name; a local model folder is asked for by its path."""
-    return [*procedural.LEVELS, *HUB_MODELS]
+    return [*procedural.LEVELS, *OWN_MODELS, *HUB_MODELS]
 
 
 @lru_cache(maxsize=64)
@@ -52,8 +54,8 @@ def named_spec_of(model: str) -> EngineSpec:
     return spec_of(model)
 
 
-def create_engine(model: str, worker: Worker) -> Engine:
-    """The engine of a model for a worker's device, not loaded yet."""
+def create_engine(model: str, worker: Worker, *, cpu_threads: int = 1) -> Engine:
+    """The engine of a model for a worker's device, not loaded yet. ``cpu_threads``: cores it may use."""
     if model in procedural.LEVELS:
         return procedural.Procedural(model)
     if model == instant.MODEL:
@@ -66,7 +68,7 @@ def create_engine(model: str, worker: Worker) -> Engine:
     spec = spec_of(model).on(worker.kind)
     if worker.kind == "cuda":
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
-    return I2VGenXL(spec, source=folder, device=worker.kind, attention=_attention())
+    return I2VGenXL(spec, source=folder, device=worker.kind, attention=_attention(), cpu_threads=cpu_threads)
 
 
 def _attention() -> Attentions:
@@ -84,7 +86,9 @@ def _attention() -> Attentions:
 
 
 def _located(model: str) -> tuple[Path, str | None]:
-    """The folder of a hub model or a local one, and the pinned commit of the former."""
+    """The folder of a model by name or by path, and the pinned commit of one from the hub."""
+    if model in OWN_MODELS:
+        return model_folder(OWN_MODELS[model], None), None
     if model in HUB_MODELS:
         repository, revision = HUB_MODELS[model]
         return model_folder(repository, revision), revision
@@ -120,13 +124,10 @@ def known_models() -> list[dict[str, Any]]:
         {"model": name, "engine": "procedural", "takes": sorted(spec_of(name).takes), "source": "built in"}
         for name in procedural.LEVELS
     ]
-    hub = [
-        {
-            "model": name,
-            "engine": "i2vgen_xl",
-            "takes": ["image", "text", "video"],
-            "source": f"{repository} at {revision[:12]}",
-        }
-        for name, (repository, revision) in HUB_MODELS.items()
+    sources = dict.fromkeys(OWN_MODELS, "built in")
+    sources |= {name: f"{repo} at {revision[:12]}" for name, (repo, revision) in HUB_MODELS.items()}
+    diffused = [
+        {"model": name, "engine": "i2vgen_xl", "takes": ["image", "text", "video"], "source": source}
+        for name, source in sources.items()
     ]
-    return [*drawn, *hub]
+    return [*drawn, *diffused]

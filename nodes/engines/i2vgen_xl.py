@@ -27,6 +27,7 @@ from nodes.engines.i2vgen_xl_conditioning import (
     vae_pixels,
     with_frame_clock,
 )
+from nodes.engines.i2vgen_xl_cpu import InTurn, SideBySide, keep_freed_memory, return_freed_memory
 from nodes.engines.i2vgen_xl_folder import model_folder
 from nodes.engines.i2vgen_xl_inputs import check_inputs, first_image, first_latent
 from nodes.engines.i2vgen_xl_loading import read_model
@@ -53,8 +54,8 @@ class I2VGenXL:
         dtype: Of weights and activations; float16 on CUDA and float32 on a CPU unless given. Latents are
             float32 between steps.
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
-        cpu_threads: Threads of a CPU engine. Sums are split by thread, so their last bits depend on the
-            count: workers give the same frames only with the same one, so it is not the number of cores.
+        cpu_threads: Cores a CPU engine may use: guidance rows and frames are computed side by side, each by
+            one thread, so the frames do not depend on it.
     """
 
     def __init__(
@@ -70,14 +71,16 @@ class I2VGenXL:
     ) -> None:
         self.spec = spec
         self.device = device
-        self.dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.float16)
+        self._on_cpu = torch.device(device).type == "cpu"
+        self.dtype = dtype or (torch.float32 if self._on_cpu else torch.float16)
         self._source = source
         self._revision = revision
         self._attention: Attentions = attention
         self._placed: PlacedModel | None = None
         self._cache = TensorCache(CACHE_SIZE)
-        if torch.device(device).type == "cpu":
-            torch.set_num_threads(cpu_threads)
+        self._calls = SideBySide(cpu_threads) if self._on_cpu else InTurn()
+        if self._on_cpu:
+            keep_freed_memory()
 
     # -- the protocol -----------------------------------------------------------------------------------
 
@@ -95,13 +98,14 @@ class I2VGenXL:
             raise ValueError(f"rung is {rung!r}: {self.spec.model} offers {', '.join(offered)}")
         if self._placed is not None and self._placed.placement.rung == rung:
             return
-        on_card = torch.device(self.device).type == "cuda"
-        by_rung = {p.rung: p for p in (*PLACEMENTS, *placements("cuda" if on_card else "cpu"))}
+        by_rung = {p.rung: p for p in (*PLACEMENTS, *placements("cpu" if self._on_cpu else "cuda"))}
         try:
             with out_of_memory_is_ours():
                 if self._placed is None:
                     folder = model_folder(self._source, self._revision, half=self.dtype != torch.float32)
-                    model = read_model(folder, dtype=self.dtype, attention=self._attention)
+                    model = read_model(
+                        folder, dtype=self.dtype, attention=self._attention, one_row=self._on_cpu
+                    )
                     self._placed = PlacedModel(model, self.device, by_rung[rung])
                 else:
                     self._placed.place(by_rung[rung])
@@ -130,6 +134,9 @@ class I2VGenXL:
         except OutOfMemory:
             self.unload()
             raise
+        finally:
+            if self._on_cpu:
+                return_freed_memory()
 
     def unload(self) -> None:
         """Drop the model from device and host."""
@@ -175,7 +182,7 @@ class I2VGenXL:
             first = torch.from_numpy(first_latent.copy())[None].to(self.device, self.dtype)
         elif generator is not None:
             with placed.on_card("vae"):
-                first = self._encode_frame(image, generator).to(self.dtype)
+                first = self._made(partial(self._encode_frame, image, generator)).to(self.dtype)
         else:
             first = self._cached("vae", [(f"latent {key}", partial(self._encode_frame, image))])
             first = first.to(self.dtype)
@@ -192,8 +199,10 @@ class I2VGenXL:
     @torch.no_grad()
     def encode_video(self, frames: Frames) -> torch.Tensor:
         """(F, H, W, 3) uint8 to latents (F, C, h, w) float32: each frame's mode, one frame at a time."""
-        with self._loaded().on_card("vae"):
-            return torch.cat([self._encode_frame(frame) for frame in frames])
+        placed = self._loaded()
+        with placed.on_card("vae"):
+            latents = self._calls.map(self._encode_frame, frames, at_once=placed.placement.decode_frames)
+        return torch.cat(latents)
 
     @torch.no_grad()
     def denoise(
@@ -236,13 +245,10 @@ class I2VGenXL:
     def decode(self, latents: torch.Tensor) -> Frames:
         """Latents (F, C, h, w) to frames (F, H, W, 3) uint8."""
         placed = self._loaded()
-        vae = placed.model.components["vae"]
-        frames = []
+        at_once = placed.placement.decode_frames
+        chunks = torch.split(latents, 1 if self._on_cpu else at_once)
         with placed.on_card("vae"):
-            for chunk in torch.split(latents, placed.placement.decode_frames):
-                scaled = chunk.to(self.device, self.dtype) / vae.config.scaling_factor
-                pixels = (vae.decode(scaled).sample.float() / 2 + 0.5).clamp(0, 1)
-                frames.append((pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+            frames = self._calls.map(self._decode, chunks, at_once=at_once)
         return torch.cat(frames).numpy()
 
     def initial_latents(self, task: RenderTask, video: Frames | None = None) -> tuple[torch.Tensor, range]:
@@ -311,22 +317,25 @@ class I2VGenXL:
         placed = self._loaded()
         unet = placed.model.components["unet"]
         sample = latents.to(self.dtype).transpose(0, 1)[None]  # (1, C, F, h, w)
-        rows = range(conditioning.prompt_embeds.shape[0])
-        size = placed.placement.guided_batch
-        predicted = []
-        for first in rows[::size]:
+        at_once = placed.placement.guided_batch
+        size = 1 if self._on_cpu else at_once
+
+        def predict(first: int) -> torch.Tensor:
             prompt_embeds = conditioning.prompt_embeds[first : first + size]
             count = len(prompt_embeds)
-            predicted.append(
-                unet(
-                    sample.expand(count, -1, -1, -1, -1),
-                    timestep.to(self.device),
-                    fps=torch.full((count,), conditioning.fps, device=self.device),
-                    image_latents=conditioning.image_latents.expand(count, -1, -1, -1, -1),
-                    image_embeddings=conditioning.image_embeds[first : first + size],
-                    encoder_hidden_states=prompt_embeds,
-                ).sample.float()
-            )
+            predicted: torch.Tensor = unet(
+                sample.expand(count, -1, -1, -1, -1),
+                timestep.to(self.device),
+                fps=torch.full((count,), conditioning.fps, device=self.device),
+                image_latents=conditioning.image_latents.expand(count, -1, -1, -1, -1),
+                image_embeddings=conditioning.image_embeds[first : first + size],
+                encoder_hidden_states=prompt_embeds,
+            ).sample
+            return predicted.float()
+
+        rows = range(0, conditioning.prompt_embeds.shape[0], size)
+        # Streamed weights are there for one pass at a time.
+        predicted = self._calls.map(predict, rows, at_once=1 if placed.placement.unet_streamed else at_once)
         guided = torch.cat(predicted)
         if conditioning.guided:
             guided = guided[:1] + conditioning.guidance_scale * (guided[1:] - guided[:1])
@@ -336,8 +345,11 @@ class I2VGenXL:
         """One batch of tensors by key; the component comes to the card only when one of them is missing."""
         here = self._cache.holds(*(key for key, _ in wanted))
         with nullcontext() if here else self._loaded().on_card(component):
-            tensors = [self._cache.get(key, make) for key, make in wanted]
+            tensors = [self._cache.get(key, partial(self._made, make)) for key, make in wanted]
         return torch.cat(tensors).to(self.device)
+
+    def _made(self, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return self._calls.map(lambda make: make(), [make])[0]
 
     def _embed_text(self, text: str) -> torch.Tensor:
         model = self._loaded().model
@@ -365,6 +377,12 @@ class I2VGenXL:
         distribution = vae.encode(vae_pixels(frame).to(self.device, self.dtype)).latent_dist
         latent: torch.Tensor = distribution.mode() if generator is None else distribution.sample(generator)
         return latent.float() * float(vae.config.scaling_factor)
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        vae = self._loaded().model.components["vae"]
+        scaled = latents.to(self.device, self.dtype) / vae.config.scaling_factor
+        pixels: torch.Tensor = (vae.decode(scaled).sample.float() / 2 + 0.5).clamp(0, 1)
+        return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
     def _loaded(self) -> PlacedModel:
         if self._placed is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _DATA_FILES = (
     *(f"{component}/config.json" for component in WEIGHT_STEMS),
 )
 _SMALL_FILES = ["*.json", "*.txt"]
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 
 
 def model_folder(source: Path | str, revision: str | None, *, half: bool = True) -> Path:
@@ -98,11 +100,21 @@ def check_folder(folder: Path) -> None:
 
 
 def _missing_weights(folder: Path) -> list[str]:
-    return [
-        f"{component}/{stem}.safetensors"
-        for component, stem in WEIGHT_STEMS.items()
-        if not any((folder / component).glob(f"{stem}*.safetensors"))
-    ]
+    missing = []
+    for component, stem in WEIGHT_STEMS.items():
+        names = {path.name for path in (folder / component).glob(f"{stem}*.safetensors")}
+        wanted = {name for each in names for name in _series(each)} or {f"{stem}.safetensors"}
+        missing += [f"{component}/{name}" for name in sorted(wanted - names)]
+    return missing
+
+
+def _series(name: str) -> list[str]:
+    """Every file of the series that a weight file belongs to: large components are saved in several."""
+    found = _SHARD.fullmatch(name)
+    if found is None:
+        return [name]
+    count = int(found["count"])
+    return [f"{found['stem']}-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from nodes.engine import Attentions
 from nodes.engines.i2vgen_xl_conditioning import PenultimateText
 from nodes.engines.i2vgen_xl_folder import read_json, variant
 from nodes.engines.i2vgen_xl_memory import fold_temporal_convs, set_attention
+from nodes.engines.i2vgen_xl_one_row import prepare_for_one_row
 from nodes.engines.i2vgen_xl_pieces import wrap_in_pieces
 
 
@@ -37,8 +38,8 @@ class Model:
         return int(self.components["unet"].config.in_channels), height // scale, width // scale
 
 
-def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
-    """Load every component onto the host in ``dtype``.
+def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions, one_row: bool = False) -> Model:
+    """Load every component onto the host in ``dtype``, the UNet for one batch row at a time if ``one_row``.
 
     Raises:
         CannotRun: a file is damaged, weights are missing from it, the scheduler is not DDIM, or the attention
@@ -65,6 +66,8 @@ def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions) -> Mo
     fold_temporal_convs(unet)
     wrap_in_pieces(unet)
     set_attention(unet, attention)
+    if one_row:
+        prepare_for_one_row(unet)
     crop = image_processor["crop_size"]
     return Model(
         components=components,

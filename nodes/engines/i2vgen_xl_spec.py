@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from farm.engine_spec import DeviceKind, EngineSpec, Rung, RungSpec, StageCost
 from farm.errors import CannotRun
+from nodes.engines.i2vgen_xl_facts import model_facts
 from nodes.engines.i2vgen_xl_folder import WEIGHT_STEMS, check_folder, read_json, tensor_sizes
 
 #: Driver context and libraries of a CUDA process (0.68 GiB on an H200, 0.77 when it streams); the interpreter
@@ -80,38 +81,22 @@ PLACEMENTS = (
 _CPU_RUNGS: tuple[Rung, ...] = ("resident", "chunk", "cfg_split")
 
 
-def i2vgen_xl_spec(
-    folder: Path,
-    *,
-    model: str,
-    revision: str | None = None,
-    native_width: int = 1280,
-    native_height: int = 704,
-    native_fps: int = 8,
-    window_frames: int = 8,
-    default_steps: int = 50,
-    default_guidance_scale: float = 9.0,
-) -> EngineSpec:
+def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> EngineSpec:
     """Read the spec of a model folder in diffusers format.
 
     Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
 
     Args:
         folder: Holds model_index.json, unet, vae, text_encoder, image_encoder, tokenizer, feature_extractor,
-            scheduler.
+            scheduler; and farm.json when the weights were not trained for what the published ones were.
         model: The name the farm knows it by.
         revision: Pinned hub revision; None for a local folder.
-        native_width: Pixels; with ``native_height`` and ``native_fps`` what the weights were trained for.
-        native_height: Pixels.
-        native_fps: Frames a second.
-        window_frames: Frames of a window unless asked otherwise.
-        default_steps: Denoising steps unless asked otherwise.
-        default_guidance_scale: Guidance unless asked otherwise.
 
     Raises:
-        CannotRun: the folder lacks a component or is no I2VGen-XL model.
+        CannotRun: the folder lacks a component, is no I2VGen-XL model, or its farm.json is wrong.
     """
     check_folder(folder)
+    facts = model_facts(folder)
     unet = read_json(folder, "unet/config.json")
     vae = read_json(folder, "vae/config.json")
     if unet.get("_class_name") != "I2VGenXLUNet":
@@ -131,18 +116,12 @@ def i2vgen_xl_spec(
             takes=frozenset({"image", "text", "video"}),
             # Nothing fuses windows between steps yet.
             fusible=False,
-            window_frames=window_frames,
             # Attention over time has no positional table: any length runs; 16 and 32 were trained.
             min_window_frames=1,
             max_window_frames=32,
             # Every level of the UNet but the last halves the latent once more.
             side_multiple=cost.vae_scale * 2 ** (len(unet["block_out_channels"]) - 1),
-            native_width=native_width,
-            native_height=native_height,
-            native_fps=native_fps,
-            default_steps=default_steps,
-            default_guidance_scale=default_guidance_scale,
-            default_strength=0.6,
+            **facts.model_dump(),
             component_bytes={name: sum(tensors) * element_bytes for name, tensors in elements.items()},
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from farm.errors import InvalidInput
-from nodes.engines.i2vgen_xl_folder import model_folder
+from farm.errors import CannotRun, InvalidInput
+from nodes.engines.i2vgen_xl_folder import check_folder, model_folder, tensor_sizes, variant
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -150,3 +150,46 @@ def test_a_hub_repository_without_a_pinned_revision_is_refused() -> None:
 def test_a_source_that_is_neither_folder_nor_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="nowhere"):
         model_folder(tmp_path / "nowhere", None)
+
+
+@pytest.fixture
+def sharded(tiny_i2vgen_xl_folder: Path, tmp_path: Path) -> Path:
+    """The model with every component in half precision, the UNet's files of at most 300 kB."""
+    from diffusers import I2VGenXLUNet
+
+    folder = tmp_path / "sharded"
+    shutil.copytree(tiny_i2vgen_xl_folder, folder, ignore=shutil.ignore_patterns("unet", "*.fp16.*"))
+    unet = I2VGenXLUNet.from_pretrained(tiny_i2vgen_xl_folder / "unet")  # type: ignore[no-untyped-call]
+    unet.half().save_pretrained(folder / "unet", max_shard_size="300KB")
+    return folder
+
+
+def test_a_component_in_several_files_has_the_tensors_of_the_one_in_a_single_file(
+    sharded: Path, tiny_i2vgen_xl_folder: Path
+) -> None:
+    assert len(list((sharded / "unet").glob("*.safetensors"))) > 1
+    check_folder(sharded)
+    assert sorted(tensor_sizes(sharded, "unet")) == sorted(tensor_sizes(tiny_i2vgen_xl_folder, "unet"))
+    assert variant(sharded, "unet", half=True) is None
+
+
+def test_a_component_in_several_files_renders_what_the_single_file_does(
+    sharded: Path, tiny_i2vgen_xl_folder: Path
+) -> None:
+    import torch
+
+    from nodes.engines.i2vgen_xl_loading import read_model
+
+    unets = [
+        read_model(folder, dtype=torch.float16, attention="sdpa").components["unet"].state_dict()
+        for folder in (sharded, tiny_i2vgen_xl_folder)
+    ]
+    assert unets[0].keys() == unets[1].keys()
+    assert all(torch.equal(unets[0][name], unets[1][name]) for name in unets[0])
+
+
+def test_a_component_that_lacks_one_of_its_files_is_refused_by_naming_it(sharded: Path) -> None:
+    lost = sorted((sharded / "unet").glob("*.safetensors"))[0]
+    lost.unlink()
+    with pytest.raises(CannotRun, match=f"lacks unet/{lost.name}"):
+        check_folder(sharded)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from farm.render_task import RenderTask
+from farm.render_task import RenderTask, num_steps_run
 from nodes.engine import Rendered, RenderInputs
 from nodes.engines.i2vgen_xl import I2VGenXL
 from nodes.engines.i2vgen_xl_conditioning import channel_statistics
@@ -117,6 +117,16 @@ def test_refining_a_video_keeps_more_of_it_the_lower_the_strength(
         distances.append(float(np.abs(rendered.handover["latent"] - clean[2].numpy()).mean()))
     assert distances == sorted(distances)
     assert distances[0] < 0.5 * distances[-1]
+
+
+@pytest.mark.parametrize("num_inference_steps", [1, 3, 10, 50])
+@pytest.mark.parametrize("strength", [0.01, 0.29, 0.5, 0.6, 0.99, 1.0])
+def test_the_planner_counts_the_steps_that_are_run_over_a_video(
+    tiny_engine: I2VGenXL, tiny_image: NDArray[np.uint8], num_inference_steps: int, strength: float
+) -> None:
+    task = _task(frame_indices=(0,), strength=strength, num_inference_steps=num_inference_steps)
+    _, steps = tiny_engine.initial_latents(task, tiny_image[None])
+    assert len(steps) == num_steps_run(num_inference_steps, strength)
 
 
 def test_a_video_without_a_keyframe_is_conditioned_on_its_first_frame(

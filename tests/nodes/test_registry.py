@@ -6,7 +6,7 @@ import pytest
 
 from farm.capabilities import GIB, Worker
 from farm.errors import InvalidInput, NotFound
-from nodes.registry import create_engine, known_models, model_names, named_spec_of, spec_of
+from nodes.registry import OWN_MODELS, create_engine, known_models, model_names, named_spec_of, spec_of
 
 WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
 
@@ -34,6 +34,18 @@ def test_a_farm_that_others_can_reach_takes_models_by_name_alone(tiny_i2vgen_xl_
         named_spec_of(str(tiny_i2vgen_xl_folder))
     assert named_spec_of("procedural").engine == "procedural"
     assert "i2vgen-xl" in model_names()
+
+
+def test_a_model_that_comes_with_the_farm_is_found_by_name_on_every_machine(
+    tiny_i2vgen_xl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OWN_MODELS, "own", tiny_i2vgen_xl_folder)
+    monkeypatch.chdir(tmp_path)
+    assert {"tiny_i2v", "own"} <= set(model_names())
+    entry = next(model for model in known_models() if model["model"] == "own")
+    assert entry["source"] == "built in"
+    assert set(entry["takes"]) == named_spec_of("own").takes
+    assert create_engine("own", WORKER, cpu_threads=2).spec == named_spec_of("own").on("cpu")
 
 
 def test_a_model_folder_is_loaded_on_the_kind_of_worker_that_asks(tiny_i2vgen_xl_folder: Path) -> None:
