@@ -208,7 +208,7 @@ class Atlas:
     def film(
         self, points: torch.Tensor, centre: torch.Tensor, scale: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        """Film a random picture for each path, in [-1, 1]; ``centre`` is in picture sizes (see ``camera``)."""
+        """Film a random picture for each path, in [-1, 1]; ``centre`` is in picture sizes."""
         small = int(len(points) * self.SMALL_SHARE)
         parts = []
         for pictures, rows in ((self.small, slice(0, small)), (self.large, slice(small, None))):

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import shutil
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def deliver(state: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     halves = [w.half().cpu().contiguous() for w in state["average"]]
     sizes = [w.numel() for w in halves]
-    middle = next(i for i in range(len(halves)) if sum(sizes[:i]) * 2 > sum(sizes))
+    middle = sum(2 * reached <= sum(sizes) for reached in accumulate(sizes))
     for part, chosen in (("0", range(middle)), ("1", range(middle, len(halves)))):
         tensors = {str(i): halves[i] for i in chosen}
         save_file(tensors, folder / f"average-{part}.new", {"step": str(state["step"])})
