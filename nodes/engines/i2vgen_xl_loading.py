@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from nodes.engines.i2vgen_xl_folder import read_json, variant
 from nodes.engines.i2vgen_xl_memory import fold_temporal_convs, set_attention
 from nodes.engines.i2vgen_xl_one_row import prepare_for_one_row
 from nodes.engines.i2vgen_xl_pieces import wrap_in_pieces
+
+#: While one thread builds a model, the libraries make every other thread's weights without memory too.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions, one_r
         CannotRun: a file is damaged, weights are missing from it, the scheduler is not DDIM, or the attention
             kernels do not load.
     """
+    with _ONE_AT_A_TIME:
+        return _read_model(folder, dtype, attention, one_row)
+
+
+def _read_model(folder: Path, dtype: torch.dtype, attention: Attentions, one_row: bool) -> Model:
     # A worker reports its own phases.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     scheduler_class = read_json(folder, "scheduler/scheduler_config.json").get("_class_name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,16 @@ def test_a_layer_whose_input_stays_the_same_is_computed_once() -> None:
     assert torch.equal(once(other), layer(other))
     assert torch.equal(once(first), layer(first))
     assert len(calls) == 5
+
+
+def test_two_workers_of_one_process_load_the_model_at_the_same_time(
+    tiny_i2vgen_xl_folder: Path, tiny_spec: EngineSpec
+) -> None:
+    def loaded(_: int) -> bool:
+        engine = I2VGenXL(tiny_spec.on("cpu"), source=tiny_i2vgen_xl_folder, device="cpu")
+        engine.load("resident")
+        components = engine._loaded().model.components.values()
+        return not any(weight.is_meta for part in components for weight in part.parameters())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(loaded, range(8)))
