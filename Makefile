@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint bench clean
 
 demo: $(READY)  ## A photograph becomes a ten-second video in out/.
-	$(BIN)/farm render examples/coffee.jpg --model procedural-mild --prompt "the camera slowly pans right" \
-		--seconds 10 --fps 8 --workers 12GiB,12GiB,8GiB -o out/demo.mp4
+	$(BIN)/farm render examples/coffee.jpg --prompt "the camera slowly pans right" --seconds 10 \
+		--size 192x128 --overlap 2 -o out/demo.mp4
 
 test: $(READY)  ## The whole suite.
 	$(BIN)/python -m pytest

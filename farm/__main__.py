@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import signal
 import sys
 import tempfile
@@ -18,7 +19,15 @@ from farm import console
 from farm.capabilities import Worker
 from farm.cluster_file import ClusterFile, HeadMachine, read_cluster_file
 from farm.errors import CannotRun, FarmError, InvalidInput
-from farm.options import check_listen, check_output, check_price, cpu_workers, node_name, parse_bytes
+from farm.options import (
+    check_listen,
+    check_output,
+    check_price,
+    cpu_workers,
+    node_name,
+    parse_bytes,
+    shared_cpu,
+)
 from farm.remote_commands import (
     Farm,
     JobId,
@@ -250,13 +259,14 @@ def _workers(
     address: str = "127.0.0.1",
     price_per_hour: float | None = None,
 ) -> list[Worker]:
-    """This machine's workers: as asked for, or as probed."""
+    """This machine's workers: as asked for, or its cards, or its CPU shared out."""
     from nodes.probe import probe
 
     node = node_name(name)
     limit = None if vram_limit is None else parse_bytes(vram_limit)
     if workers is None:
-        return probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
+        found = probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
+        return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
     return cpu_workers(
         workers, node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour
     )

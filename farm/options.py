@@ -18,6 +18,12 @@ from farm.engine_spec import MODES
 from farm.errors import CannotRun, InvalidInput
 from farm.media import FrameRate
 
+#: Denoising steps of a preview: as few as a draft has at least (farm/refine.py), fewer make no picture.
+PREVIEW_STEPS = 4
+#: CPU workers of a machine without cards, where it has the cores: a photo's windows then render side by side.
+#: Each holds the model; more of them would have too little memory each.
+NUM_CPU_WORKERS = 2
+
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _frame_rate: TypeAdapter[Fraction] = TypeAdapter(FrameRate)
 
@@ -83,6 +89,17 @@ def cpu_workers(
     ]
 
 
+def shared_cpu(cpu: Worker, cores: int) -> list[Worker]:
+    """The CPU of a machine without cards as the workers it is by default: each has an even share of it."""
+    count = min(NUM_CPU_WORKERS, cores)
+    price = cpu.price_per_hour
+    share = {
+        "vram_bytes": cpu.vram_bytes // count,
+        "price_per_hour": None if price is None else price / count,
+    }
+    return [cpu.model_copy(update={"id": f"{cpu.node}/cpu{i}", **share}) for i in range(count)]
+
+
 def node_name(name: str | None = None) -> str:
     """A name fit for ids: given, or the machine's own."""
     cleaned = re.sub(r"[^a-z0-9-]+", "-", (name or socket.gethostname().split(".")[0]).lower()).strip("-")
@@ -106,8 +123,17 @@ def request_options(
     strength: float | None,
     seed: int,
     priority: int,
+    preview: bool = False,
 ) -> dict[str, Any]:
-    """The fields of a ``JobRequest`` but its inputs, from the command line's words."""
+    """The fields of a ``JobRequest`` but its inputs, from the command line's words.
+
+    Raises:
+        InvalidInput: a mode or a size that is none, or a preview with steps of its own.
+    """
+    if preview and steps is not None:
+        raise InvalidInput(
+            f"steps is {steps} and --preview takes {PREVIEW_STEPS}; give one of them", param="steps"
+        )
     if mode != "auto" and mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")
     width, height = (None, None) if size is None else parse_size(size)
@@ -123,7 +149,7 @@ def request_options(
         "height": height,
         "window_frames": window,
         "overlap_frames": overlap,
-        "num_inference_steps": steps,
+        "num_inference_steps": PREVIEW_STEPS if preview else steps,
         "guidance_scale": guidance,
         "strength": strength,
         "seed": seed,

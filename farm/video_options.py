@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.options import request_options
+from farm.options import PREVIEW_STEPS, request_options
+
+#: It comes with the farm and renders on any CPU.
+DEFAULT_MODEL = "tiny_i2v"
 
 
 def _options(
@@ -16,7 +19,7 @@ def _options(
         list[str] | None, typer.Option("--prompt", "-p", help="One for all inputs, or one for each.")
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What should not be seen.")] = "",
-    model: Annotated[str, typer.Option(help="By name (`farm models`), or a model folder.")] = "procedural",
+    model: Annotated[str, typer.Option(help="By name (`farm models`), or a model folder.")] = DEFAULT_MODEL,
     mode: Annotated[
         str, typer.Option(help="auto, independent, chain, refine, infill or co_denoise.")
     ] = "auto",
@@ -29,6 +32,9 @@ def _options(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     strength: Annotated[float | None, typer.Option(help="How far a video is changed, above 0 to 1.")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help=f"A quick look: the same motion in {PREVIEW_STEPS} steps.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
 ) -> dict[str, Any]:
@@ -47,6 +53,7 @@ def _options(
         steps=steps,
         guidance=guidance,
         strength=strength,
+        preview=preview,
         seed=seed,
         priority=priority,
     )

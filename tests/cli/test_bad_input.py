@@ -91,12 +91,14 @@ REFUSALS = [
     plan("fps that nobody could write out", "--fps 1e999999999", "fps is '1e999999999', expected a number"),
     render("a size of one side", "--size 512", "size is '512', expected WIDTHxHEIGHT such as 512x512"),
     render("a size of nothing", "--size 0x0", "width is 0, expected 16 to 4096"),
-    render("an odd size", "--size 513x512", "needs multiples of 2; try 512x512"),
+    render("an odd size", "--size 513x512 --model procedural", "needs multiples of 2; try 512x512"),
+    render("a size the model has no grid for", "--size 130x130", "needs multiples of 32; try 128x128"),
     render("a size beyond sense", "--size 999999x512", "width is 999999, expected 16 to 4096"),
     render("a window of nothing", "--window 0", "window is 0, expected 1 to 1024"),
-    render("a window too long", "--window 65", "renders 1 to 64; nearest is 64", status=3),
+    render("a window too long", "--window 65", "tiny_i2v renders 1 to 32; nearest is 32", status=3),
     render("an overlap of the window", "--overlap 8 --window 8", "overlap is 8, expected at most half"),
     render("no steps", "--steps 0", "steps is 0, expected 1 to 1000"),
+    render("a preview with steps", "--preview --steps 9", "steps is 9 and --preview takes 4; give one of"),
     render("guidance that is no number", "--guidance nan", "guidance is nan, expected 0 to 100"),
     render("no strength", "--strength 0", "strength is 0.0, expected above 0 and at most 1"),
     render("a negative seed", "--seed -1", "seed is -1, expected 0 to 9223372036854775807"),
@@ -136,7 +138,7 @@ REFUSALS = [
            "choose another --state", status=3),
     render("state in a locked folder", "--state given/locked/state", "(Permission denied)",
            "choose another --state", status=3, ordinary=True),
-    render("a job larger than the disk", "--frames 200000 --size 4096x4096 --workers 8GiB",
+    render("a job larger than the disk", "--frames 200000 --size 4096x4096 --workers 8GiB --model procedural",
            "the job needs about 16106.0 GB in ", "GB is free there; free space or choose another", status=3),
     Refusal("an unknown option", ("render", PHOTO, "--speed", "9"), ("No such option: --speed", "--help`")),
     Refusal("an option without a value", ("render", PHOTO, "--frames"), ("'--frames' requires an argument",)),
@@ -246,7 +248,8 @@ def test_it_is_refused_in_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("command", ["plan", "render"])
 def test_workers_too_small_are_told_three_settings_that_do_fit(farm: Any, command: str) -> None:
-    asked = (command, PHOTO, "--window", "8", "--overlap", "4", "--size", "4096x4096", "--workers", "600MiB")
+    drawn = ("--model", "procedural", "--size", "4096x4096", "--window", "8", "--overlap", "4")
+    asked = (command, PHOTO, *drawn, "--workers", "600MiB")
     outcome = farm(*asked)
     message = outcome.error()
     assert outcome.status == 3
@@ -275,7 +278,8 @@ def test_a_full_disk_for_the_state_is_refused_at_submit_with_what_is_needed_and_
     farm: Any, tiny_disk: Callable[[int], Path]
 ) -> None:
     disk = tiny_disk(64 << 20)
-    outcome = farm("render", PHOTO, "--workers", "1GiB", "--state", str(disk / "state"))
+    asked = ("render", PHOTO, "--model", "procedural", "--workers", "1GiB")
+    outcome = farm(*asked, "--state", str(disk / "state"))
     message = outcome.error()
     assert message.startswith(
         f"the job needs about 37 MB in {disk / 'state'} and leaves 210 MB alone, and 67 MB"
@@ -300,7 +304,7 @@ def test_a_full_disk_for_the_output_keeps_the_video_and_says_where(
 ) -> None:
     disk = tiny_disk(16 << 10)
     outcome = farm(
-        "render", PHOTO, "--frames", "12", "--size", "256x256", "--workers", "1GiB",
+        "render", PHOTO, "--model", "procedural", "--frames", "12", "--size", "256x256", "--workers", "1GiB",
         "-o", str(disk / "v.mp4"), starts_ray=True,
     )  # fmt: skip
     assert outcome.status == 3, outcome.err
@@ -319,13 +323,14 @@ def test_a_full_disk_for_the_output_keeps_the_video_and_says_where(
 
 @pytest.mark.ray
 def test_a_second_render_in_the_same_state_folder_is_refused(farm: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "farm", "render", PHOTO, "--workers", "1GiB", "-o", "first.mp4"]
+    asked = ["render", PHOTO, "--model", "procedural", "--workers", "1GiB"]
+    command = [sys.executable, "-m", "farm", *asked, "-o", "first.mp4"]
     state = tmp_path / "state"
     environment = {**os.environ, "REELFARM_STATE": str(state)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as first:
         assert first.stderr is not None
         assert b"worker" in first.stderr.readline()  # one is here: Ray is up
-        second = farm("render", PHOTO, "--workers", "1GiB", "-o", "second.mp4")
+        second = farm(*asked, "-o", "second.mp4")
         _, rest = first.communicate(timeout=120)
     assert second.status == 3
     assert second.err == (

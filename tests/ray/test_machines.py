@@ -259,7 +259,8 @@ def test_the_machines_of_a_cluster_file_are_started_over_ssh_and_leave_with_the_
     workers = json.loads(head.run("nodes", "--json"))
     assert sorted(w["vram_bytes"] >> 30 for w in workers) == [8, 12]
     until(lambda: "nowhere ended" in head.logs(), "word of the machine that cannot be reached", machines)
-    head.run("submit", str(PHOTO), "--frames", "20", "--size", "64x64", "--watch", "-o", "v.mp4")
+    job = ("--model", "procedural", "--frames", "20", "--size", "64x64")
+    head.run("submit", str(PHOTO), *job, "--watch", "-o", "v.mp4")
     up.send_signal(signal.SIGTERM)
     assert up.wait(60) == 0
     assert not (other.folder / "state" / "member.json").exists(), "the machine has left"
