@@ -18,8 +18,8 @@ from farm.engine_spec import MODES
 from farm.errors import CannotRun, InvalidInput
 from farm.media import FrameRate
 
-#: Denoising steps of a preview: as few as a draft has at least (farm/refine.py), fewer make no picture.
-PREVIEW_STEPS = 4
+#: Denoising steps of a preview: what it is for, the motion and where things are, is there after so few.
+PREVIEW_STEPS = 3
 #: CPU workers of a machine without cards, where it has the cores: a photo's windows then render side by side.
 #: Each holds the model; more of them would have too little memory each.
 NUM_CPU_WORKERS = 2
