@@ -196,14 +196,6 @@ class Join:
         return frames
 
 
-def longest_path_s(plan: Plan, seconds: dict[str, float]) -> float:
-    """Seconds of the longest run of segments that must follow each other."""
-    ends: dict[str, float] = {}
-    for segment in plan.segments:
-        ends[segment.id] = max((ends[d] for d in segment.depends_on), default=0.0) + seconds[segment.id]
-    return max(ends.values())
-
-
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for segments, in memory where the system has one."""

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks._draft_refine import Asked, Join, longest_path_s, planned, render_segment, scratch_folder
+from benchmarks._draft_refine import Asked, Join, planned, render_segment, scratch_folder
 from benchmarks.held_out import FRAME_PX, PHOTOGRAPHS, Frames, filmed, held_out_pictures
 from benchmarks.motion_judge import judge
 from farm.engine_spec import EngineSpec
 from farm.plan import Plan
+from farm.predict import longest_path
 from models.tiny_i2v.recipe.camera import MOTIONS, Pace
 from models.tiny_i2v.recipe.pictures import HELD_OUT_SEED
 from models.tiny_i2v.recipe.prompts import random_prompt
@@ -126,7 +127,7 @@ def made_video(engine: I2VGenXL, video: Video, asked: Asked) -> tuple[Row, Frame
                 join.add(segment)
             frames = join.finish(asked.num_frames)
         row |= {
-            "critical_path_s": round(longest_path_s(plan, seconds), 3),
+            "critical_path_s": round(longest_path(plan, lambda segment: seconds[segment.id]), 3),
             "work_s": round(sum(seconds.values()), 3),
             "segments_s": {name: round(value, 3) for name, value in seconds.items()},
             "seams": len(join.seams),

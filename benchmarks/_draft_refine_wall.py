@@ -16,7 +16,6 @@ from benchmarks._draft_refine import (
     Crew,
     Hand,
     Join,
-    longest_path_s,
     render_segment,
     scratch_folder,
 )
@@ -24,7 +23,7 @@ from benchmarks._draft_refine_figures import save
 from benchmarks._draft_refine_videos import FPS, Row, job_plans, videos_of
 from benchmarks.held_out import FRAME_PX
 from farm.plan import Plan
-from farm.predict import makespan
+from farm.predict import longest_path, makespan
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
 
 
@@ -120,7 +119,7 @@ def run_job(
                 "wall_s": round(time.perf_counter() - started, 3),
                 "rendered_s": round(rendered_s, 3),
                 "work_s": round(sum(seconds.values()), 3),
-                "critical_path_s": round(longest_path_s(plan, seconds), 3),
+                "critical_path_s": round(longest_path(plan, lambda segment: seconds[segment.id]), 3),
                 "seams": len(value),
                 "seams_passed": sum(seam["passed"] for seam in value),
             }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
-from farm.plan import Plan
+from farm.plan import Plan, Segment
 
 
 def critical_path(plan: Plan) -> float:
     """Work of the longest run of segments that must follow each other, in million pixels x frames x steps."""
+    return longest_path(plan, plan.work_units)
+
+
+def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
+    """The longest run of segments that must follow each other, in what ``cost`` gives for one."""
     ends: dict[str, float] = {}
     for segment in plan.segments:
-        begin = max((ends[d] for d in segment.depends_on), default=0.0)
-        ends[segment.id] = begin + plan.work_units(segment)
+        ends[segment.id] = max((ends[d] for d in segment.depends_on), default=0.0) + cost(segment)
     return max(ends.values())
 
 

@@ -110,7 +110,7 @@ def vae_pixels(frame: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def with_frame_clock(first_latent: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """(1, C, h, w) to (1, C, F, h, w): the first frame's latent, then constant planes f / (F - 1)."""
+    """(N, C, h, w) to (N, C, F, h, w): the first frame's latent, then constant planes f / (F - 1)."""
     frames = [first_latent]
     frames += [torch.full_like(first_latent, f / (num_frames - 1)) for f in range(1, num_frames)]
     return torch.stack(frames, dim=2)

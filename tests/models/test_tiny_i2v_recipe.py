@@ -9,7 +9,6 @@ import torch
 
 from models.tiny_i2v.recipe.architecture import new_unet
 from models.tiny_i2v.recipe.camera import MOTIONS, film, parameters, stays_in_view, view_points
-from models.tiny_i2v.recipe.clips import with_clock
 from models.tiny_i2v.recipe.muon import orthogonal
 from models.tiny_i2v.recipe.pictures import (
     HELD_OUT_PHOTOGRAPHS,
@@ -76,9 +75,10 @@ def test_an_atlas_films_small_sharp_pictures_and_large_ones() -> None:
     assert atlas.small.shape[-1] == 32
 
 
-def test_the_frame_clock_is_the_engines_own() -> None:
-    first = torch.randn(1, 4, 3, 5)
-    assert torch.equal(with_clock(first, 8), with_frame_clock(first, 8))
+def test_the_frame_clock_of_a_batch_is_that_of_each_clip() -> None:
+    first = torch.randn(2, 4, 3, 5)
+    each = [with_frame_clock(one[None], 8) for one in first]
+    assert torch.equal(with_frame_clock(first, 8), torch.cat(each))
 
 
 @pytest.mark.slow

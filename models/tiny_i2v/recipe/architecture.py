@@ -6,6 +6,7 @@ what has to be carried across the frame is carried at the coarse levels.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,6 @@ def new_scheduler() -> Any:
 
 def write_pipeline_files(folder: Path) -> None:
     """The files of the pipeline folder beside the weights: index, scheduler, image processor."""
-    import json
-
     new_scheduler().save_pretrained(folder / "scheduler")
     side = {"height": VISION_SIDE, "width": VISION_SIDE}
     processor = {
@@ -93,6 +92,11 @@ def write_pipeline_files(folder: Path) -> None:
     (folder / "feature_extractor").mkdir(exist_ok=True)
     path = folder / "feature_extractor" / "preprocessor_config.json"
     path.write_text(json.dumps(processor, indent=2) + "\n")
+    write_model_index(folder)
+
+
+def write_model_index(folder: Path) -> None:
+    """Name the classes of the parts, as every I2VGen-XL folder does."""
     index = {
         "_class_name": "I2VGenXLPipeline",
         "feature_extractor": ["transformers", "CLIPImageProcessor"],

@@ -14,6 +14,7 @@ from models.tiny_i2v.recipe.camera import MOTIONS, PACES, parameters, stays_in_v
 from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_i2v.recipe.prompts import random_prompt
 from models.tiny_i2v.recipe.vae import vision_pixels
+from nodes.engines.i2vgen_xl_conditioning import PenultimateText, with_frame_clock
 
 #: What the loss of a place counts that the first frame does not show: nobody can know it.
 UNSEEN_WEIGHT = 0.3
@@ -49,8 +50,6 @@ class Prompts:
 
     def __init__(self, folder: Path, device: str, *, each: int, seed: int) -> None:
         from transformers import CLIPTextModel, CLIPTokenizer
-
-        from nodes.engines.i2vgen_xl_conditioning import PenultimateText
 
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         encoder = PenultimateText(CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32))
@@ -116,7 +115,7 @@ class ClipMaker:
         untold = self._rand(count, 1, 1) >= told
         return Batch(
             latents=latents.transpose(1, 2),
-            image_latents=with_clock(self._worn(latents[:, 0]), shape.frames),
+            image_latents=with_frame_clock(self._worn(latents[:, 0]), shape.frames),
             text=torch.where(untold, self.prompts.none, text),
             image=torch.where(untold, 0, image.to(torch.bfloat16)),
             fps=fps,
@@ -150,10 +149,3 @@ class ClipMaker:
         level = 0.25 * self._rand(len(first), 1, 1, 1) * (self._rand(len(first), 1, 1, 1) < 0.5)
         noise = torch.randn(first.shape, generator=self.generator, device=self.device)
         return first + level * noise
-
-
-def with_clock(first: torch.Tensor, frames: int) -> torch.Tensor:
-    """(N, 4, h, w) to (N, 4, F, h, w): the first frame's latent, then constant planes f / (F - 1)."""
-    clock = torch.arange(1, frames, device=first.device) / (frames - 1)
-    planes = clock.view(1, 1, -1, 1, 1).expand(len(first), 4, -1, *first.shape[2:])
-    return torch.cat([first[:, :, None], planes], 2)

@@ -92,7 +92,10 @@ def train_vae(
     if rank == 0:
         print(f"{pictures} pictures in {time.monotonic() - started:.0f} s", flush=True)
     if (out / "vae").is_dir():
-        vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).train()
+        vae = new_vae()  # one read with its folder's path would save that path
+        vae.load_state_dict(
+            AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).state_dict()
+        )
         vision = CLIPVisionModelWithProjection.from_pretrained(
             out / "image_encoder", dtype=torch.float32
         ).train()
