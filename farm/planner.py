@@ -17,7 +17,7 @@ from farm.errors import CannotRun, InvalidInput
 from farm.job import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
 from farm.plan import Footprint, Plan, Segment, Shot
 from farm.predict import makespan
-from farm.refine import refine
+from farm.refine import DRAFT_STRENGTH, refine
 
 DEFAULT_SECONDS = 4
 #: A model's files come from a local disk about this fast.
@@ -100,13 +100,20 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         num_inference_steps=steps,
         guidance_scale=guidance,
         negative_prompt=request.negative_prompt,
-        strength=(request.strength or spec.default_strength) if mode == "refine" else None,
+        strength=_strength(request, spec) if mode == "refine" else None,
         seed=request.seed,
         shots=shots,
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=fps_notes + size_notes,
     )
+
+
+def _strength(request: JobRequest, spec: EngineSpec) -> float | None:
+    """How far a video, or the draft of an image, is changed; None where the engine does not denoise."""
+    if request.strength is not None or spec.default_strength is None:
+        return request.strength
+    return spec.default_strength if request.inputs[0].kind == "video" else DRAFT_STRENGTH
 
 
 def _with_tails(segments: list[Segment]) -> tuple[Segment, ...]:
@@ -210,15 +217,26 @@ def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> 
     return num_frames
 
 
+def side_multiple(spec: EngineSpec) -> int:
+    """Of a frame's sides. H.264 in yuv420p needs even ones, whatever the model allows."""
+    return spec.side_multiple * (1 + spec.side_multiple % 2)
+
+
+def near_size(spec: EngineSpec, width: int, height: int, scale: float) -> tuple[int, int]:
+    """The size a model can render that is the nearest to so many times this one."""
+    multiple = side_multiple(spec)
+    wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in (width, height))
+    return wide, high
+
+
 def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:
     """The frame size: as asked, or the model's native area in the shape of the first input."""
-    # H.264 in yuv420p needs even sides, whatever the model allows.
-    multiple = spec.side_multiple * (1 + spec.side_multiple % 2)
+    multiple = side_multiple(spec)
     if request.width is not None and request.height is not None:
         width, height = request.width, request.height
         wrong = [side for side in (width, height) if side % multiple]
         if wrong:
-            near = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in (width, height))
+            near = "x".join(map(str, near_size(spec, width, height, 1.0)))
             raise InvalidInput(
                 f"size is {width}x{height}, and {spec.model} needs multiples of {multiple}; try {near}",
                 param="size",
@@ -228,8 +246,7 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
     scale = (spec.native_width * spec.native_height / (media.width * media.height)) ** 0.5
     if media.kind == "video":
         scale = min(scale, 1.0)
-    width = max(multiple, round(media.width * scale / multiple) * multiple)
-    height = max(multiple, round(media.height * scale / multiple) * multiple)
+    width, height = near_size(spec, media.width, media.height, scale)
     if max(width, height) > MAX_SIDE:
         raise InvalidInput(
             f"the input's shape makes a size of {width}x{height}, and a side may have {MAX_SIDE} pixels; "

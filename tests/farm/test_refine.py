@@ -12,7 +12,7 @@ import pytest
 from farm.plan import Plan, Segment
 from farm.planner import plan
 from farm.predict import critical_path, makespan
-from farm.refine import draft_steps, draft_stride
+from farm.refine import DRAFT_STRENGTH, draft_steps, draft_stride
 
 #: Window, overlap and lowest frame rate of the model; the frames are 8 a second.
 CUTS = [
@@ -77,9 +77,30 @@ def test_a_draft_is_as_sparse_as_the_model_and_the_windows_allow(
     assert draft_stride(step, Fraction(fps), min_fps) == stride
 
 
-@pytest.mark.parametrize(("steps", "drafted"), [(50, 18), (30, 10), (10, 4), (4, 4), (2, 2), (1, 1)])
-def test_a_draft_takes_a_third_of_the_steps_but_no_less_than_four_or_all(steps: int, drafted: int) -> None:
-    assert draft_steps(steps) == drafted
+@pytest.mark.parametrize(
+    ("steps", "stride", "drafted"),
+    [
+        (50, 1, 18),
+        (30, 1, 10),
+        (10, 1, 4),
+        (4, 1, 4),
+        (2, 1, 2),
+        (1, 1, 1),
+        (20, 2, 14),
+        (20, 3, 20),
+        (20, 5, 20),
+    ],
+)
+def test_a_draft_takes_a_third_of_a_chains_steps_but_no_less_than_four_or_all(
+    steps: int, stride: int, drafted: int
+) -> None:
+    assert draft_steps(steps, stride) == drafted
+
+
+def test_a_draft_is_changed_less_than_a_persons_own_video(make: Any) -> None:
+    made = refined(make, 40, CUTS[0])
+    assert made.strength == DRAFT_STRENGTH
+    assert refined(make, 40, CUTS[0], strength=0.8).strength == 0.8
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -195,7 +216,7 @@ def test_every_shot_of_a_storyboard_has_a_draft_of_its_own(make: Any) -> None:
 def test_draft_keyframes_and_windows_are_told_their_own_rate_steps_and_strength(make: Any) -> None:
     made = refined(make, 40, strength=0.7)
     told = {(t.level, t.fps, t.num_inference_steps, t.strength) for t in map(made.render_task, made.segments)}
-    assert told == {("draft", 1.6, 18, None), ("keyframes", 1.6, 50, 0.7), ("final", 8.0, 50, 0.7)}
+    assert told == {("draft", 1.6, 50, None), ("keyframes", 1.6, 50, 0.7), ("final", 8.0, 50, 0.7)}
 
 
 def test_no_two_passes_over_a_frame_draw_the_same_noise_but_windows_that_overlap_do(make: Any) -> None:
@@ -222,8 +243,8 @@ def test_the_longest_video_finds_noise_for_every_segment(make: Any, mode: str) -
 # What it costs.
 
 
-@pytest.mark.parametrize(("min_fps", "path", "work"), [(1.0, 0.120, 0.752), (4.0, 0.328, 1.307)])
-def test_96_frames_take_at_most_a_third_of_a_chains_time_and_a_third_more_work(
+@pytest.mark.parametrize(("min_fps", "path", "work"), [(1.0, 0.189, 0.505), (4.0, 0.297, 0.786)])
+def test_96_frames_take_at_most_a_third_of_a_chains_time_and_less_work(
     make: Any, min_fps: float, path: float, work: float
 ) -> None:
     made = refined(make, 96, (8, 3, min_fps))
@@ -231,14 +252,14 @@ def test_96_frames_take_at_most_a_third_of_a_chains_time_and_a_third_more_work(
     shares = (critical_path(made) / critical_path(chained), made.mpixel_steps / chained.mpixel_steps)
     assert shares == pytest.approx((path, work), abs=0.001)
     assert shares[0] <= 0.35
-    assert shares[1] <= 1.35
+    assert shares[1] < 1
 
 
 def test_work_is_counted_in_the_steps_that_are_run(make: Any) -> None:
     made = refined(make, 40, width=512, height=512)
     mpixels = 8 * 512 * 512 / 1e6
     assert {s.level: made.work_units(s) / mpixels for s in made.segments} == pytest.approx(
-        {"draft": 18, "keyframes": 30, "final": 30}
+        {"draft": 50, "keyframes": 15, "final": 15}
     )
     assert made.mpixel_steps == pytest.approx(sum(made.work_units(s) for s in made.segments))
     assert made.on == refined(make, 40, width=512, height=512, mode="chain").on, "the windows need the same"
@@ -265,15 +286,15 @@ def test_workers_take_the_shots_of_a_storyboard_beside_each_other(make: Any) -> 
     ("spec", "asked", "workers", "mode", "note"),
     [
         ({}, {}, 1, "chain", None),
-        ({}, {}, 2, "refine", "refine chosen: 2 workers, about 0.40 of chain's time"),
-        ({}, {}, 3, "refine", "refine chosen: 3 workers, about 0.28 of chain's time"),
-        ({"min_fps": 4.0}, {}, 3, "refine", "refine chosen: 3 workers, about 0.47 of chain's time"),
+        ({}, {}, 2, "refine", "refine chosen: 2 workers, about 0.28 of chain's time"),
+        ({}, {}, 3, "refine", "refine chosen: 3 workers, about 0.22 of chain's time"),
+        ({"min_fps": 4.0}, {}, 3, "refine", "refine chosen: 3 workers, about 0.30 of chain's time"),
         ({}, {"num_frames": 8}, 8, "chain", None),
         ({"takes": frozenset({"image", "text"})}, {}, 8, "chain", None),
         ({"random_access": True}, {}, 8, "independent", None),
         ({}, {"mode": "chain"}, 8, "chain", None),
         ({}, {"strength": 1.0, "num_frames": 9}, 8, "chain",
-         "chain chosen: 8 workers would take about 1.18 of its time for refine"),
+         "chain chosen: 8 workers would take about 1.50 of its time for refine"),
     ],
 )  # fmt: skip
 def test_auto_refines_an_image_when_that_is_sooner_and_says_so(

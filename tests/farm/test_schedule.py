@@ -41,9 +41,9 @@ def test_a_draft_is_timed_by_its_own_steps_and_keyframes_by_those_that_are_run(m
     spec = make.spec(min_fps=1.0, default_steps=50, random_access=False)
     inputs = (make.image(0), make.image(1))
     refined = {"spec": spec, "mode": "refine", "num_frames": 40, "inputs": inputs}
-    state = farm(make, {"a/0": 18.0, "b/0": 18.0}, **refined)
-    make.happen(state, make.assigned("d0-0", "a/0"), make.succeeded("d0-0", wall_s=19.0))
-    expected = {"d1-0": 18.0, "k0-0": 30.0}
+    state = farm(make, {"a/0": 50.0, "b/0": 50.0}, **refined)
+    make.happen(state, make.assigned("d0-0", "a/0"), make.succeeded("d0-0", wall_s=51.0))
+    expected = {"d1-0": 50.0, "k0-0": 15.0}
     assert {a.task_id: a.predicted_s for a in schedule(state, 0.0)} == pytest.approx(expected)
 
 
