@@ -82,6 +82,8 @@ class Finished:
     wall_s: float
     load_s: float
     peak_bytes: int | None
+    #: What the worker noted meanwhile: lines "time level text", at most ``MAX_LOG_BYTES``.
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,43 @@ class Failed:
     attempt_id: str
     kind: FailureKind
     message: str
+    #: As in ``Finished``.
+    log: str = ""
 
 
-Message = WorkerUp | WorkerDown | Progress | Finished | Failed
+@dataclass(frozen=True)
+class Telemetry:
+    """How a worker's device is right now. None where the machine does not say; nothing is estimated."""
+
+    worker_id: str
+    #: Of the whole card, other programs included. None for a CPU worker.
+    vram_used_bytes: int | None = None
+    vram_total_bytes: int | None = None
+    #: 0..1: of the card, or of the cores a CPU worker may use.
+    load: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    #: Resident memory of the worker's process.
+    memory_used_bytes: int | None = None
+
+
+Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry
+
+#: Of an attempt's log; the middle is left out of a longer one.
+MAX_LOG_BYTES = 64 * 1024
+#: Between two ``Telemetry`` of one worker.
+TELEMETRY_INTERVAL_S = 2.0
+
+
+#: A fragmented MP4 that grows and can be played at any moment; gone when the video is whole.
+SO_FAR_NAME = "so-far.mp4"
 
 
 class StitchOrder(Value):
-    """The video a stitcher makes: ``video.mp4`` and ``sheet.png`` in ``folder``."""
+    """The video a stitcher makes: ``video.mp4`` and ``sheet.png`` in ``folder``.
+
+    While it joins, ``SO_FAR_NAME`` beside them holds what is joined so far.
+    """
 
     folder: Path
     fps: Fraction
@@ -143,7 +175,10 @@ class Cluster(Protocol):
         """End a worker that no longer answers; it comes back fresh when its node is alive."""
 
     async def release(self, worker_id: str) -> None:
-        """Let a drained worker go for good."""
+        """End a drained worker's process; it stays away until ``enable``."""
+
+    def enable(self, worker_id: str) -> None:
+        """Let a released worker come up again, now or when its node is back. Returns at once."""
 
     async def open_stitcher(self, order: StitchOrder) -> StitchSession: ...
 

@@ -28,6 +28,8 @@ class HeadMachine(Described):
     #: Where the other machines reach it.
     listen: str = "127.0.0.1"
     port: int = 8470
+    #: Names besides its own under which browsers reach it, such as a proxy's.
+    allowed_hosts: tuple[str, ...] = ()
     #: "auto": its cards (or CPU); "none"; or memory budgets of CPU workers.
     workers: Literal["auto", "none"] | list[str] = "auto"
 

@@ -5,56 +5,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from farm.blobs import Blobs
 from farm.capabilities import Worker
 from farm.cluster import (
-    Blob,
     Cluster,
     Failed,
     Finished,
     Message,
-    Order,
     Progress,
-    Role,
-    SegmentFrame,
+    Telemetry,
     WorkerDown,
     WorkerUp,
 )
+from farm.draining import Draining
 from farm.engine_spec import EngineSpec
-from farm.errors import CannotRun, InvalidInput, NotFound
+from farm.errors import InvalidInput
 from farm.events import (
-    Artifact,
     AttemptFailed,
-    AttemptSucceeded,
     FailureKind,
     JobCancelled,
+    JobDeleted,
     JobFailed,
+    JobReopened,
     JobRetried,
     JobSubmitted,
     ResultRefused,
     TaskAssigned,
-    WorkerDraining,
     WorkerJoined,
     WorkerLeft,
 )
 from farm.job import JobRequest
 from farm.joining import join_job
 from farm.ledger import Ledger
-from farm.plan import Plan, Segment
-from farm.retry import StopJob, after_failure, stall_limit_s
+from farm.orders import order_for
+from farm.plan import Plan
+from farm.rerender import to_rerender
+from farm.results import keep_log, keep_result
+from farm.retry import StopJob, after_failure
 from farm.schedule import Assignment, schedule
-from farm.state import Attempt, Job, Task
-from farm.storage import Storage
+from farm.stalls import watch_for_stalls
+from farm.state import Attempt, Found, Job, Task, attempt_ids, blob_hashes
+from farm.storage import Storage, stored_bytes
 from farm.suggest import plan_over
 
 log = logging.getLogger(__name__)
-
-#: Lossless frames in storage over raw ones, and windows over frames, on the safe side.
-STORED_BYTES_PER_PIXEL = 3.0
-STALL_CHECK_S = 1.0
 
 
 class Coordinator:
@@ -75,18 +72,31 @@ class Coordinator:
         self.ledger = ledger
         self.storage = storage
         self.spec_of = spec_of
+        self.blobs = Blobs(storage, ledger)
         self.clock = ledger.clock
+        self._draining = Draining(cluster, ledger, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._joiners: dict[str, asyncio.Task[None]] = {}
 
     # What users do.
 
-    def submit(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> str:
+    def submit(
+        self,
+        request: JobRequest,
+        *,
+        coming: Sequence[Worker] = (),
+        job_id: str | None = None,
+        submitted_by: str = "",
+        remixed_from: str | None = None,
+    ) -> str:
         """Plan a job, keep its inputs and start it. Returns the job's id.
 
         Args:
             request: What is to be made.
             coming: Workers that will be here, whether or not they are yet.
+            job_id: Its id, ``job-`` and 12 hex digits, which no job has; None: a new one.
+            submitted_by: Name of who asked for it.
+            remixed_from: Id of the job whose video it is made from.
 
         Raises:
             InvalidInput, CannotRun, NotFound: as the planner says; nothing was started.
@@ -95,8 +105,16 @@ class Coordinator:
         self.storage.check_space(stored_bytes(plan))
         for media in request.inputs:
             self.storage.put_file(media.path, media.sha256)
-        job_id = f"job-{secrets.token_hex(6)}"
-        self.ledger.record(JobSubmitted(job_id=job_id, request=request, plan=plan))
+        job_id = job_id or f"job-{secrets.token_hex(6)}"
+        self.ledger.record(
+            JobSubmitted(
+                job_id=job_id,
+                request=request,
+                plan=plan,
+                submitted_by=submitted_by,
+                remixed_from=remixed_from,
+            )
+        )
         self._begin(self.ledger.state.jobs[job_id])
         return job_id
 
@@ -111,7 +129,8 @@ class Coordinator:
         if job.status != "running":
             raise InvalidInput(f"job {job_id} is {job.status}; only a running job can be cancelled")
         self.ledger.record(JobCancelled(job_id=job_id))
-        self._withdraw(job)
+        self._withdraw(job.tasks.values(), "job cancelled")
+        self.dispatch()
 
     def retry(self, job_id: str) -> None:
         """Continue a failed or cancelled job: failures are forgiven, what is done is kept."""
@@ -121,15 +140,56 @@ class Coordinator:
         self.ledger.record(JobRetried(job_id=job_id))
         self._begin(job)
 
-    def drain(self, worker_id: str) -> None:
-        """Let a worker finish what it has and go."""
-        worker = self.ledger.state.workers.get(worker_id)
-        if worker is None:
-            raise NotFound(f"there is no worker {worker_id}; `farm nodes` lists them", param="worker_id")
-        if not worker.draining:
-            self.ledger.record(WorkerDraining(worker_id=worker_id))
-        if not worker.attempts:
-            self._spawn(self.cluster.release(worker_id))
+    def rerender(self, job_id: str, start: int, end: int) -> list[str]:
+        """Render the finished segments of frames [start, end) again, with other noise.
+
+        What starts from one of them is rendered again too. The job runs again, whatever it had come to; its
+        video stays until the new one is whole. Returns the ids of the segments.
+
+        Raises:
+            InvalidInput: no such frames, or none of them is rendered.
+            CannotRun: the disk has no room for them.
+        """
+        job = self.ledger.job(job_id)
+        tasks = to_rerender(job, start, end)
+        self.storage.check_space(stored_bytes(job.plan, (task.segment for task in tasks)))
+        takes = {task.id: task.next_take for task in tasks if task.status == "done"}
+        self._withdraw(tasks, "what it starts from is rendered again")
+        self.ledger.record(JobReopened(job_id=job_id, takes=takes))
+        self._begin(job)
+        return [task.id for task in tasks]
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended, and remove its files but for those other jobs use.
+
+        Raises:
+            InvalidInput: it is running.
+        """
+        job = self.ledger.job(job_id)
+        if job.status == "running":
+            raise InvalidInput(f"job {job_id} is running; cancel it first")
+        self.ledger.record(JobDeleted(job_id=job_id))
+        joiner = self._joiners.get(job_id)
+        if joiner is not None:
+            joiner.cancel()
+        self._spawn(self._remove(job, joiner))
+
+    def drain(self, worker_id: str, *, leaving: bool = False) -> None:
+        """Let a worker finish what it has and end. It stays listed, unless its machine is leaving.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
+        self._draining.drain(worker_id, leaving=leaving)
+
+    def enable(self, worker_id: str) -> None:
+        """Take a drain back: the worker works on, or comes back where it has ended.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
+        if self._draining.enable(worker_id):
+            self.dispatch()
 
     # The loop.
 
@@ -137,7 +197,7 @@ class Coordinator:
         """Work until cancelled. Ends with an error only when the journal cannot be written."""
         broken = asyncio.ensure_future(self.ledger.broken())
         listening = asyncio.ensure_future(self._listen())
-        watching = asyncio.ensure_future(self._watch_for_stalls())
+        watching = asyncio.ensure_future(watch_for_stalls(self))
         try:
             done, _ = await asyncio.wait({listening, watching, broken}, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -150,33 +210,43 @@ class Coordinator:
             )
 
     def begin_recovered(self) -> None:
-        """Go on with the jobs that ``recover`` found running."""
+        """Go on with the jobs that ``recover`` found running; remove what is of no job."""
         for job in self.ledger.state.jobs.values():
             if job.status == "running":
                 self._begin(job)
+        self._spawn(self.blobs.sweep())
 
     async def _listen(self) -> None:
         async for message in self.cluster.messages():
             self._absorb(message)
-            self.dispatch()
+            if not isinstance(message, Telemetry):
+                self.dispatch()
 
     def _absorb(self, message: Message) -> None:
         match message:
             case WorkerUp(worker=worker):
-                self._worker_down(worker.id, "came back as a fresh process")
+                self.worker_down(worker.id, "came back as a fresh process")
                 self.ledger.record(WorkerJoined(worker=worker))
+                self._draining.let_go_if_drained(worker.id)
             case WorkerDown(worker_id=worker_id, reason=reason):
-                self._worker_down(worker_id, reason)
+                self.worker_down(worker_id, reason)
             case Progress():
                 self._note_progress(message)
+            case Telemetry():
+                worker_state = self.ledger.state.workers.get(message.worker_id)
+                if worker_state is not None:
+                    worker_state.telemetry, worker_state.telemetry_at = message, self.clock()
             case Finished():
-                if self._owns(message.attempt_id):
-                    self._spawn(self._keep(message))
+                if self.owned(message.attempt_id):
+                    self._spawn(keep_result(self, message))
+                else:
+                    self._spawn(keep_log(self, message.attempt_id, message.log))
             case Failed(attempt_id=attempt_id, kind=kind, message=text):
-                job, task, attempt = self._find(attempt_id)
-                echo = kind == "cancelled" and not attempt.running  # of our own taking back
-                if not echo and self._owns(attempt_id):
-                    self._fail(job, task, attempt, kind, text)
+                self._spawn(keep_log(self, attempt_id, message.log))
+                found = self.ledger.state.find(attempt_id)
+                echo = kind == "cancelled" and found and not found[2].running  # of our own taking back
+                if not echo and (owned := self.owned(attempt_id)):
+                    self._fail(*owned, kind, text)
 
     def dispatch(self) -> None:
         """Hand the idle workers what the schedule decides."""
@@ -186,7 +256,7 @@ class Coordinator:
     def _start(self, assignment: Assignment) -> None:
         job = self.ledger.state.jobs[assignment.job_id]
         task = job.tasks[assignment.task_id]
-        attempt_id = f"{job.id}/{task.id}/{len(task.attempts) + 1}"
+        attempt_id = job.attempt_id(task)
         self.ledger.record(
             TaskAssigned(
                 job_id=job.id,
@@ -199,154 +269,107 @@ class Coordinator:
                 why=assignment.why,
             )
         )
-        self.cluster.start(
-            Order(
-                attempt_id=attempt_id,
-                worker_id=assignment.worker_id,
-                task=job.plan.render_task(task.segment, take=task.take),
-                rung=assignment.rung,
-                need_bytes=assignment.need_bytes,
-                inputs=self._inputs(job, task.segment),
-                segment_frames=tuple(_segment_frames(job, task.segment)),
-            )
+        log.info(
+            "%s goes to %s: %s",
+            attempt_id,
+            assignment.worker_id,
+            assignment.why,
+            extra=attempt_ids(attempt_id) | {"worker_id": assignment.worker_id},
         )
-
-    def _inputs(self, job: Job, segment: Segment) -> dict[Role | str, Blob]:
-        """The files a segment is rendered from."""
-        shot = job.plan.shots[segment.shot]
-        inputs: dict[Role | str, str] = {
-            "video" if shot.media.kind == "video" else "image": shot.media.sha256
-        }
-        if shot.last_media:
-            inputs["last_image"] = shot.last_media.sha256
-        if segment.handover_from:
-            inputs["handover"] = _artifact(job, segment.handover_from).handover_sha256 or ""
-        if segment.anchor_from:
-            inputs["anchor"] = _artifact(job, segment.anchor_from).handover_sha256 or ""
-        for run in segment.sources:
-            inputs[run.segment] = _artifact(job, run.segment).sha256
-        return {role: Blob(sha256=sha, path=self.storage.path(sha)) for role, sha in inputs.items()}
+        self.cluster.start(order_for(self.storage, job, assignment, attempt_id))
 
     # What comes back.
 
-    def _find(self, attempt_id: str) -> tuple[Job, Task, Attempt]:
-        job_id, task_id, _ = attempt_id.split("/")
-        job = self.ledger.state.jobs[job_id]
-        task = job.tasks[task_id]
-        return job, task, next(a for a in task.attempts if a.id == attempt_id)
-
-    def _owns(self, attempt_id: str) -> bool:
-        """The fence: whether an attempt may still change its task. A late word is counted."""
-        job, task, attempt = self._find(attempt_id)
+    def owned(self, attempt_id: str) -> Found | None:
+        """The fence: an attempt that may still change its task, or None. A late word is counted."""
+        found = self.ledger.state.find(attempt_id)
+        if found is None:
+            return None
+        job, task, attempt = found
         if attempt.running:
-            return True
+            return found
         reason = f"it is {attempt.outcome}"
-        log.info("refused a late result of %s: %s", attempt_id, reason)
+        log.info("refused a late result of %s: %s", attempt_id, reason, extra=attempt_ids(attempt_id))
         self.ledger.record(
             ResultRefused(job_id=job.id, task_id=task.id, attempt_id=attempt_id, reason=reason)
         )
-        return False
+        return None
 
     def _note_progress(self, message: Progress) -> None:
-        with suppress(KeyError, StopIteration, ValueError):
-            _, _, attempt = self._find(message.attempt_id)
+        found = self.ledger.state.find(message.attempt_id)
+        if found is not None:
+            attempt = found[2]
             attempt.phase = message.phase
             attempt.heard_at = self.clock()
             if message.phase == "denoise":
                 attempt.done_fraction = message.done / message.total
 
-    async def _keep(self, result: Finished) -> None:
-        """Store a result, then let it count: a crash in between only repeats the attempt."""
-        job, task, attempt = self._find(result.attempt_id)
-        try:
-            sha256 = await asyncio.to_thread(self.storage.put, result.content)
-            handover = None
-            if result.handover is not None:
-                handover = await asyncio.to_thread(self.storage.put, result.handover)
-        except CannotRun as error:
-            if self._owns(result.attempt_id):
-                self._end_attempt(job, task, attempt, "cancelled", error.message)
-                self.stop(job, error.message)
-            return
-        if not self._owns(result.attempt_id):
-            return
-        self.ledger.record(
-            AttemptSucceeded(
-                job_id=job.id,
-                task_id=task.id,
-                attempt_id=attempt.id,
-                artifact=Artifact(
-                    sha256=sha256,
-                    size_bytes=len(result.content),
-                    num_frames=result.num_frames,
-                    frames_sha256=result.frames_sha256,
-                    handover_sha256=handover,
-                ),
-                wall_s=result.wall_s,
-                load_s=result.load_s,
-                peak_bytes=result.peak_bytes,
-            )
+    def succeeded(self, task: Task, attempt: Attempt) -> None:
+        """What follows a result that counts."""
+        worker = attempt.worker_id
+        log.info(
+            "%s is rendered by %s in %.1f s",
+            attempt.id,
+            worker,
+            attempt.wall_s,
+            extra=attempt_ids(attempt.id) | {"worker_id": attempt.worker_id},
         )
         for other in task.running_attempts:
             self.cluster.cancel(other.id)
-            self._end_attempt(job, task, other, "cancelled", "another copy was first")
-        self._let_go_if_drained(attempt.worker_id)
+            self._end_attempt(other, "cancelled", "another copy was first")
+        self._draining.let_go_if_drained(worker)
         self.dispatch()
 
+    def give_up(self, attempt_id: str, reason: str) -> None:
+        """Stop a job whose result cannot be stored."""
+        owned = self.owned(attempt_id)
+        if owned:
+            self._end_attempt(owned[2], "cancelled", reason)
+            self.stop(owned[0], reason)
+
     def _fail(self, job: Job, task: Task, attempt: Attempt, kind: FailureKind, message: str) -> None:
-        log.warning("%s failed (%s): %s", attempt.id, kind, message)
-        self._end_attempt(job, task, attempt, kind, message)
+        ids = attempt_ids(attempt.id) | {"worker_id": attempt.worker_id}
+        log.warning("%s failed (%s): %s", attempt.id, kind, message, extra=ids)
+        self._end_attempt(attempt, kind, message)
         if job.status != "running":
             return
         decision = after_failure(self.ledger.state, job, task)
         if isinstance(decision, StopJob) and not task.running_attempts:
             self.stop(job, decision.reason)
 
-    def _worker_down(self, worker_id: str, reason: str, kind: FailureKind = "lost") -> None:
+    def worker_down(self, worker_id: str, reason: str, kind: FailureKind = "lost") -> None:
         worker = self.ledger.state.workers.get(worker_id)
         if worker is None:
             return
-        lost = [self._find(attempt_id) for attempt_id in worker.attempts]
+        lost = [found for attempt_id in worker.attempts if (found := self.ledger.state.find(attempt_id))]
         self.ledger.record(WorkerLeft(worker_id=worker_id, reason=reason))
         for job, task, attempt in lost:
             self._fail(job, task, attempt, kind, f"worker {worker_id} {reason}")
 
-    def _end_attempt(self, job: Job, task: Task, attempt: Attempt, kind: FailureKind, message: str) -> None:
-        self.ledger.record(
-            AttemptFailed(job_id=job.id, task_id=task.id, attempt_id=attempt.id, kind=kind, message=message)
-        )
-        self._let_go_if_drained(attempt.worker_id)
+    def _end_attempt(self, attempt: Attempt, kind: FailureKind, message: str) -> None:
+        self.ledger.record(AttemptFailed(**attempt_ids(attempt.id), kind=kind, message=message))
+        self._draining.let_go_if_drained(attempt.worker_id)
 
     def stop(self, job: Job, reason: str) -> None:
         """End a job with the reason; what is done is kept."""
         self.ledger.record(JobFailed(job_id=job.id, reason=reason))
-        self._withdraw(job)
-
-    def _withdraw(self, job: Job) -> None:
-        """Take back what an ended job still has running."""
-        for task in job.tasks.values():
-            for attempt in task.running_attempts:
-                self.cluster.cancel(attempt.id)
-                self._end_attempt(job, task, attempt, "cancelled", f"job {job.status}")
+        self._withdraw(job.tasks.values(), "job failed")
         self.dispatch()
 
-    def _let_go_if_drained(self, worker_id: str) -> None:
-        worker = self.ledger.state.workers.get(worker_id)
-        if worker and worker.draining and not worker.attempts:
-            self._spawn(self.cluster.release(worker_id))
+    def _withdraw(self, tasks: Iterable[Task], reason: str) -> None:
+        """Take back what runs of these tasks."""
+        for task in tasks:
+            for attempt in task.running_attempts:
+                self.cluster.cancel(attempt.id)
+                self._end_attempt(attempt, "cancelled", reason)
 
-    async def _watch_for_stalls(self) -> None:
-        while True:
-            await asyncio.sleep(STALL_CHECK_S)
-            now = self.clock()
-            for worker in list(self.ledger.state.workers.values()):
-                for _, _, attempt in [self._find(attempt_id) for attempt_id in worker.attempts]:
-                    silent_s = now - attempt.heard_at
-                    if attempt.running and silent_s > stall_limit_s(attempt.phase, attempt.predicted_s):
-                        self.cluster.kill(worker.worker.id)
-                        reason = f"was silent for {silent_s:.0f} s in {attempt.phase}"
-                        self._worker_down(worker.worker.id, reason, "stalled")
-            self.dispatch()
+    async def _remove(self, job: Job, joiner: asyncio.Task[None] | None) -> None:
+        """Remove a deleted job's files once its joiner has let go of them."""
+        if joiner is not None:
+            await asyncio.wait({joiner})
+            if self._joiners.get(job.id) is joiner:
+                del self._joiners[job.id]
+        await self.blobs.remove_job(job.id, blob_hashes(job))
 
     def _begin(self, job: Job) -> None:
         previous = self._joiners.get(job.id)
@@ -365,22 +388,3 @@ class Coordinator:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _artifact(job: Job, task_id: str) -> Artifact:
-    """The result of a segment that another depends on."""
-    artifact = job.tasks[task_id].artifact
-    assert artifact is not None, f"{task_id} is not rendered"
-    return artifact
-
-
-def _segment_frames(job: Job, segment: Segment) -> Iterator[SegmentFrame]:
-    for run in segment.sources:
-        indices = job.tasks[run.segment].segment.frame_indices
-        for position in range(run.first, run.end):
-            yield SegmentFrame(segment=run.segment, position=position, frame_index=indices[position])
-
-
-def stored_bytes(plan: Plan) -> int:
-    """Upper bound of what a job's segments take in storage."""
-    return round(sum(s.num_frames for s in plan.segments) * plan.width * plan.height * STORED_BYTES_PER_PIXEL)

@@ -34,6 +34,11 @@ class Artifact(Value):
     frames_sha256: str
     handover_sha256: str | None = None
 
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Its content in the storage."""
+        return (self.sha256,) if self.handover_sha256 is None else (self.sha256, self.handover_sha256)
+
 
 class WorkerJoined(Value):
     type: Literal["worker_joined"] = "worker_joined"
@@ -41,9 +46,18 @@ class WorkerJoined(Value):
 
 
 class WorkerDraining(Value):
-    """The worker finishes what it has and gets nothing new."""
+    """The worker finishes what it has, gets nothing new and then ends; it stays listed unless it leaves."""
 
     type: Literal["worker_draining"] = "worker_draining"
+    worker_id: str
+    #: Its machine goes away: nothing of it is kept.
+    leaving: bool = False
+
+
+class WorkerEnabled(Value):
+    """A drain is taken back: a worker that still drains works on, one that is drained may come again."""
+
+    type: Literal["worker_enabled"] = "worker_enabled"
     worker_id: str
 
 
@@ -58,6 +72,10 @@ class JobSubmitted(Value):
     job_id: str
     request: JobRequest
     plan: Plan
+    #: Name of who asked for it; empty where nobody has to say.
+    submitted_by: str = ""
+    #: The job whose video this one is made from.
+    remixed_from: str | None = None
 
 
 class TaskAssigned(Value):
@@ -161,9 +179,26 @@ class JobRetried(Value):
     job_id: str
 
 
+class JobReopened(Value):
+    """Rendered segments are rendered again; the published video stays until the new one is whole."""
+
+    type: Literal["job_reopened"] = "job_reopened"
+    job_id: str
+    #: By finished segment, which take of it is rendered next.
+    takes: dict[str, int]
+
+
+class JobDeleted(Value):
+    """An ended job leaves the farm; its files go with it."""
+
+    type: Literal["job_deleted"] = "job_deleted"
+    job_id: str
+
+
 Event = Annotated[
     WorkerJoined
     | WorkerDraining
+    | WorkerEnabled
     | WorkerLeft
     | JobSubmitted
     | TaskAssigned
@@ -176,7 +211,9 @@ Event = Annotated[
     | JobPublished
     | JobFailed
     | JobCancelled
-    | JobRetried,
+    | JobRetried
+    | JobReopened
+    | JobDeleted,
     Field(discriminator="type"),
 ]
 

@@ -38,7 +38,8 @@ async def join_job(coordinator: Coordinator, job: Job) -> None:
             await _join(coordinator, job)
             return
         except (StitchFailed, CannotRun) as error:
-            log.warning("job %s: stitcher %d of %d failed: %s", job.id, number, MAX_STITCHERS, error)
+            said = "job %s: stitcher %d of %d failed: %s"
+            log.warning(said, job.id, number, MAX_STITCHERS, error, extra={"job_id": job.id})
             if number == MAX_STITCHERS and job.status == "running":
                 coordinator.stop(job, f"the segments could not be joined: {error}")
 

@@ -30,6 +30,7 @@ class Journal:
     """One writer. Readers of other processes may look while it is written."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before SQLite opens it: its side files take over the mode.

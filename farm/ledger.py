@@ -8,10 +8,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from farm.changes import apply, refusal
 from farm.errors import CannotRun, InvalidInput, NotFound
-from farm.events import Artifact, AttemptFailed, Event, TaskReopened, WorkerLeft
+from farm.events import (
+    Artifact,
+    AttemptFailed,
+    Event,
+    JobDeleted,
+    JobSubmitted,
+    TaskReopened,
+    WorkerLeft,
+)
 from farm.journal import Journal
-from farm.state import Job, State, apply, refusal
+from farm.state import Job, State
 from farm.state_folder import JOURNAL_NAME
 
 #: (sequence number, time, event)
@@ -25,6 +34,8 @@ class Ledger:
         self.state = State()
         self.journal = journal
         self.clock = clock
+        #: Sequence number of the newest event; 0 before the first.
+        self.last_seq = 0
         self._watchers: set[asyncio.Queue[Recorded]] = set()
         self._failure: CannotRun | None = None
         self._failed = asyncio.Event()
@@ -46,14 +57,23 @@ class Ledger:
             self._failure = error
             self._failed.set()
             raise
-        apply(self.state, event, now)
+        self._apply(seq, now, event)
         for queue in self._watchers:
             queue.put_nowait((seq, now, event))
 
     def replay(self) -> None:
         """Rebuild the state from the journal, without writing."""
-        for _, at, event in self.journal.events():
-            apply(self.state, event, at)
+        for seq, at, event in self.journal.events():
+            self._apply(seq, at, event)
+
+    def _apply(self, seq: int, at: float, event: Event) -> None:
+        apply(self.state, event, at)
+        self.last_seq = seq
+        job = self.state.jobs.get(getattr(event, "job_id", ""))
+        if job is not None:
+            job.last_seq = seq
+            if isinstance(event, JobSubmitted):
+                job.first_seq = seq
 
     def recover(self, stored: Callable[[Artifact], bool]) -> None:
         """Replay, then take back what was in flight when the last coordinator went away."""
@@ -96,8 +116,12 @@ class Ledger:
             self._watchers.discard(queue)
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[Recorded]:
-        """A job's events past ``after``, those to come included, until the job has ended."""
+        """A job's events past ``after``, those to come included, until the job has ended or is deleted.
+
+        Those of an earlier job of this id, deleted since, are not among them.
+        """
         job = self.job(job_id)
+        after = max(after, job.first_seq - 1)
         with self.watch() as queue:
             for seq, at, event in self.journal.events(job_id=job_id, after=after):
                 after = seq
@@ -106,6 +130,8 @@ class Ledger:
                 seq, at, event = await queue.get()
                 if seq > after and getattr(event, "job_id", None) == job_id:
                     yield seq, at, event
+                    if isinstance(event, JobDeleted):
+                        return
 
     async def broken(self) -> None:
         """Ends, with the error, when the journal could not be written."""

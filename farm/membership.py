@@ -38,15 +38,17 @@ class Membership:
         }
 
     def leave(self, node: str, token: str) -> list[str]:
-        """Drain a node's workers; returns those that are still here.
+        """Drain a node's workers and forget its drained ones; returns those that are still here.
 
         Raises:
             NotAllowed: the token is not this node's.
         """
         if not hmac.compare_digest(token.encode(), self._node_token(node).encode()):
             raise NotAllowed(f"the token is not that of node {node}")
-        for worker_id in self._worker_ids(node):
-            self._coordinator.drain(worker_id)
+        state = self._coordinator.ledger.state
+        drained = [worker.id for worker in state.drained.values() if worker.node == node]
+        for worker_id in (*self._worker_ids(node), *drained):
+            self._coordinator.drain(worker_id, leaving=True)
         return self._worker_ids(node)
 
     def _worker_ids(self, node: str) -> list[str]:

@@ -17,9 +17,8 @@ from farm.capabilities import GIB, Worker
 from farm.engine_spec import MODES
 from farm.errors import CannotRun, InvalidInput
 from farm.media import FrameRate
+from farm.presets import PREVIEW_STEPS, apply
 
-#: Denoising steps of a preview: what it is for, the motion and where things are, is there after so few.
-PREVIEW_STEPS = 3
 #: CPU workers of a machine without cards, where it has the cores: a photo's windows then render side by side.
 #: Each holds the model; more of them would have too little memory each.
 NUM_CPU_WORKERS = 2
@@ -124,12 +123,15 @@ def request_options(
     seed: int,
     priority: int,
     preview: bool = False,
+    preset: str | None = None,
 ) -> dict[str, Any]:
     """The fields of a ``JobRequest`` but its inputs, from the command line's words.
 
     Raises:
-        InvalidInput: a mode or a size that is none, or a preview with steps of its own.
+        InvalidInput: a mode, a size or a preset that is none, or a preview with steps of its own.
     """
+    if preview and preset is not None:
+        raise InvalidInput(f"--preview and --preset {preset} are both given; give one", param="preset")
     if preview and steps is not None:
         raise InvalidInput(
             f"steps is {steps} and --preview takes {PREVIEW_STEPS}; give one of them", param="steps"
@@ -137,7 +139,7 @@ def request_options(
     if mode != "auto" and mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")
     width, height = (None, None) if size is None else parse_size(size)
-    return {
+    options = {
         "prompts": tuple(prompts) or ("",),
         "negative_prompt": negative_prompt,
         "model": model,
@@ -149,12 +151,14 @@ def request_options(
         "height": height,
         "window_frames": window,
         "overlap_frames": overlap,
-        "num_inference_steps": PREVIEW_STEPS if preview else steps,
+        "num_inference_steps": steps,
         "guidance_scale": guidance,
         "strength": strength,
         "seed": seed,
         "priority": priority,
     }
+    chosen = "preview" if preview else preset
+    return options if chosen is None else apply(chosen, options)
 
 
 def check_price(price_per_hour: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What people are shown of a job: plain, JSON-safe values read off the state. Pure."""
+"""What people are shown of a job: plain, JSON-safe values. Reads the state; writes ``Job.forecast`` alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from farm.capabilities import Worker
 from farm.engine_spec import Mode
 from farm.events import WorkerJoined
+from farm.forecast import eta_s
 from farm.journal import Journal
 from farm.media import MediaInfo
 from farm.plan import Segment
@@ -21,12 +22,26 @@ from farm.transitions import JobStatus
 
 #: Ends of an attempt that are nobody's failure.
 _WITHDRAWN = ("cancelled", "coordinator_restart")
+#: Columns of ``timeline``.
+_SEGMENT_COLUMNS = (
+    *("id", "shot", "level", "start", "end", "head"),
+    *("status", "take", "worker", "assigned_at", "ended_at", "done_fraction"),
+)
+_ATTEMPT_COLUMNS = ("id", "segment", "worker", "take", "started_at", "ended_at", "outcome")
+#: Seconds for which a predicted end is shown before it is worked out again from every segment that is left.
+FORECAST_LASTS_S = 1.0
 
 
 class SegmentCounts(TypedDict):
     total: int
     done: int
     running: int
+
+
+class SeamCounts(TypedDict):
+    measured: int
+    #: Of those: the kept take, or the newest, did not pass its gates.
+    failed: int
 
 
 class JobSummary(TypedDict):
@@ -40,6 +55,8 @@ class JobSummary(TypedDict):
     waiting_for: str
     model: str
     mode: Mode
+    #: The first one.
+    prompt: str
     width: int
     height: int
     fps: float
@@ -47,15 +64,27 @@ class JobSummary(TypedDict):
     segments: SegmentCounts
     #: Share of the segments that is rendered, running ones by their steps, 0 to 1.
     progress: float
+    #: Predicted seconds to the finished video; None when it has ended or nothing can be said.
+    eta_s: float | None
     submitted_at: float
     finished_at: float | None
+    #: Name of who submitted it; empty when there was no name.
+    submitted_by: str
+    #: The job it was made from.
+    remixed_from: str | None
     #: Late and duplicate results that were not let in.
     refused_results: int
+    seams: SeamCounts
+    #: Of all attempts that ended, in the currency of the workers' prices; None where a worker had no price.
+    cost: float | None
+    #: Sequence number of its newest event.
+    last_event_id: int
 
 
-def job_summary(job: Job, state: State | None) -> JobSummary:
-    """The job in one line; ``state`` adds why it waits."""
+def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
+    """The job in one line. ``state`` adds why it waits and when, seen from ``now``, it will be done."""
     plan = job.plan
+    begun = job.num_done or job.cost
     return {
         "id": job.id,
         "status": job.status,
@@ -63,6 +92,7 @@ def job_summary(job: Job, state: State | None) -> JobSummary:
         "waiting_for": _waiting_for(state, job) if state else "",
         "model": plan.model,
         "mode": plan.mode,
+        "prompt": plan.shots[0].prompt,
         "width": plan.width,
         "height": plan.height,
         "fps": float(plan.fps),
@@ -70,20 +100,45 @@ def job_summary(job: Job, state: State | None) -> JobSummary:
         "segments": {
             "total": len(job.tasks),
             "done": job.num_done,
-            "running": sum(t.status == "running" for t in job.tasks.values()),
+            "running": len(_running(job)),
         },
         "progress": progress(job),
+        "eta_s": _eta_s(state, job, now) if state else None,
         "submitted_at": job.submitted_at,
         "finished_at": job.finished_at,
+        "submitted_by": job.submitted_by,
+        "remixed_from": job.remixed_from,
         "refused_results": job.num_refused,
+        "seams": {"measured": len(job.measured_seams), "failed": len(job.failed_seams)},
+        "cost": job.cost if begun else None,
+        "last_event_id": job.last_seq,
     }
+
+
+def _eta_s(state: State, job: Job, now: float) -> float | None:
+    if job.status != "running":
+        return None
+    if job.forecast is None or not 0 <= now - job.forecast[0] < FORECAST_LASTS_S:
+        left_s = eta_s(state, job, now)
+        job.forecast = (now, None if left_s is None else now + left_s)
+    done_at = job.forecast[1]
+    return None if done_at is None else round(max(done_at - now, 0.0), 1)
 
 
 def progress(job: Job) -> float:
     """Share of the segments that is rendered, running ones by the steps of their furthest attempt."""
-    running = (t.running_attempts for t in job.tasks.values() if t.status == "running")
-    begun = sum(max((a.done_fraction for a in attempts), default=0.0) for attempts in running)
+    begun = sum(_furthest(task).done_fraction for task in _running(job))
     return round((job.num_done + begun) / len(job.tasks), 4)
+
+
+def _running(job: Job) -> list[Task]:
+    tasks = (job.tasks[task_id] for task_id in job.running_tasks)
+    return [task for task in tasks if task.status == "running"]
+
+
+def _furthest(task: Task) -> Attempt:
+    """Of a running task's attempts, the one with the most steps done."""
+    return max(task.running_attempts, key=lambda a: a.done_fraction)
 
 
 def workers_seen(journal: Journal) -> dict[str, Worker]:
@@ -98,7 +153,7 @@ def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """
     plan = job.plan
     return {
-        **job_summary(job, None),
+        **job_summary(job, None, 0.0),
         "settings": plan.model_dump(mode="json", exclude={"shots", "segments", "on", "notes"}),
         "notes": list(plan.notes),
         "shots": [
@@ -109,8 +164,8 @@ def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
             }
             for shot in plan.shots
         ],
-        "segments": [_segment(job, job.tasks[s.id], workers) for s in plan.segments],
-        "seams": _seams(job),
+        "segments": [segment_detail(job, job.tasks[s.id], workers) for s in plan.segments],
+        "seams": seam_list(job),
         "workers": _worker_totals(job, workers),
         "totals": _totals(job),
     }
@@ -138,7 +193,8 @@ def _kept_attempt(job: Job, task: Task) -> Attempt | None:
     return next((a for a in task.attempts if a.outcome == "succeeded" and a.take == take), None)
 
 
-def _segment(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, Any]:
+def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """One segment: its frames, the attempt whose result is kept, and every attempt."""
     segment, kept = task.segment, _kept_attempt(job, task)
     worker = workers.get(kept.worker_id) if kept else None
     return {
@@ -170,6 +226,7 @@ def _segment(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, A
                 "rung": attempt.rung,
                 "take": attempt.take,
                 "started_at": attempt.started_at,
+                "ended_at": attempt.ended_at,
                 "wall_s": attempt.wall_s,
                 "load_s": attempt.load_s,
                 "outcome": attempt.outcome,
@@ -184,11 +241,12 @@ def _failed(attempt: Attempt) -> bool:
     return attempt.outcome not in ("running", "succeeded", *_WITHDRAWN)
 
 
-def _seams(job: Job) -> list[dict[str, Any]]:
+def seam_list(job: Job) -> list[dict[str, Any]]:
+    """Every seam that was measured, in order."""
     return [
         _seam(earlier, later, job.seams[later.id])
         for earlier, later in pairwise(job.plan.final_segments)
-        if later.id in job.seams
+        if later.id in job.measured_seams
     ]
 
 
@@ -203,7 +261,7 @@ def _seam(earlier: Segment, later: Segment, seam: Seam) -> dict[str, Any]:
         "start": later.start,
         "overlap": later.head,
         "accepted_take": seam.accepted_take,
-        "passed": seam.measured[kept].passed,
+        "passed": seam.passed,
         "failed_gates": seam.measured[kept].report["failed_gates"],
         "decision": decision,
         "report": seam.measured[kept].report,
@@ -211,6 +269,50 @@ def _seam(earlier: Segment, later: Segment, seam: Seam) -> dict[str, Any]:
             {"take": take, "passed": measured.passed, "failed_gates": measured.report["failed_gates"]}
             for take, measured in sorted(seam.measured.items())
         ],
+    }
+
+
+def timeline(job: Job, now: float) -> dict[str, Any]:
+    """Who rendered what and when, in columns: segments in plan order, attempts in the order they began.
+
+    ``worker`` counts in ``workers``, -1 where none has it; times in seconds since the epoch, None where
+    unknown. A segment's are those of the attempt that is kept, or else of the running one that is furthest.
+    ``now`` is given back, for clocks that differ.
+    """
+    numbers: dict[str, int] = {}
+    segments: dict[str, list[Any]] = {name: [] for name in _SEGMENT_COLUMNS}
+    attempts: list[tuple[Any, ...]] = []
+    for number, task in enumerate(job.tasks.values()):
+        segment = task.segment
+        shown = _kept_attempt(job, task) if task.status == "done" else None
+        if task.status == "running":
+            shown = _furthest(task)
+        for attempt in task.attempts:
+            worker = numbers.setdefault(attempt.worker_id, len(numbers))
+            times = (attempt.started_at, attempt.ended_at)
+            attempts.append((attempt.id, number, worker, attempt.take, *times, attempt.outcome))
+        row = (
+            task.id,
+            segment.shot,
+            segment.level,
+            segment.start,
+            segment.end,
+            segment.head,
+            task.status,
+            job.kept_take(task),
+            numbers[shown.worker_id] if shown else -1,
+            shown.started_at if shown else None,
+            shown.ended_at if shown else None,
+            1.0 if task.status == "done" else round(shown.done_fraction, 4) if shown else 0.0,
+        )
+        for column, value in zip(segments.values(), row, strict=True):
+            column.append(value)
+    attempts.sort(key=lambda row: row[_ATTEMPT_COLUMNS.index("started_at")])
+    return {
+        "now": now,
+        "workers": list(numbers),
+        "segments": segments,
+        "attempts": {name: [row[i] for row in attempts] for i, name in enumerate(_ATTEMPT_COLUMNS)},
     }
 
 

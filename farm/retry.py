@@ -83,6 +83,7 @@ class Keep:
 
 def after_seam(seam: Seam, *, may_rerender: bool) -> Rerender | Keep:
     """Take the join, render the segment again with other noise, or keep the best take and say so."""
+    may_rerender = may_rerender and not seam.keeps_segment
     newest = max(seam.measured)
     if seam.measured[newest].passed:
         return Keep(newest)

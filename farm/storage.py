@@ -6,18 +6,34 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from farm.errors import CannotRun, InvalidInput
 from farm.events import Artifact
+from farm.plan import Plan, Segment
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB_ID = re.compile(r"job-[0-9a-f]{12}")
+_TASK_ID = re.compile(r"[a-z]+[0-9]+-[0-9]+")
+#: Lossless frames in storage over raw ones, and windows over frames, on the safe side.
+STORED_BYTES_PER_PIXEL = 3.0
 #: Kept free on the disk for the journal and the rest of the machine.
 RESERVE_BYTES = 200 * 1024**2
+
+
+def stored_bytes(plan: Plan, segments: Iterable[Segment] | None = None) -> int:
+    """Upper bound of what segments of a plan take in storage; None: all of them."""
+    num_frames = sum(s.num_frames for s in (plan.segments if segments is None else segments))
+    return round(num_frames * plan.width * plan.height * STORED_BYTES_PER_PIXEL)
+
+
+def content_hash(content: bytes | memoryview) -> str:
+    """SHA-256 in hex: the name content is stored under."""
+    return hashlib.sha256(content).hexdigest()
 
 
 class Storage:
@@ -26,7 +42,7 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
-            for folder in ("blobs", "jobs", "incoming"):
+            for folder in ("blobs", "jobs", "incoming", "trash"):
                 (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise CannotRun(
@@ -39,7 +55,7 @@ class Storage:
         Raises:
             CannotRun: no space; nothing is left behind.
         """
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = content_hash(content)
         path = self.path(sha256)
         if path.exists():
             return sha256
@@ -50,11 +66,15 @@ class Storage:
         return sha256
 
     def put_file(self, source: Path, sha256: str) -> None:
-        """Store a file whose hash is known (a checked input)."""
+        """Store a file whose hash is known (a checked input, which nobody writes to any more)."""
         path = self.path(sha256)
         if not path.exists():
             with self._writing(path) as temporary:
-                shutil.copyfile(source, temporary)
+                temporary.unlink()
+                try:
+                    os.link(source, temporary)  # at once, whatever its size
+                except OSError:  # on another file system
+                    shutil.copyfile(source, temporary)
 
     def path(self, sha256: str) -> Path:
         """Where that content lies, or would lie."""
@@ -75,12 +95,51 @@ class Storage:
         Raises:
             CannotRun: it is not there and cannot be made.
         """
-        if not _JOB_ID.fullmatch(job_id):
-            raise InvalidInput(f"{job_id!r} is not a job id (job- and 12 hex digits)")
-        folder = self.root / "jobs" / job_id
+        folder = self.job_path(job_id)
         with _said(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def job_path(self, job_id: str) -> Path:
+        """Where a job's folder is, or would be."""
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidInput(f"{job_id!r} is not a job id (job- and 12 hex digits)")
+        return self.root / "jobs" / job_id
+
+    def attempt_log_path(self, job_id: str, task_id: str, attempt_number: int) -> Path:
+        """Where the worker's log of an attempt lies, if there is one; the number ends the attempt's id."""
+        if not _TASK_ID.fullmatch(task_id):
+            raise InvalidInput(f"{task_id!r} is not a segment's id")
+        return self.job_path(job_id) / "logs" / f"{task_id}-{attempt_number}.log"
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a small file of this storage.
+
+        Raises:
+            CannotRun: no space.
+        """
+        with _said(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+
+    def discard(self, path: Path) -> None:
+        """Take a file or folder of this storage away at once; ``empty_trash`` frees its space."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, self.root / "trash" / secrets.token_hex(8))
+
+    def empty_trash(self) -> None:
+        """Free what was discarded. Takes as long as there are files."""
+        for path in (self.root / "trash").iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def contents(self) -> tuple[list[str], list[str]]:
+        """SHA-256 of all stored content, and ids of the jobs with a folder; slow where there are many."""
+        hashes = [path.name for path in self.root.glob("blobs/*/*") if _SHA256.fullmatch(path.name)]
+        return hashes, [path.name for path in self.root.glob("jobs/*") if _JOB_ID.fullmatch(path.name)]
 
     def incoming_folder(self) -> Path:
         """A fresh private folder for an upload or a normalised input; the caller removes it."""

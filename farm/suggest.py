@@ -10,7 +10,7 @@ from farm.engine_spec import EngineSpec, RenderShape, need_bytes
 from farm.errors import CannotRun
 from farm.job import JobRequest
 from farm.plan import Plan
-from farm.planner import plan
+from farm.planner import near_size, plan
 from farm.values import Value
 
 NUM_SUGGESTIONS = 3
@@ -72,14 +72,7 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
 
 def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setting]:
     """Up to three settings that fit, the nearest in pixels and window length first."""
-    multiple = spec.side_multiple * (1 + spec.side_multiple % 2)
-    sizes = {
-        (
-            max(multiple, round(made.width * scale / multiple) * multiple),
-            max(multiple, round(made.height * scale / multiple) * multiple),
-        )
-        for scale in _SCALES
-    }
+    sizes = {near_size(spec, made.width, made.height, scale) for scale in _SCALES}
     # A chain, and the draft of one, needs a frame to hand over besides the one it starts from.
     smallest = max(spec.min_window_frames, 2 if made.mode in ("chain", "refine") else 1)
     windows = [n for n in range(smallest, made.window_frames + 1) if spec.allows_num_frames(n)]

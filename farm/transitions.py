@@ -15,6 +15,7 @@ TASK_TRANSITIONS: dict[tuple[TaskStatus, str], TaskStatus] = {
     ("running", "attempt_succeeded"): "done",
     ("running", "attempt_failed"): "ready",
     ("done", "task_reopened"): "ready",
+    ("done", "job_reopened"): "ready",
     ("ready", "dependency_reopened"): "waiting",
 }
 
@@ -24,6 +25,10 @@ JOB_TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
     ("running", "job_cancelled"): "cancelled",
     ("failed", "job_retried"): "running",
     ("cancelled", "job_retried"): "running",
+    ("running", "job_reopened"): "running",
+    ("succeeded", "job_reopened"): "running",
+    ("failed", "job_reopened"): "running",
+    ("cancelled", "job_reopened"): "running",
 }
 
 #: Statuses after which nothing happens to a job by itself.

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farm.cluster import Published, StitchOrder
+from farm.cluster import SO_FAR_NAME, Published, StitchOrder
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
-from stitching.video_io import VideoWriter, read_frames
+from stitching.video_io import VideoError, VideoWriter, read_frames
+
+log = logging.getLogger(__name__)
 
 VIDEO_NAME = "video.mp4"
 SHEET_NAME = "sheet.png"
+#: Of ``so-far.mp4``: good enough to watch.
+SO_FAR_CRF = 23
 
 
 class Joiner:
-    """Writes ``video.mp4`` and ``sheet.png`` into the order's folder; neither exists before ``finish``."""
+    """Writes ``video.mp4`` and ``sheet.png`` into the order's folder; neither exists before ``finish``.
+
+    Until then a quickly encoded ``so-far.mp4`` grows there, to be watched.
+    """
 
     def __init__(self, order: StitchOrder) -> None:
         self._order = order
@@ -25,6 +34,7 @@ class Joiner:
         self._sheet_path = order.folder / f".writing-{SHEET_NAME}"
         self._writer = VideoWriter(self._video_path, fps=order.fps, width=order.width, height=order.height)
         self._writer.__enter__()
+        self._so_far = _SoFar(order)
         self._sheet = ContactSheet(order.num_frames)
         self._stitcher = Stitcher(self._emit)
         self._digest = hashlib.sha256()
@@ -66,6 +76,7 @@ class Joiner:
         os.replace(self._sheet_path, self._order.folder / SHEET_NAME)
         video = self._order.folder / VIDEO_NAME
         os.replace(self._video_path, video)
+        self._so_far.end()
         return Published(
             num_frames=self._num_emitted,
             frames_sha256=self._digest.hexdigest(),
@@ -79,10 +90,12 @@ class Joiner:
             self._writer.__exit__(type(error), error, None)
         self._video_path.unlink(missing_ok=True)
         self._sheet_path.unlink(missing_ok=True)
+        self._so_far.end()
 
     def _emit(self, frames: Frames) -> None:
         self._digest.update(frames.tobytes())
         self._writer.write(frames)
+        self._so_far.write(frames)
         for frame in frames:
             self._sheet.add(self._num_emitted, frame)
             self._num_emitted += 1
@@ -91,3 +104,44 @@ class Joiner:
         first = self._num_placed - overlap
         last = max(first, self._num_placed - 1)
         self._sheet.mark_seam(first, last, report.passed, kind=report.kind)
+
+
+class _SoFar:
+    """What is joined so far, as a video that is played while it grows. It may fail; the job goes on."""
+
+    def __init__(self, order: StitchOrder) -> None:
+        self._path = order.folder / SO_FAR_NAME
+        self._writer: VideoWriter | None = None
+        try:
+            # A new file: whoever still reads the one of an earlier stitcher keeps it whole.
+            self._path.unlink(missing_ok=True)
+            self._writer = VideoWriter(
+                self._path,
+                fps=order.fps,
+                width=order.width,
+                height=order.height,
+                crf=SO_FAR_CRF,
+                preset="ultrafast",
+                growing=True,
+            )
+            self._writer.__enter__()
+        except (VideoError, OSError) as error:
+            log.warning("there is no video so far: %s", error)
+
+    def write(self, frames: Frames) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.write(frames)
+        except VideoError as error:
+            log.warning("the video so far ends: %s", error)
+            self.end()
+
+    def end(self) -> None:
+        """Remove it."""
+        if self._writer is not None:
+            with suppress(VideoError):  # no frame was written to it, or it failed before
+                self._writer.__exit__(None, None, None)
+            self._writer = None
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,6 +15,7 @@ from typing import Any
 
 from farm.capabilities import Worker
 from farm.cluster import (
+    TELEMETRY_INTERVAL_S,
     Failed,
     Finished,
     Message,
@@ -21,6 +23,7 @@ from farm.cluster import (
     Progress,
     Published,
     StitchOrder,
+    Telemetry,
     WorkerDown,
     WorkerUp,
 )
@@ -29,11 +32,15 @@ from nodes.engine import Engine
 from nodes.joiner import Joiner
 from nodes.ray_node import threads_per_worker
 from nodes.registry import create_engine
+from nodes.telemetry import Sampler
 from nodes.worker import WorkerBody
 
 
 class LocalCluster:
-    """``farm.cluster.Cluster`` over threads. Machines do not come and go; ``kill`` only forgets one."""
+    """``farm.cluster.Cluster`` over threads. Machines do not come and go; ``kill`` only forgets one.
+
+    Load and memory are the process's: where several workers share it, they are not known of any of them.
+    """
 
     def __init__(
         self,
@@ -42,13 +49,15 @@ class LocalCluster:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._create_engine = engine_factory or partial(
-            create_engine, cpu_threads=threads_per_worker(workers)
-        )
+        self._cores = threads_per_worker(workers)
+        self._create_engine = engine_factory or partial(create_engine, cpu_threads=self._cores)
         self._bodies: dict[str, WorkerBody] = {}
         self._orders: dict[str, SimpleQueue[Order | None]] = {}
+        self._samplers: dict[str, Sampler] = {}
+        self._released: dict[str, Worker] = {}
         for worker in workers:
             self.add(worker)
+        self._watching = asyncio.ensure_future(self._watch_devices())
 
     def add(self, worker: Worker) -> None:
         """A worker joins."""
@@ -56,6 +65,7 @@ class LocalCluster:
         orders: SimpleQueue[Order | None] = SimpleQueue()
         self._bodies[worker.id] = body
         self._orders[worker.id] = orders
+        self._samplers[worker.id] = Sampler(worker, cores=self._cores)
         threading.Thread(target=self._work, args=(body, orders), daemon=True, name=worker.id).start()
         self._messages.put_nowait(WorkerUp(worker))
 
@@ -76,12 +86,21 @@ class LocalCluster:
         self._end(worker_id, "was killed")
 
     async def release(self, worker_id: str) -> None:
-        self._end(worker_id, "was released")
+        body = self._bodies.get(worker_id)
+        if body is not None:
+            self._released[worker_id] = body.worker
+            self._end(worker_id, "was released")
+
+    def enable(self, worker_id: str) -> None:
+        worker = self._released.pop(worker_id, None)
+        if worker is not None:
+            self.add(worker)
 
     async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
         return await LocalStitchSession.open(order)
 
     async def close(self) -> None:
+        self._watching.cancel()
         for worker_id in list(self._bodies):
             self._end(worker_id, "was closed")
         self._messages.put_nowait(None)
@@ -91,7 +110,14 @@ class LocalCluster:
         if body is not None:
             body.cancel(None)
             self._orders.pop(worker_id).put(None)
+            del self._samplers[worker_id]
             self._messages.put_nowait(WorkerDown(worker_id, reason))
+
+    async def _watch_devices(self) -> None:
+        while True:
+            await asyncio.sleep(TELEMETRY_INTERVAL_S)
+            for sample in await asyncio.to_thread(_samples, list(self._samplers.values())):
+                self._messages.put_nowait(sample)
 
     def _work(self, body: WorkerBody, orders: SimpleQueue[Order | None]) -> None:
         while (order := orders.get()) is not None:
@@ -100,6 +126,13 @@ class LocalCluster:
     def _say(self, message: Progress | Finished | Failed) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+
+
+def _samples(samplers: Sequence[Sampler]) -> list[Telemetry]:
+    samples = [sampler.sample() for sampler in samplers]
+    if len(samples) == 1:
+        return samples
+    return [replace(sample, load=None, memory_used_bytes=None) for sample in samples]
 
 
 class LocalStitchSession:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,22 +26,29 @@ from nodes.ray_node import WORKERS_VARIABLE, threads_per_worker
 Item = tuple[str, dict[str, Any], NDArray[np.uint8] | None, NDArray[np.uint8] | None]
 
 
+#: How long one wait for a worker's death lasts.
+DEATH_CALL_S = 20.0
+
+
 class _Worker:
     """One accelerator. ``run`` works; the control calls are answered while it does."""
 
     def __init__(self, worker_id: str) -> None:
         from farm.capabilities import workers_from_json
         from nodes.registry import create_engine
+        from nodes.telemetry import Sampler
         from nodes.worker import WorkerBody
 
+        logging.captureWarnings(True)  # they belong into the attempt's log
         described = workers_from_json(os.environ[WORKERS_VARIABLE])
         self._worker = next(w for w in described if w.id == worker_id)
         if self._worker.device_uuid:
             # Before torch is imported: this process sees its own card and no other.
             os.environ["CUDA_VISIBLE_DEVICES"] = self._worker.device_uuid
         # Every CPU worker of this machine has its share of the cores.
-        create = partial(create_engine, cpu_threads=threads_per_worker(described))
-        self._body = WorkerBody(self._worker, create)
+        cores = threads_per_worker(described)
+        self._body = WorkerBody(self._worker, partial(create_engine, cpu_threads=cores))
+        self._sampler = Sampler(self._worker, cores=cores)
         self._blobs = BlobCache()
 
     def run(self, order_json: str, remote_blobs: dict[str, list[Any]]) -> Iterator[Item]:
@@ -72,10 +82,19 @@ class _Worker:
     def cancel(self, attempt_id: str | None) -> None:
         self._body.cancel(attempt_id)
 
-    @ray.method(concurrency_group="control")
+    @ray.method(concurrency_group="telemetry")
+    def telemetry(self) -> dict[str, Any]:
+        """The fields of a ``Telemetry``, now."""
+        return asdict(self._sampler.sample())
+
+    @ray.method(concurrency_group="death")
     def wait_for_death(self) -> None:
-        """Never returns: the caller hears of this process's end as the call's error."""
-        threading.Event().wait()
+        """Returns after a while, to be called again: the caller hears of this process's end as an error.
+
+        A call outlives its caller, so that one without an end would be left behind by every coordinator
+        that was killed, until no thread is free.
+        """
+        time.sleep(DEATH_CALL_S)
 
 
 def _packed(message: Progress | Finished | Failed) -> Item:
@@ -125,7 +144,10 @@ class _Stitcher:
 
 # Never restarted or retried by Ray: what happens after a death is the coordinator's decision.
 WorkerActor: Any = ray.remote(
-    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2}
+    num_cpus=0,
+    max_restarts=0,
+    max_task_retries=0,
+    concurrency_groups={"control": 2, "telemetry": 1, "death": 8},
 )(_Worker)
 StitchActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Stitcher)
 

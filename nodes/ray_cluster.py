@@ -2,7 +2,7 @@
 
 Every node's Ray advertises one resource ``worker-<id>`` a worker. For each one a detached named actor is
 made, or found again with its model still loaded, pinned to its node; its death is heard at once through a
-call that never returns. Ray's Python API is used from one asyncio loop, in the coordinator's process.
+call that always waits in it. Ray's Python API is used from one asyncio loop, in the coordinator's process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import signal
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,18 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from farm.capabilities import Worker
-from farm.cluster import Blob, Failed, Message, Order, Published, StitchOrder, WorkerDown, WorkerUp
+from farm.cluster import (
+    TELEMETRY_INTERVAL_S,
+    Blob,
+    Failed,
+    Message,
+    Order,
+    Published,
+    StitchOrder,
+    Telemetry,
+    WorkerDown,
+    WorkerUp,
+)
 from farm.joining import StitchFailed
 from nodes.ray_actors import StitchActor, WorkerActor, describe_worker, unpacked
 from nodes.ray_node import NAMESPACE, OBJECT_STORE_BYTES, RESOURCE_PREFIX, worker_resources
@@ -75,6 +87,9 @@ class RayCluster:
         self._released.add(worker_id)
         self.kill(worker_id)
 
+    def enable(self, worker_id: str) -> None:
+        self._released.discard(worker_id)
+
     async def open_stitcher(self, order: StitchOrder) -> RayStitchSession:
         actor = StitchActor.options(label_selector={"ray.io/node-id": self._node_id}).remote(
             order.model_dump_json()
@@ -90,15 +105,18 @@ class RayCluster:
     async def _look_for_workers(self) -> None:
         """Keep an actor on every worker of every node that is alive."""
         while True:
-            for node in await to_its_end(ray.nodes):
-                if not node["Alive"]:
-                    continue
-                for resource in node["Resources"]:
-                    worker_id = resource.removeprefix(RESOURCE_PREFIX)
-                    if worker_id == resource or worker_id in self._employed | self._released:
-                        continue
-                    self._employed.add(worker_id)
-                    self._spawn(self._employ(worker_id, resource, node["NodeID"]))
+            places = {
+                resource.removeprefix(RESOURCE_PREFIX): (resource, node["NodeID"])
+                for node in await to_its_end(ray.nodes)
+                if node["Alive"]
+                for resource in node["Resources"]
+                if resource.startswith(RESOURCE_PREFIX)
+            }
+            # A machine that left may come back under its name.
+            self._released &= places.keys()
+            for worker_id in places.keys() - self._employed - self._released:
+                self._employed.add(worker_id)
+                self._spawn(self._employ(worker_id, *places[worker_id]))
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _employ(self, worker_id: str, resource: str, node_id: str) -> None:
@@ -112,6 +130,7 @@ class RayCluster:
             label_selector={"ray.io/node-id": node_id},
         ).remote(worker_id)
         announced = False
+        watching: asyncio.Task[None] | None = None
         try:
             worker = describe_worker(await asyncio.wait_for(actor.describe.remote(), ANSWER_TIMEOUT_S))
             # An actor found again may still be at an attempt of a coordinator that is gone.
@@ -120,7 +139,9 @@ class RayCluster:
             self._node_of[worker_id] = node_id
             self._messages.put_nowait(WorkerUp(worker))
             announced = True
-            await actor.wait_for_death.remote()
+            watching = self._spawn(self._watch_device(actor))
+            while True:
+                await actor.wait_for_death.remote()
         except (RayError, TimeoutError) as error:
             reason = "was released" if worker_id in self._released else f"died: {_line(error)}"
             if announced:
@@ -132,7 +153,16 @@ class RayCluster:
             # One that is cut off, not dead, may still hold the name.
             ray.kill(actor)
         finally:
+            if watching is not None:
+                watching.cancel()
             self._employed.discard(worker_id)
+
+    async def _watch_device(self, actor: Any) -> None:
+        """One look at a time: a worker that does not answer is not asked again before it has."""
+        with suppress(RayError):  # it died; another call tells
+            while True:
+                await asyncio.sleep(TELEMETRY_INTERVAL_S)
+                self._messages.put_nowait(Telemetry(**await actor.telemetry.remote()))
 
     async def _run(self, order: Order) -> None:
         actor = self._actors.get(order.worker_id)

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from farm.capabilities import Worker
 from farm.console import JobView, err
-from farm.coordinator import Coordinator, stored_bytes
+from farm.coordinator import Coordinator
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.job import JobRequest, check_numbers
 from farm.ledger import past
 from farm.report import job_report, workers_seen
 from farm.state import Job
-from farm.storage import Storage
+from farm.storage import Storage, stored_bytes
 from nodes.host import check_placement, local_farm, planned, take_in, workers_up
 from nodes.joiner import SHEET_NAME, VIDEO_NAME
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import safetensors.numpy
@@ -11,7 +13,9 @@ import safetensors.numpy
 from farm.capabilities import Worker, gib
 from farm.cluster import Failed, Finished, Order, Progress
 from farm.errors import FarmError
+from farm.events import FailureKind
 from farm.render_task import Phase
+from nodes.attempt_log import AttemptLog
 from nodes.engine import Cancelled, Engine, OutOfMemory
 from nodes.inputs import load_inputs
 from nodes.output_check import InvalidOutput, check_output, frames_sha256
@@ -38,21 +42,12 @@ class WorkerBody:
     def run(self, order: Order, emit: Emit) -> None:
         """Carry out one order; ``emit`` hears progress and then exactly one end. Never raises."""
         self._current = order.attempt_id
-        try:
-            emit(self._render(order, emit))
-        except Cancelled:
-            emit(Failed(order.attempt_id, "cancelled", "taken back"))
-        except OutOfMemory as error:
-            emit(Failed(order.attempt_id, "oom", str(error)))
-        except InvalidOutput as error:
-            emit(Failed(order.attempt_id, "invalid_output", str(error)))
-        except _Refused as error:
-            emit(Failed(order.attempt_id, "cannot_start", str(error)))
-        except Exception as error:  # an engine may fail in any way; the worker lives on
-            emit(Failed(order.attempt_id, "error", f"{type(error).__name__}: {error}"))
-        finally:
-            self._current = None
-            self._cancelled.discard(order.attempt_id)
+        log = AttemptLog()
+        with log.listening():
+            end = self._attempt(order, emit, log)
+        self._current = None
+        self._cancelled.discard(order.attempt_id)
+        emit(replace(end, log=log.text()))
 
     def cancel(self, attempt_id: str | None) -> None:
         """Stop an attempt (None: whatever runs) at its next step; one that is still to come, at its first."""
@@ -60,14 +55,44 @@ class WorkerBody:
         if stopped:
             self._cancelled.add(stopped)
 
-    def _render(self, order: Order, emit: Emit) -> Finished:
+    def _attempt(self, order: Order, emit: Emit, log: AttemptLog) -> Finished | Failed:
+        """The one end of an order, noted in its log."""
+
+        def failed(kind: FailureKind, message: str) -> Failed:
+            log.phase(None)
+            log.note(f"{kind}: {message}", logging.INFO if kind == "cancelled" else logging.ERROR)
+            return Failed(order.attempt_id, kind, message)
+
+        log.note(_order_line(order, self.worker))
+        try:
+            finished = self._render(order, emit, log)
+        except Cancelled:
+            return failed("cancelled", "taken back")
+        except OutOfMemory as error:
+            return failed("oom", str(error))
+        except InvalidOutput as error:
+            return failed("invalid_output", str(error))
+        except _Refused as error:
+            return failed("cannot_start", str(error))
+        except Exception as error:  # an engine may fail in any way; the worker lives on
+            log.failed(error)
+            return failed("error", f"{type(error).__name__}: {error}")
+        log.phase(None)
+        peak = "unknown" if finished.peak_bytes is None else gib(finished.peak_bytes)
+        log.note(
+            f"done: {finished.num_frames} frames in {finished.wall_s:.2f} s, peak {peak}, "
+            f"{len(finished.content)} bytes"
+        )
+        return finished
+
+    def _render(self, order: Order, emit: Emit, log: AttemptLog) -> Finished:
         if order.need_bytes > self.worker.vram_bytes:
             raise _Refused(
                 f"{self.worker.id} holds {gib(self.worker.vram_bytes)}, "
                 f"the task needs {gib(order.need_bytes)}"
             )
         started = time.monotonic()
-        report = self._reporter(order, emit)
+        report = self._reporter(order, emit, log)
         report("load", 0, 1)
         engine = self._engine_for(order)
         try:
@@ -121,19 +146,30 @@ class WorkerBody:
             return peak_bytes()
         return peak_rss_bytes()
 
-    def _reporter(self, order: Order, emit: Emit) -> Callable[[Phase, int, int], None]:
+    def _reporter(self, order: Order, emit: Emit, log: AttemptLog) -> Callable[[Phase, int, int], None]:
         sent: tuple[float, str] = (0.0, "")
 
         def report(phase: Phase, done: int, total: int) -> None:
             nonlocal sent
             if order.attempt_id in self._cancelled:
                 raise Cancelled
+            log.phase(phase)
             now = time.monotonic()
             if phase != sent[1] or now - sent[0] >= PROGRESS_INTERVAL_S:
                 sent = (now, phase)
                 emit(Progress(order.attempt_id, phase, done, total))
 
         return report
+
+
+def _order_line(order: Order, worker: Worker) -> str:
+    task = order.task
+    return (
+        f"{order.attempt_id} on {worker.id} ({worker.device_name}): {task.model}, "
+        f"{task.num_frames} frames from {task.frame_indices[0]}, {task.width}x{task.height}, "
+        f"{task.num_inference_steps} steps, rung {order.rung}, need {gib(order.need_bytes)} of "
+        f"{gib(worker.vram_bytes)}"
+    )
 
 
 class _Refused(Exception):

@@ -67,7 +67,7 @@ def normalise_file(source: Path, output_dir: Path) -> Described:
     name = shown_name(source)
     with _opened(source, name) as file:
         size = os.fstat(file.fileno()).st_size
-        suffix = _suffix(file.read(64), name)
+        suffix = known_suffix(file.read(64), name)
         file.seek(0)
         if suffix == ".png":
             return _normalise_image(file, size, name, output_dir)
@@ -104,8 +104,12 @@ def _opened(source: Path, name: str) -> BinaryIO:
     return file
 
 
-def _suffix(head: bytes, name: str) -> str:
-    """The suffix of the normalised file by the first bytes: .png for every image."""
+def known_suffix(head: bytes, name: str) -> str:
+    """The suffix of the normalised file by the first bytes: .png for every image.
+
+    Raises:
+        IntakeError: no file begins so that is accepted here.
+    """
     brand = head[8:12]
     if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
         return ".png"

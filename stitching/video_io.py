@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -104,6 +104,30 @@ def iter_frames(source: Source, start: int = 0, end: int | None = None) -> Itera
         raise VideoError(f"{name}: ends after {index} frames, frames up to {end} were asked for")
 
 
+def pick_frames(source: Source, indices: Sequence[int]) -> Iterator[Image]:
+    """Yields the frames of ascending `indices`, each (H, W, 3); the others are decoded where they must be.
+
+    In a file of a constant frame rate it jumps to the last keyframe before the first of them.
+    Raises VideoError; also when the video ends before the last of them.
+    """
+    if list(indices) != sorted(set(indices)) or (indices and indices[0] < 0):
+        raise VideoError(f"indices: got {list(indices)}, expected ascending numbers from 0 on")
+    wanted = list(indices)
+    with _opened(source) as (container, stream, name):
+        stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
+        try:
+            for index, frame in _numbered(container, stream, wanted[0] if wanted else 0):
+                if not wanted:
+                    return
+                if index == wanted[0]:
+                    yield _to_rgb(frame)
+                    del wanted[0]
+        except av.error.FFmpegError as error:
+            raise VideoError(f"{name}: cannot be decoded ({_reason(error)})") from None
+    if wanted:
+        raise VideoError(f"{name}: ends before frame {wanted[0]}, which was asked for")
+
+
 def read_frames(source: Source, start: int = 0, end: int | None = None) -> Frames:
     """Frames [start, end) as one array (F, H, W, 3). source: a path, or the bytes of a whole file.
 
@@ -160,13 +184,18 @@ class VideoWriter:
         height: int,
         crf: int = 16,
         preset: str = "medium",
+        growing: bool = False,
     ) -> None:
-        """crf: 0 (lossless-like) to 51; preset: one of x264's. Raises VideoError before any file is made."""
+        """crf: 0 (lossless-like) to 51; preset: one of x264's. Raises VideoError before any file is made.
+
+        growing: the file can be played while it is written, by MediaSource too: fragments of one frame, each
+        on disk as soon as the next one comes, and a keyframe every second. It is larger.
+        """
         _check_fps(fps)
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise VideoError(f"width, height: got {width}x{height}, expected even; crop or scale the frames")
         self._path, self._size = Path(path), (height, width)
-        self._fps, self._crf, self._preset = fps, crf, preset
+        self._fps, self._crf, self._preset, self._growing = fps, crf, preset, growing
         self._queue: queue.Queue[Image | None] = queue.Queue(maxsize=_QUEUED_FRAMES)
         self._failure: Exception | None = None
         self._num_frames = 0
@@ -204,12 +233,11 @@ class VideoWriter:
     def _open(self) -> OutputContainer:
         try:
             self._path.open("wb").close()  # libav opens late, on the thread; a bad path should be told here
-            return av.open(
-                str(self._path.absolute()),
-                "w",
-                format="mp4",
-                container_options={"movflags": "+faststart", "fflags": "+bitexact"},
-            )
+            options = {"movflags": "+faststart", "fflags": "+bitexact"}
+            if self._growing:
+                options["movflags"] = "+frag_every_frame+empty_moov+default_base_moof"
+                options["flush_packets"] = "1"
+            return av.open(str(self._path.absolute()), "w", format="mp4", container_options=options)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(f"{self._path}: cannot be written ({_reason(error)})") from None
 
@@ -223,6 +251,9 @@ class VideoWriter:
             # Its macroblock tree gives other bytes now and then (its vector code; seen on a busy machine).
             "x264-params": "mbtree=0",
         }
+        if self._growing:
+            every_second = str(max(1, round(self._fps)))
+            stream.options |= {"tune": "zerolatency", "g": every_second, "sc_threshold": "0"}
         context = stream.codec_context
         context.flags |= Flags.bitexact
         context.color_range, context.colorspace = 1, 1  # limited ("tv"), BT.709
@@ -233,6 +264,8 @@ class VideoWriter:
         try:
             with self._container as container:
                 stream = self._add_stream()
+                if self._growing:
+                    container.start_encoding()  # the header: what follows can be played from here on
                 index = 0
                 while (frame := self._queue.get()) is not None:
                     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
@@ -251,6 +284,23 @@ class VideoWriter:
             self._failure = error
             while self._queue.get() is not None:  # keep taking, or a caller in put() would wait for ever
                 pass
+
+
+def _numbered(container: InputContainer, stream: VideoStream, first: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their indices, from `first` or a frame before it on."""
+    rate, base, duration = stream.average_rate, stream.time_base, stream.duration
+    if first and rate and base and duration and not stream.start_time and stream.frames:
+        # Frame times of a constant rate are their indices.
+        container.seek(int(first / rate / base), stream=stream)
+        for frame in container.decode(stream):
+            index = (frame.pts or 0) * base * rate
+            if index.denominator != 1:
+                break
+            yield int(index), frame
+        else:
+            return
+        container.seek(0, stream=stream)
+    yield from enumerate(container.decode(stream))
 
 
 def _demuxer(head: bytes) -> str | None:

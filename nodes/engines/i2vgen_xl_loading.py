@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
@@ -56,6 +57,9 @@ def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions, one_r
 def _read_model(folder: Path, dtype: torch.dtype, attention: Attentions, one_row: bool) -> Model:
     # A worker reports its own phases.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # What they warn of belongs into the attempt's log; by themselves they write to stderr only.
+    for logging in (transformers_logging, diffusers_logging):
+        logging.enable_propagation()
     scheduler_class = read_json(folder, "scheduler/scheduler_config.json").get("_class_name")
     if scheduler_class != "DDIMScheduler":
         raise CannotRun(

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from farm.capabilities import GIB, Worker
+from farm.changes import apply, refusal
 from farm.coordinator import Coordinator
 from farm.engine_spec import EngineSpec, RungSpec, StageCost
 from farm.events import (
@@ -25,6 +26,7 @@ from farm.events import (
     AttemptSucceeded,
     Event,
     FailureKind,
+    JobReopened,
     JobSubmitted,
     SeamMeasured,
     TaskAssigned,
@@ -38,7 +40,7 @@ from farm.media import MediaInfo
 from farm.plan import Plan
 from farm.planner import plan
 from farm.render_task import RenderTask
-from farm.state import Job, State, apply, refusal
+from farm.state import Job, State
 from farm.storage import Storage
 from nodes.engine import Engine, Frames, Rendered, RenderInputs, Report
 from nodes.engines import procedural
@@ -225,6 +227,9 @@ class Farm:
 
         await asyncio.wait_for(look(), 60)
 
+    async def until_ended_or_killed(self, job_id: str, journal: FatalJournal) -> None:
+        await self.until(lambda: journal.killed.is_set() or self.ledger.job(job_id).status != "running")
+
     def events(self, kind: type[E]) -> list[E]:
         return [event for _, _, event in self.ledger.journal.events() if isinstance(event, kind)]
 
@@ -304,36 +309,47 @@ def fatal_journal() -> type[FatalJournal]:
 @pytest.fixture
 def kill_after_every_event(tmp_path: Path) -> Callable[..., Awaitable[int]]:
     """``await kill_after_every_event(farm_of, request)``: the job, killed after its first event, its second
-    and so on, must end in the frames of an undisturbed one. Returns how many events it had.
+    and so on, must end in the frames of an undisturbed one; how many events it had. With ``rerender``, these
+    frames are rendered again once it has succeeded, and it is killed from there on."""
 
-    ``farm_of(journal=...)`` is a farm with workers.
-    """
-
-    async def kill(farm_of: Callable[..., AbstractAsyncContextManager[Farm]], request: JobRequest) -> int:
-        async with farm_of(journal=Journal(tmp_path / "whole.sqlite")) as farm:
-            whole = (await farm.ended(farm.coordinator.submit(request))).published
-            assert whole is not None
+    async def kill(
+        farm_of: Callable[..., AbstractAsyncContextManager[Farm]],
+        request: JobRequest,
+        rerender: tuple[int, int] | None = None,
+    ) -> int:
         num_events = 1
+        async with farm_of(journal=Journal(tmp_path / "whole.sqlite")) as farm:
+            whole = await farm.ended(farm.coordinator.submit(request))
+            if rerender:
+                num_events = len(farm.events(object)) - 3  # a run may have some fewer
+                farm.coordinator.rerender(whole.id, *rerender)
+                await farm.ended(whole.id)
+            assert whole.published is not None
         while True:
             path = tmp_path / f"killed-after-{num_events}.sqlite"
             journal = FatalJournal(path, num_events)
             async with farm_of(journal=journal) as farm:
                 job_id = farm.coordinator.submit(request)
-                await farm.until(
-                    lambda: journal.killed.is_set() or farm.ledger.job(job_id).status != "running"  # noqa: B023
-                )
+                await farm.until_ended_or_killed(job_id, journal)
+                if rerender and not journal.killed.is_set():
+                    with suppress(Killed):
+                        farm.coordinator.rerender(job_id, *rerender)
+                    await farm.until_ended_or_killed(job_id, journal)
                 if not journal.killed.is_set():
                     return num_events
-            # A killed process leaves what it was writing; it must be in nobody's way.
             (tmp_path / "state" / "jobs" / job_id / ".writing-video.mp4").write_bytes(b"half a video")
             async with farm_of(journal=Journal(path)) as farm:
                 job = await farm.ended(job_id)
-                assert job.published is not None, job.reason
-                assert job.published.frames_sha256 == whole.frames_sha256, f"after {num_events} events"
+                if rerender and not farm.events(JobReopened):
+                    farm.coordinator.rerender(job_id, *rerender)
+                    await farm.ended(job_id)
+                assert job.status == "succeeded", job.reason
+                assert job.published.frames_sha256 == whole.published.frames_sha256, f"after {num_events}"
                 assert len(farm.video(job)) == request.num_frames
-                succeeded = [(e.task_id, e.attempt_id) for e in farm.events(AttemptSucceeded)]
-                takes = len({(e.task_id, e.take) for e in farm.events(TaskReopened)})
-                assert len(succeeded) == len(job.tasks) + takes, "what was done is not done again"
+                succeeded = farm.events(AttemptSucceeded)
+                takes = {(e.task_id, e.take) for e in farm.events(TaskReopened)}
+                takes |= {take for e in farm.events(JobReopened) for take in e.takes.items()}
+                assert len(succeeded) == len(job.tasks) + len(takes), "what was done is not done again"
                 assert {e.kind for e in farm.events(AttemptFailed)} <= {"coordinator_restart"}
             num_events += 1
 

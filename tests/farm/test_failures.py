@@ -168,7 +168,7 @@ async def test_a_result_whose_worker_is_lost_while_it_is_stored_is_refused(
 async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_moved(
     run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, job_request: Any, trouble: Any
 ) -> None:
-    monkeypatch.setattr("farm.coordinator.STALL_CHECK_S", 0.01)
+    monkeypatch.setattr("farm.stalls.CHECK_INTERVAL_S", 0.01)
     late_s = 0.0
     begun, go_on = threading.Event(), threading.Event()
 
@@ -197,7 +197,7 @@ async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_move
 async def test_a_straggler_gets_a_copy_and_the_first_result_wins(
     run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, job_request: Any, trouble: Any
 ) -> None:
-    monkeypatch.setattr("farm.coordinator.STALL_CHECK_S", 0.01)
+    monkeypatch.setattr("farm.stalls.CHECK_INTERVAL_S", 0.01)
     late_s = 0.0
     begun, stopped = threading.Event(), threading.Event()
 

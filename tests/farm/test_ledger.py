@@ -187,6 +187,7 @@ def test_of_several_takes_the_one_that_was_kept_is_looked_for(make: Any, tmp_pat
         TaskReopened(job_id="job", task_id="s0-1", take=1, reason="seam"),
         make.assigned("s0-1", "a/0", attempt=2),
         make.succeeded("s0-1", attempt=2, artifact=newest),
+        make.measured("s0-1", 0, "mae"),
         SeamAccepted(job_id="job", task_id="s0-1", take=0),
     ):
         before.record(event)

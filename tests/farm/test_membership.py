@@ -46,6 +46,21 @@ async def test_a_machine_that_leaves_has_its_own_workers_drained_and_no_others(r
         await farm.until(lambda: set(farm.ledger.state.workers) == {"b/0"})
         assert not farm.ledger.state.workers["b/0"].draining
         assert members.leave("a", own) == [], "leaving twice is no mistake"
+        assert farm.ledger.state.drained == {}
+
+
+async def test_a_machine_that_leaves_is_forgotten_with_the_workers_that_were_drained_before(
+    run_farm: Any,
+) -> None:
+    async with run_farm("a/0", "b/0") as farm:
+        await farm.until(lambda: len(farm.ledger.state.workers) == 2)
+        for worker_id in ("a/0", "b/0"):
+            farm.coordinator.drain(worker_id)
+        await farm.until(lambda: set(farm.ledger.state.drained) == {"a/0", "b/0"})
+        members = membership(farm)
+        own = members.join("a")["node_token"]  # its name is free: the machine may have started anew
+        assert members.leave("a", own) == []
+        assert set(farm.ledger.state.drained) == {"b/0"}
 
 
 async def test_a_machine_at_work_is_told_to_wait_for_its_segment(

@@ -186,7 +186,8 @@ async def test_a_worker_killed_at_any_level_costs_its_segment_and_no_frame(
         whole = (await finished(farm, request(photo()))).published
     async with run_farm("b/0", "c/0", engine=tiny(spy), spec=sparse_spec) as farm:
         job = await finished(farm, request(photo()))
-        (lost,) = farm.events(AttemptFailed)
+        # On a busy machine a second copy of a straggler may be taken back besides.
+        (lost,) = (e for e in farm.events(AttemptFailed) if e.kind != "cancelled")
         assert (lost.kind, job.tasks[lost.task_id].segment.level) == ("lost", level)
         assert job.published.frames_sha256 == whole.frames_sha256
 
@@ -200,6 +201,27 @@ async def test_a_kill_after_any_event_ends_in_the_same_frames(
     assert await kill_after_every_event(farm_of, asked) >= 13
 
 
+async def test_a_window_rendered_again_is_over_the_same_keyframes_and_has_other_noise(
+    run_farm: Any, photo: Any, sparse_spec: EngineSpec, tiny: Any
+) -> None:
+    seen: list[tuple[Level, int, RenderInputs]] = []
+
+    def spy(worker: str, task: RenderTask, inputs: RenderInputs, report: Report) -> None:
+        seen.append((task.level, task.take, inputs))
+
+    async with run_farm("a/0", engine=tiny(spy), spec=sparse_spec) as farm:
+        job = await finished(farm, request(photo(), num_frames=13, num_inference_steps=1))
+        first = stored(farm, job, "s0-0")
+        before = next(inputs for level, _, inputs in seen if level == "final")
+        seen.clear()
+        assert farm.coordinator.rerender(job.id, 0, 1) == ["s0-0"]
+        await farm.ended(job.id)
+        ((level, take, inputs),) = seen
+        assert (level, take) == ("final", 1)
+        assert np.array_equal(inputs.video, before.video)
+        assert not np.array_equal(stored(farm, job, "s0-0"), first)
+
+
 async def test_auto_plans_for_the_workers_that_are_here_or_on_their_way_and_not_for_those_that_leave(
     run_farm: Any, photo: Any, sparse_spec: EngineSpec, tiny: Any, make: Any
 ) -> None:
@@ -207,7 +229,7 @@ async def test_auto_plans_for_the_workers_that_are_here_or_on_their_way_and_not_
     async with run_farm("a/0", "b/0", engine=tiny(), spec=sparse_spec) as farm:
         coordinator = farm.coordinator
         await farm.until(lambda: len(farm.ledger.state.workers) == 2)
-        assert coordinator.plan(asked).notes == ("refine chosen: 2 workers, about 0.44 of chain's time",)
+        assert coordinator.plan(asked).notes == ("refine chosen: 2 workers, about 0.22 of chain's time",)
         coming = [make.worker(worker_id, 4, kind="cpu") for worker_id in ("b/0", "c/0")]
         (note,) = coordinator.plan(asked, coming=coming).notes
         assert note.startswith("refine chosen: 3 workers")

@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 
 from farm.capabilities import GIB
-from farm.events import JobCancelled, JobFailed, JobPublished, SeamAccepted, TaskReopened, WorkerJoined
+from farm.events import (
+    JobCancelled,
+    JobFailed,
+    JobPublished,
+    JobReopened,
+    SeamAccepted,
+    TaskReopened,
+    WorkerJoined,
+    WorkerLeft,
+)
+from farm.forecast import eta_s
 from farm.journal import Journal
-from farm.report import job_report, job_summary, workers_seen
+from farm.report import job_report, job_summary, seam_list, segment_detail, timeline, workers_seen
 
 PUBLISHED = JobPublished(job_id="job", num_frames=13, frames_sha256="0" * 64, size_bytes=500, stitch_s=1.5)
 
@@ -36,7 +46,7 @@ def test_a_summary_counts_segments_and_measures_progress_by_steps(make: Any, two
     make.happen(two_segments, make.succeeded("s0-0"), now=111.0)
     job = two_segments.jobs["job"]
     job.tasks["s0-1"].attempts[0].done_fraction = 0.5
-    summary = job_summary(job, two_segments)
+    summary = job_summary(job, two_segments, 120.0)
     assert summary["segments"] == {"total": 2, "done": 1, "running": 1}
     assert summary["progress"] == 0.75
     assert (summary["status"], summary["submitted_at"], summary["finished_at"]) == ("running", 100.0, None)
@@ -48,29 +58,29 @@ def test_two_copies_of_a_straggler_count_once_and_by_the_one_further_on(make: An
     job = two_segments.jobs["job"]
     job.tasks["s0-0"].attempts[0].done_fraction = 0.2
     job.tasks["s0-0"].attempts[1].done_fraction = 0.8
-    summary = job_summary(job, None)
+    summary = job_summary(job, None, 0.0)
     assert summary["segments"]["running"] == 1
     assert summary["progress"] == 0.4
 
 
 def test_a_summary_says_that_no_worker_is_here(make: Any) -> None:
     state = make.state([make.submitted()])
-    assert "no worker is here" in job_summary(state.jobs["job"], state)["waiting_for"]
+    assert "no worker is here" in job_summary(state.jobs["job"], state, 0.0)["waiting_for"]
 
 
 def test_a_summary_says_which_worker_is_too_small(make: Any) -> None:
     state = make.state([*make.joined(make.worker("tiny/0", 0.5)), make.submitted()])
-    assert "tiny/0 has 0.50 GiB" in job_summary(state.jobs["job"], state)["waiting_for"]
+    assert "tiny/0 has 0.50 GiB" in job_summary(state.jobs["job"], state, 0.0)["waiting_for"]
 
 
 def test_a_job_with_something_running_waits_for_nothing(make: Any, two_segments: Any) -> None:
     make.happen(two_segments, make.assigned("s0-0", "big/0"))
-    assert job_summary(two_segments.jobs["job"], two_segments)["waiting_for"] == ""
+    assert job_summary(two_segments.jobs["job"], two_segments, 120.0)["waiting_for"] == ""
 
 
 def test_a_failed_job_is_summed_up_with_its_reason(make: Any, two_segments: Any) -> None:
     make.happen(two_segments, JobFailed(job_id="job", reason="no card is left"), now=130.0)
-    summary = job_summary(two_segments.jobs["job"], two_segments)
+    summary = job_summary(two_segments.jobs["job"], two_segments, 120.0)
     assert (summary["status"], summary["reason"]) == ("failed", "no card is left")
     assert summary["finished_at"] == 130.0
 
@@ -198,3 +208,138 @@ def test_workers_are_remembered_as_they_last_joined(make: Any, tmp_path: Path) -
     journal.append(WorkerJoined(worker=make.worker("big/0", 12.0)), 3.0)
     assert workers_seen(journal) == {"big/0": make.worker("big/0", 12.0)}
     journal.close()
+
+
+def test_a_summary_says_what_was_asked_by_whom_and_how_its_seams_are(make: Any) -> None:
+    submitted = make.submitted(num_frames=13, window_frames=8, prompts=("a red car",))
+    submitted = submitted.model_copy(update={"submitted_by": "ann", "remixed_from": "job-0"})
+    state = make.state([*make.joined(make.worker("big/0", 24.0)), submitted])
+    job = state.jobs["job"]
+    summary = job_summary(job, state, 0.0)
+    assert (summary["prompt"], summary["submitted_by"], summary["remixed_from"]) == (
+        "a red car",
+        "ann",
+        "job-0",
+    )
+    assert summary["seams"] == {"measured": 0, "failed": 0}
+    for task in ("s0-0", "s0-1"):
+        make.happen(state, make.assigned(task, "big/0"), make.succeeded(task))
+    make.happen(state, make.measured("s0-1", 0, "sharpness"))
+    assert job_summary(job, state, 0.0)["seams"] == {"measured": 1, "failed": 1}
+    make.happen(state, TaskReopened(job_id="job", task_id="s0-1", take=1, reason="seam"))
+    make.happen(state, make.assigned("s0-1", "big/0", attempt=2), make.succeeded("s0-1", attempt=2))
+    make.happen(state, make.measured("s0-1", 1))
+    assert job_summary(job, state, 0.0)["seams"] == {"measured": 1, "failed": 0}
+    make.happen(state, SeamAccepted(job_id="job", task_id="s0-1", take=0))
+    assert job_summary(job, state, 0.0)["seams"] == {"measured": 1, "failed": 1}
+    make.happen(state, JobReopened(job_id="job", takes={"s0-0": 1, "s0-1": 2}))
+    assert job_summary(job, state, 0.0)["seams"] == {"measured": 0, "failed": 0}
+
+
+def test_a_summary_tells_when_the_video_will_be_done_and_keeps_to_it_for_a_second(
+    make: Any, two_segments: Any
+) -> None:
+    job = two_segments.jobs["job"]
+    whole_s = eta_s(two_segments, job, 100.0)
+    assert whole_s is not None
+    assert job_summary(job, two_segments, 100.0)["eta_s"] == round(whole_s, 1)
+    make.happen(two_segments, WorkerLeft(worker_id="big/0", reason="was pulled"), now=100.5)
+    assert job_summary(job, two_segments, 100.9)["eta_s"] == pytest.approx(whole_s - 0.9, abs=0.051)
+    left_s = eta_s(two_segments, job, 101.5)
+    assert left_s is not None
+    assert left_s > whole_s
+    assert job_summary(job, two_segments, 101.5)["eta_s"] == round(left_s, 1)
+    make.happen(two_segments, JobCancelled(job_id="job"), now=102.0)
+    assert job_summary(job, two_segments, 102.0)["eta_s"] is None
+
+
+def test_a_summary_counts_what_every_attempt_cost_failed_ones_too(make: Any) -> None:
+    priced = make.worker("a/0", 24.0, price_per_hour=3.6)
+    other = make.worker("b/0", 24.0, price_per_hour=7.2)
+    free = make.worker("c/0", 24.0)
+    state = make.state([*make.joined(priced, other, free), make.submitted(num_frames=13, window_frames=8)])
+    job = state.jobs["job"]
+    assert job_summary(job, state, 0.0)["cost"] is None
+    make.happen(state, make.assigned("s0-0", "a/0"), make.assigned("s0-1", "b/0"), now=100.0)
+    make.happen(state, make.failed("s0-0"), make.succeeded("s0-1"), now=110.0)
+    assert job_summary(job, state, 0.0)["cost"] == pytest.approx(0.010 + 0.020)
+    make.happen(state, make.assigned("s0-0", "a/0", attempt=2), now=110.0)
+    make.happen(state, make.failed("s0-0", "coordinator_restart", attempt=2), now=9000.0)
+    assert job_summary(job, state, 0.0)["cost"] == pytest.approx(0.030)
+    make.happen(state, make.assigned("s0-0", "c/0", attempt=3), now=9000.0)
+    make.happen(state, make.succeeded("s0-0", attempt=3), now=9010.0)
+    assert job_summary(job, state, 0.0)["cost"] is None
+
+
+def test_a_price_is_that_of_the_worker_when_it_began_though_it_was_lost_since(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0", 24.0, price_per_hour=3.6)), make.submitted()])
+    make.happen(state, make.assigned("s0-0", "a/0"), now=100.0)
+    make.happen(state, WorkerLeft(worker_id="a/0", reason="died"), make.failed("s0-0", "lost"), now=200.0)
+    assert job_summary(state.jobs["job"], state, 0.0)["cost"] == pytest.approx(0.1)
+
+
+def test_a_timeline_has_a_column_entry_for_every_segment_and_every_attempt(
+    make: Any, two_segments: Any
+) -> None:
+    make.happen(two_segments, make.assigned("s0-0", "small/0"), now=101.0)
+    make.happen(two_segments, make.failed("s0-0"), make.assigned("s0-1", "small/0"), now=103.0)
+    make.happen(two_segments, make.assigned("s0-0", "big/0", attempt=2), now=104.0)
+    make.happen(two_segments, make.succeeded("s0-0", attempt=2), now=109.0)
+    two_segments.jobs["job"].tasks["s0-1"].attempts[0].done_fraction = 0.25
+    shown = timeline(two_segments.jobs["job"], 110.0)
+    assert shown["now"] == 110.0
+    assert shown["workers"] == ["small/0", "big/0"]
+    assert shown["segments"] == {
+        "id": ["s0-0", "s0-1"],
+        "shot": [0, 0],
+        "level": ["final", "final"],
+        "start": [0, 5],
+        "end": [8, 13],
+        "head": [0, 3],
+        "status": ["done", "running"],
+        "take": [0, 0],
+        "worker": [1, 0],
+        "assigned_at": [104.0, 103.0],
+        "ended_at": [109.0, None],
+        "done_fraction": [1.0, 0.25],
+    }
+    assert shown["attempts"] == {
+        "id": ["job/s0-0/1", "job/s0-1/1", "job/s0-0/2"],
+        "segment": [0, 1, 0],
+        "worker": [0, 0, 1],
+        "take": [0, 0, 0],
+        "started_at": [101.0, 103.0, 104.0],
+        "ended_at": [103.0, None, 109.0],
+        "outcome": ["error", "running", "succeeded"],
+    }
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+
+
+def test_a_segment_that_nobody_has_has_no_worker_and_no_times(make: Any, two_segments: Any) -> None:
+    shown = timeline(two_segments.jobs["job"], 0.0)["segments"]
+    assert (shown["worker"], shown["assigned_at"], shown["ended_at"]) == ([-1, -1], [None] * 2, [None] * 2)
+    assert (shown["status"], shown["done_fraction"]) == (["ready", "ready"], [0.0, 0.0])
+
+
+def test_one_segment_and_the_seams_are_told_as_the_report_tells_them(
+    make: Any, two_segments: Any, workers: Any
+) -> None:
+    for task in ("s0-0", "s0-1"):
+        make.happen(two_segments, make.assigned(task, "big/0"), make.succeeded(task), now=105.0)
+    make.happen(two_segments, make.measured("s0-1", 0))
+    job = two_segments.jobs["job"]
+    report = job_report(job, workers)
+    assert segment_detail(job, job.tasks["s0-1"], workers) == segment(report, "s0-1")
+    assert segment(report, "s0-1")["attempts"][0]["ended_at"] == 105.0
+    assert seam_list(job) == report["seams"]
+    assert len(seam_list(job)) == 1
+
+
+def test_a_seam_that_is_to_be_measured_anew_is_not_told_of(make: Any, two_segments: Any) -> None:
+    for task in ("s0-0", "s0-1"):
+        make.happen(two_segments, make.assigned(task, "big/0"), make.succeeded(task))
+    job = two_segments.jobs["job"]
+    make.happen(two_segments, make.measured("s0-1", 0), SeamAccepted(job_id="job", task_id="s0-1", take=0))
+    make.happen(two_segments, JobReopened(job_id="job", takes={"s0-0": 1}))
+    assert seam_list(job) == []
+    assert job_report(job, {})["seams"] == []

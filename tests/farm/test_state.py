@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.capabilities import GIB
+from farm.changes import refusal
 from farm.events import (
     Event,
     JobCancelled,
+    JobDeleted,
     JobFailed,
     JobPublished,
+    JobReopened,
     JobRetried,
     ResultRefused,
     SeamAccepted,
-    TaskAssigned,
     TaskReopened,
     WorkerDraining,
+    WorkerEnabled,
     WorkerJoined,
     WorkerLeft,
-    event_adapter,
 )
-from farm.journal import Journal
-from farm.ledger import Ledger
 from farm.schedule import schedule
-from farm.state import Job, State, Task, refusal
+from farm.state import State, Task
 from farm.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
 
 
@@ -59,7 +57,9 @@ HISTORY: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("status", HISTORY)
-@pytest.mark.parametrize("event", ["task_assigned", "attempt_succeeded", "attempt_failed", "task_reopened"])
+@pytest.mark.parametrize(
+    "event", ["task_assigned", "attempt_succeeded", "attempt_failed", "task_reopened", "job_reopened"]
+)
 def test_a_task_changes_as_the_table_says_and_no_other_way(make: Any, status: str, event: str) -> None:
     state = chain(make)
     task = task_of(state, "s0-1" if status == "waiting" else "s0-0")
@@ -68,6 +68,7 @@ def test_a_task_changes_as_the_table_says_and_no_other_way(make: Any, status: st
         "attempt_succeeded": make.succeeded(task.id),
         "attempt_failed": make.failed(task.id),
         "task_reopened": reopened(task.id),
+        "job_reopened": JobReopened(job_id="job", takes={task.id: 1}),
     }
     make.happen(state, *(events[name] for name in HISTORY[status]))
     assert task.status == status
@@ -88,6 +89,7 @@ JOB_EVENTS: dict[str, Event] = {
     "job_failed": JobFailed(job_id="job", reason="three failures"),
     "job_cancelled": JobCancelled(job_id="job"),
     "job_retried": JobRetried(job_id="job"),
+    "job_reopened": JobReopened(job_id="job", takes={}),
 }
 JOB_HISTORY = {
     "running": None,
@@ -120,8 +122,15 @@ def test_a_job_changes_as_the_table_says_and_no_other_way(make: Any, status: str
     [
         (WorkerLeft(worker_id="x/0", reason="died"), "no worker x/0"),
         (WorkerDraining(worker_id="x/0"), "no worker x/0"),
+        (WorkerEnabled(worker_id="x/0"), "no worker x/0"),
+        (JobDeleted(job_id="nojob"), "no job nojob"),
+        (JobReopened(job_id="job", takes={"s9-9": 1}), "no task s9-9 in job job"),
         (JobCancelled(job_id="nojob"), "no job nojob"),
         (SeamAccepted(job_id="job", task_id="s9-9", take=0), "no task s9-9 in job job"),
+        (
+            SeamAccepted(job_id="job", task_id="s0-1", take=0),
+            "take 0 of the seam before s0-1 was not measured",
+        ),
     ],
 )
 def test_what_is_not_there_cannot_change(make: Any, event: Event, said: str) -> None:
@@ -316,91 +325,3 @@ def test_a_speed_learned_at_a_slow_rung_predicts_the_fast_one(make: Any) -> None
     segment, worker = job.plan.segments[0], make.worker("a/0")
     assert state.profiles.render_s(job.plan, segment, worker, "stream") == pytest.approx(30.0)
     assert state.profiles.render_s(job.plan, segment, worker, "resident") == pytest.approx(10.0)
-
-
-# Replay.
-
-
-def random_event(make: Any, rng: random.Random, state: State, number: int) -> Event:
-    """Some event, legal or not."""
-    job: Job = rng.choice(list(state.jobs.values()))
-    task = rng.choice(list(job.tasks.values()))
-    worker = f"w{rng.randint(0, 3)}/0"
-    running = [a for a in task.attempts if a.running]
-    attempt = {"attempt": int(running[0].id.rsplit("/", 1)[1]) if running else 1, "job": job.id}
-    kind = rng.choice(("error", "lost", "oom", "stalled", "cancelled"))
-    events: list[Event] = [
-        WorkerJoined(worker=make.worker(worker, rng.choice((4, 8)))),
-        WorkerLeft(worker_id=worker, reason="died"),
-        WorkerDraining(worker_id=worker),
-        make.submitted(f"job{number}", spec=make.spec(random_access=rng.random() < 0.5), num_frames=20),
-        make.succeeded(task.id, **attempt, wall_s=rng.uniform(1, 20)),
-        make.succeeded(task.id, **attempt, wall_s=rng.uniform(1, 20)),
-        make.failed(task.id, kind, **attempt),
-        make.measured(task.id, task.take, *rng.choice(((), ("mae",))), job=job.id),
-        TaskReopened(job_id=job.id, task_id=task.id, take=task.take + 1, reason="seam"),
-        SeamAccepted(job_id=job.id, task_id=task.id, take=task.take),
-        ResultRefused(job_id=job.id, task_id=task.id, attempt_id="x", reason="late"),
-        *(event.model_copy(update={"job_id": job.id}) for event in JOB_EVENTS.values()),
-    ]
-    assigned = [
-        TaskAssigned(
-            **vars(a),
-            attempt_id=f"{a.job_id}/{a.task_id}/{len(state.jobs[a.job_id].tasks[a.task_id].attempts) + 1}",
-        )
-        for a in schedule(state, 0.0)
-    ]
-    return rng.choice(assigned if assigned and rng.random() < 0.5 else events)
-
-
-def test_replaying_a_journal_gives_an_equal_state_whatever_happened(make: Any, tmp_path: Path) -> None:
-    types: set[str] = set()
-    for seed in range(20):
-        rng = random.Random(seed)
-        path = tmp_path / f"{seed}.sqlite"
-        clock = iter(range(100_000))
-        ledger = Ledger(Journal(path), clock=lambda clock=clock: float(next(clock)))  # type: ignore[misc]
-        ledger.record(make.joined(make.worker("w0/0"))[0])
-        ledger.record(make.submitted("job", num_frames=20))
-        for number in range(150):
-            event = random_event(make, rng, ledger.state, number)
-            if refusal(ledger.state, event) is None:
-                ledger.record(event)
-                types.add(event.type)
-        check_consistent(ledger.state)
-        again = Ledger(Journal(path))
-        again.replay()
-        assert again.state == ledger.state
-        again.journal.close()
-        ledger.journal.close()
-    assert len(types) == 15, "every kind of event was among them"
-
-
-def check_consistent(state: State) -> None:
-    """The counters and indices say what the tasks say."""
-    for job in state.jobs.values():
-        tasks = list(job.tasks.values())
-        assert job.ready == [t.order for t in tasks if t.status == "ready"]
-        assert job.num_done == sum(t.status == "done" for t in tasks)
-        assert job.num_running == sum(len(t.running_attempts) for t in tasks)
-        assert all(t.artifact is not None for t in tasks if t.status == "done")
-        assert all(bool(t.waits_for) == (t.status == "waiting") for t in tasks if t.status != "done")
-    for worker in state.workers.values():
-        for attempt_id, (job_id, task_id) in worker.attempts.items():
-            running = state.jobs[job_id].tasks[task_id].running_attempts
-            assert attempt_id in [a.id for a in running]
-
-
-def test_every_event_survives_the_journals_form(make: Any) -> None:
-    events: list[Event] = [
-        *make.joined(make.worker("a/0")),
-        make.submitted(inputs=(make.video(30),), spec=make.spec()),
-        make.assigned("s0-0", "a/0"),
-        make.succeeded("s0-0"),
-        make.failed("s0-0", "oom"),
-        make.measured("s0-1", 0, "mae"),
-        reopened(),
-        *JOB_EVENTS.values(),
-    ]
-    for event in events:
-        assert event_adapter.validate_json(event_adapter.dump_json(event)) == event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_the_same_content_is_stored_once(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_a_checked_input_is_copied_under_its_hash(tmp_path: Path) -> None:
+def test_a_checked_input_is_kept_under_its_hash(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "state")
     source = tmp_path / "photo.png"
     source.write_bytes(b"pixels")
@@ -56,6 +57,16 @@ def test_a_checked_input_is_copied_under_its_hash(tmp_path: Path) -> None:
     storage.put_file(source, sha256)
     source.unlink()
     storage.put_file(source, sha256)  # there already: the source is not read again
+    assert storage.path(sha256).read_bytes() == b"pixels"
+
+
+def test_an_input_of_another_file_system_is_copied(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as source:
+        source.write(b"pixels")
+        source.flush()
+        sha256 = hashlib.sha256(b"pixels").hexdigest()
+        storage.put_file(Path(source.name), sha256)
     assert storage.path(sha256).read_bytes() == b"pixels"
 
 
@@ -79,12 +90,15 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path, by_file: 
     storage = Storage(tmp_path / "state")
     content = os.urandom(100_000)
     sha256 = hashlib.sha256(content).hexdigest()
-    (tmp_path / "source").write_bytes(content)
-    store: Callable[[], object] = lambda: (  # noqa: E731
-        storage.put_file(tmp_path / "source", sha256) if by_file else storage.put(content)
-    )
-    with files_of_at_most(50_000), pytest.raises(CannotRun, match=r"cannot be written \(.*free disk space"):
-        store()
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as source:  # on the same file system it takes no space
+        source.write(content)
+        source.flush()
+        store: Callable[[], object] = lambda: (  # noqa: E731
+            storage.put_file(Path(source.name), sha256) if by_file else storage.put(content)
+        )
+        refused = pytest.raises(CannotRun, match=r"cannot be written \(.*free disk space")
+        with files_of_at_most(50_000), refused:
+            store()
     assert all_files(storage) == []
     assert storage.put(content) == sha256
 

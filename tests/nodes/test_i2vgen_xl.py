@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image
+from transformers.utils import logging as transformers_logging
 
 from farm.engine_spec import EngineSpec, Rung
 from farm.errors import CannotRun
 from farm.render_task import RenderTask
+from nodes.attempt_log import AttemptLog
 from nodes.engine import Cancelled, OutOfMemory, Rendered, RenderInputs
 from nodes.engines.i2vgen_xl import I2VGenXL
 from nodes.engines.i2vgen_xl_conditioning import TensorCache
@@ -312,3 +315,12 @@ def test_the_cache_makes_a_tensor_once_and_forgets_the_one_unused_longest() -> N
         get(key)
     assert made == ["a", "b", "c", "b"]
     assert not cache.holds("a", "b", "c")
+
+
+def test_what_its_libraries_warn_of_reaches_the_attempts_log(tiny_engine: I2VGenXL) -> None:
+    log = AttemptLog()
+    with log.listening():
+        diffusers_logging.get_logger("diffusers.models").warning("odd weights")
+        transformers_logging.get_logger("transformers.models").warning("odd words")
+    assert "WARNING diffusers.models: odd weights" in log.text()
+    assert "WARNING transformers.models: odd words" in log.text()

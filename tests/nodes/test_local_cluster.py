@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from farm.cluster import (
     Order,
     Progress,
     StitchOrder,
+    Telemetry,
     WorkerDown,
     WorkerUp,
 )
@@ -71,12 +73,12 @@ def order(tmp_path: Path) -> Any:
 
 
 async def heard(cluster: LocalCluster, number: int) -> list[Message]:
-    """The next messages but progress."""
+    """The next messages but progress and telemetry."""
     messages: list[Message] = []
 
     async def listen() -> None:
         async for message in cluster.messages():
-            if not isinstance(message, Progress):
+            if not isinstance(message, Progress | Telemetry):
                 messages.append(message)
             if len(messages) == number:
                 return
@@ -120,6 +122,51 @@ async def test_a_released_worker_says_so(cluster: LocalCluster) -> None:
     assert await heard(cluster, 1) == [WorkerDown("b/0", "was released")]
 
 
+async def test_a_released_worker_stays_away_until_it_is_enabled(cluster: LocalCluster, order: Any) -> None:
+    await heard(cluster, 2)
+    cluster.enable("b/0")  # not released: nothing happens
+    await cluster.release("b/0")
+    cluster.start(order("b/0"))
+    cluster.enable("b/0")
+    cluster.enable("b/0")
+    down, up = await heard(cluster, 2)
+    assert (down, up) == (WorkerDown("b/0", "was released"), WorkerUp(worker("b/0")))
+    cluster.start(order("b/0", start=8))
+    (end,) = await heard(cluster, 1)
+    assert isinstance(end, Finished)
+    assert end.attempt_id == "job/s0-8/1"
+
+
+async def sampled(cluster: LocalCluster, number: int) -> list[Telemetry]:
+    found: list[Telemetry] = []
+
+    async def listen() -> None:
+        async for message in cluster.messages():
+            if isinstance(message, Telemetry):
+                found.append(message)
+            if len(found) == number:
+                return
+
+    await asyncio.wait_for(listen(), 30)
+    return found
+
+
+async def test_every_worker_tells_of_its_device_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodes.local_cluster.TELEMETRY_INTERVAL_S", 0.01)
+    cluster = LocalCluster([worker("a/0")])
+    first, second = await sampled(cluster, 2)
+    assert first.worker_id == second.worker_id == "a/0"
+    assert first.memory_used_bytes is not None
+    assert first.memory_used_bytes > 10e6
+    assert second.load is not None
+    cluster.add(worker("b/0"))
+    # What is the process's is no longer known of one of them.
+    later = await sampled(cluster, 8)
+    assert {s.worker_id for s in later} == {"a/0", "b/0"}
+    assert [(s.load, s.memory_used_bytes) for s in later[-2:]] == [(None, None)] * 2
+    await cluster.close()
+
+
 async def test_an_order_taken_back_while_it_waits_is_not_rendered(cluster: LocalCluster, order: Any) -> None:
     await heard(cluster, 2)
     cluster.start(order("a/0"))
@@ -127,7 +174,8 @@ async def test_an_order_taken_back_while_it_waits_is_not_rendered(cluster: Local
     cluster.cancel("job/s0-8/1")
     ends = await heard(cluster, 2)
     assert isinstance(ends[0], Finished)
-    assert ends[1] == Failed("job/s0-8/1", "cancelled", "taken back")
+    assert isinstance(ends[1], Failed)
+    assert replace(ends[1], log="") == Failed("job/s0-8/1", "cancelled", "taken back")
 
 
 async def test_closing_ends_every_worker_and_the_messages() -> None:
@@ -169,6 +217,7 @@ async def test_segments_are_joined_into_a_video_that_appears_when_it_is_whole(
     assert report["failed_gates"] == []
     await session.accept()
     assert not (order.folder / "video.mp4").exists()
+    assert (order.folder / "so-far.mp4").exists()
     published = await session.finish()
     await session.close()
     assert published.num_frames == 13
@@ -233,6 +282,18 @@ async def test_a_call_that_was_given_up_ends_before_the_session_closes(
     await session.close()
     # Whole when it had begun, nothing when it had not: never a part.
     assert sorted(p.name for p in order.folder.iterdir()) in ([], ["sheet.png", "video.mp4"])
+
+
+async def test_a_session_that_begins_anew_leaves_watchers_of_the_old_one_their_file(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    order = stitch_order(tmp_path, 13)
+    first = await cluster.open_stitcher(order)
+    with (order.folder / "so-far.mp4").open("rb") as watched:
+        second = await cluster.open_stitcher(order)
+        assert watched.read(8)[4:] == b"ftyp"
+    await second.close()
+    await first.close()
 
 
 async def test_a_folder_that_is_not_there_is_said(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ import pytest
 import safetensors.numpy
 
 from farm.capabilities import GIB, Worker
-from farm.cluster import Blob, Failed, Finished, Order, Progress
+from farm.cluster import MAX_LOG_BYTES, Blob, Failed, Finished, Order, Progress
 from farm.engine_spec import EngineSpec, Rung
 from farm.errors import CannotRun, NotFound
 from farm.render_task import RenderTask
+from nodes.attempt_log import AttemptLog
 from nodes.engine import OutOfMemory, Rendered, RenderInputs, Report
 from nodes.engines.procedural import Procedural
 from nodes.output_check import frames_sha256
@@ -89,6 +93,11 @@ def run(worker: WorkerBody, order: Order) -> tuple[list[str], Finished | Failed]
     return phases, end
 
 
+def plain(end: Progress | Finished | Failed) -> Progress | Finished | Failed:
+    """The message without its log, whose times nobody can foretell."""
+    return end if isinstance(end, Progress) else replace(end, log="")
+
+
 def test_a_result_holds_the_frames_bit_for_bit_with_their_hash(order: Any, tmp_path: Path) -> None:
     _, end = run(body(), order())
     assert isinstance(end, Finished)
@@ -149,7 +158,7 @@ def test_every_way_to_fail_has_its_kind_and_the_worker_lives_on(
 ) -> None:
     worker = body(act)
     _, end = run(worker, order())
-    assert end == Failed("job/s0-0/1", kind, message)  # type: ignore[arg-type]
+    assert plain(end) == Failed("job/s0-0/1", kind, message)  # type: ignore[arg-type]
     again, end = run(worker, order(2))
     assert again[0] == "load"
     assert isinstance(end, Failed)
@@ -161,14 +170,14 @@ def test_an_order_over_the_budget_is_refused_before_anything_is_loaded(order: An
 
     phases, end = run(WorkerBody(WORKER, no_engine), order(need_bytes=GIB + 1))
     assert phases == []
-    assert end == Failed("job/s0-0/1", "cannot_start", "a/0 holds 1.00 GiB, the task needs 1.00 GiB")
+    assert plain(end) == Failed("job/s0-0/1", "cannot_start", "a/0 holds 1.00 GiB, the task needs 1.00 GiB")
 
 
 def test_an_unknown_model_or_one_that_cannot_be_loaded_is_no_fault_of_the_task(order: Any) -> None:
     def unknown(model: str, worker: Worker) -> Any:
         raise NotFound(f"there is no model {model}")
 
-    assert run(WorkerBody(WORKER, unknown), order())[1] == Failed(
+    assert plain(run(WorkerBody(WORKER, unknown), order())[1]) == Failed(
         "job/s0-0/1", "cannot_start", "there is no model procedural"
     )
 
@@ -177,7 +186,7 @@ def test_an_unknown_model_or_one_that_cannot_be_loaded_is_no_fault_of_the_task(o
             raise CannotRun("the weights are not here")
 
     _, end = run(WorkerBody(WORKER, lambda model, worker: Unloadable()), order())
-    assert end == Failed("job/s0-0/1", "cannot_start", "the weights are not here")
+    assert plain(end) == Failed("job/s0-0/1", "cannot_start", "the weights are not here")
 
 
 def test_an_input_that_is_gone_is_an_error_with_its_name(order: Any, tmp_path: Path) -> None:
@@ -187,6 +196,103 @@ def test_an_input_that_is_gone_is_an_error_with_its_name(order: Any, tmp_path: P
     assert isinstance(end, Failed)
     assert end.kind == "error"
     assert "photo.png" in end.message
+
+
+# Its log.
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) (.*)")
+
+
+def lines(end: Finished | Failed) -> list[tuple[str, str]]:
+    """(level, text) of every line of an attempt's log, each of which has its time."""
+    found = [LINE.fullmatch(line) for line in end.log.splitlines()]
+    assert None not in found, end.log
+    return [(line[1], line[2]) for line in found if line]
+
+
+def test_the_log_tells_the_order_every_phase_with_its_seconds_and_the_peak(order: Any) -> None:
+    _, end = run(body(), order(need_bytes=GIB // 2))
+    first, *phases, last = lines(end)
+    assert first == (
+        "INFO",
+        "job/s0-0/1 on a/0 (a CPU): procedural, 5 frames from 0, 64x48, 1 steps, "
+        "rung resident, need 0.50 GiB of 1.00 GiB",
+    )
+    assert [text.split(":")[0] for _, text in phases] == ["load", "encode", "denoise", "transfer"]
+    assert all(re.fullmatch(r"[a-z]+: \d+\.\d\d s", text) for _, text in phases)
+    assert isinstance(end, Finished)
+    assert re.fullmatch(r"done: 5 frames in \d+\.\d\d s, peak (\d+\.\d\d GiB|unknown), \d+ bytes", last[1])
+
+
+def test_the_log_has_what_libraries_warn_of_and_nothing_below(order: Any) -> None:
+    def warn(report: Report) -> None:
+        logging.getLogger("somelib.sub").warning("weights of %s are\nodd", "x")
+        logging.getLogger("somelib.sub").info("chatter")
+
+    _, end = run(body(warn), order())
+    assert isinstance(end, Finished)
+    told = [line for line in lines(end) if line[0] != "INFO"]
+    assert told == [("WARNING", "somelib.sub: weights of x are"), ("WARNING", "odd")]
+    assert [h for h in logging.getLogger().handlers if type(h).__module__ == AttemptLog.__module__] == []
+
+
+def test_a_message_that_cannot_be_formatted_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    log = AttemptLog()
+    with log.listening():
+        record = logging.LogRecord("somelib", logging.ERROR, "lib.py", 1, "%d values", ("none",), None)
+        logging.getLogger().handlers[-1].handle(record)
+        log.note("went on")
+    assert log.text().endswith("INFO went on\n")
+    assert "somelib" not in log.text()
+    assert "%d format" in capsys.readouterr().err
+
+
+def test_workers_of_one_process_hear_their_own_libraries_only(order: Any) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def warner(name: str) -> Callable[[Report], None]:
+        def act(report: Report) -> None:
+            both.wait()
+            logging.getLogger("somelib").warning("from %s", name)
+            both.wait()
+
+        return act
+
+    ends: dict[str, Finished | Failed] = {}
+
+    def work(name: str) -> None:
+        ends[name] = run(body(warner(name)), order())[1]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("left", "right")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, end in ends.items():
+        assert [text for level, text in lines(end) if level == "WARNING"] == [f"somelib: from {name}"]
+
+
+def test_the_log_of_an_attempt_that_raised_says_where(order: Any) -> None:
+    _, end = run(body(raising(ZeroDivisionError("by zero"))), order())
+    told = lines(end)
+    assert told[-1] == ("ERROR", "error: ZeroDivisionError: by zero")
+    assert any(level == "ERROR" and "in act" in text for level, text in told)
+
+
+def test_a_log_that_grows_too_long_keeps_its_beginning_and_its_end(order: Any) -> None:
+    def flood(report: Report) -> None:
+        for number in range(3000):
+            logging.getLogger("somelib").warning("line %d of many ü", number)
+        logging.getLogger("somelib").warning("x" * 100_000)
+
+    _, end = run(body(flood), order())
+    assert 0.9 * MAX_LOG_BYTES < len(end.log.encode()) <= MAX_LOG_BYTES
+    whole = end.log.splitlines()
+    assert "rung resident" in whole[0]
+    assert "done: 5 frames" in whole[-1]
+    assert whole.count("... lines left out ...") == 1
+    assert "line 0 of many" in end.log
+    assert "line 2999 of many" in end.log
 
 
 # Taking back.
@@ -211,14 +317,14 @@ def test_a_cancelled_attempt_stops_at_its_next_step_and_the_next_order_runs(orde
     worker.cancel("job/s0-0/1")
     cancelled.set()
     thread.join()
-    assert said[-1] == Failed("job/s0-0/1", "cancelled", "taken back")
+    assert plain(said[-1]) == Failed("job/s0-0/1", "cancelled", "taken back")
     assert isinstance(run(worker, order(2))[1], Finished)
 
 
 def test_an_attempt_cancelled_before_it_begins_is_not_rendered(order: Any) -> None:
     worker = body(raising(AssertionError("rendered")))
     worker.cancel("job/s0-0/2")
-    assert run(worker, order(2))[1] == Failed("job/s0-0/2", "cancelled", "taken back")
+    assert plain(run(worker, order(2))[1]) == Failed("job/s0-0/2", "cancelled", "taken back")
 
 
 def test_cancelling_whatever_runs_leaves_an_idle_worker_ready(order: Any) -> None:
