@@ -2,100 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, FastAPI
+from typing_extensions import TypedDict
 
-from dashboard.access import Gate
-from dashboard.jobs_api import Intake, jobs_router
+from dashboard.access_api import access_router
+from dashboard.artifacts import Artifacts
+from dashboard.artifacts_api import artifacts_router
+from dashboard.audit import AUDIT_NAME, Audit
+from dashboard.background import beside
+from dashboard.doors_store import STORE_NAME, open_store
+from dashboard.error_answers import answer_errors
+from dashboard.gate import Gate
+from dashboard.intake import Intake
+from dashboard.jobs_api import jobs_router
 from dashboard.join_tokens import JoinTokens
+from dashboard.journal_reads import WorkersSeen
+from dashboard.kept_uploads import KeptUploads
+from dashboard.keys import Keys
+from dashboard.limits import Limits
+from dashboard.live import Feed, events_router
+from dashboard.metrics import CountRequests, Metrics, metrics_router
+from dashboard.models_api import models_router
 from dashboard.nodes_api import nodes_router
-from dashboard.schemas import invalid
+from dashboard.openapi import NO_KEY, answers, describe
+from dashboard.pages import pages_router
+from dashboard.picture_cache import PictureCache
+from dashboard.segments_api import segments_router
+from dashboard.sessions import Sessions
+from dashboard.submitting import Submitting
+from dashboard.uploads_api import uploads_router
+from dashboard.videos_api import videos_router
+from dashboard.videos_intake import VideosIntake
+from dashboard.webhook_store import WebhookStore
+from dashboard.webhooks import Webhooks
+from dashboard.webhooks_api import webhooks_router
 from farm.coordinator import Coordinator
-from farm.errors import FarmError, NotFound
-from farm.media import MediaInfo
+from farm.logs import log_events
+from farm.media_tools import MediaTools
 from farm.membership import Membership
 
 MAX_UPLOAD_BYTES = 4 << 30
+VERSION = version("reelfarm")
+_ABOUT = (
+    "A render farm for AI video. Times are seconds since the epoch, sizes bytes, frame numbers half-open "
+    "from 0; what is not known is null. Every error has the shape `Error`."
+)
 
 
 def create_app(
     *,
     coordinator: Coordinator,
-    normalise: Callable[[Path, Path], MediaInfo],
-    access: str | None,
     membership: Membership,
+    tools: MediaTools,
+    state: Path,
+    access: str | None,
+    models: Callable[[], list[dict[str, Any]]],
+    allowed_hosts: Collection[str] = (),
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
+    limits: Limits | None = None,
 ) -> FastAPI:
-    """The app, to be served on the event loop that runs the coordinator.
+    """The app, to be made and served on the event loop that runs the coordinator.
 
     Args:
-        normalise: (a user's file, folder for the checked copy) -> what it is; called in a thread.
-        access: the bearer token that is wanted; None: loopback without one.
         membership: what joining and leaving machines are told.
-        max_upload_bytes: largest body of a submit.
+        tools: what looks into pictures and videos; called in threads.
+        state: the farm's state folder; keys, sessions, webhooks and uploads are kept there.
+        access: the owner's token, which may do everything; None: loopback without one.
+        models: what can be rendered, as ``farm models`` lists it.
+        allowed_hosts: names under which browsers may reach this farm, besides this machine's own.
+        max_upload_bytes: largest body of an upload.
+        limits: how often one caller may ask; None: the usual.
     """
+    store = open_store(state / STORE_NAME)
+    feed = Feed(coordinator.ledger)
+    webhooks = Webhooks(WebhookStore(store), coordinator.ledger)
+    uploads = KeptUploads(state / "uploads")
+    metrics = Metrics(coordinator.ledger, feed, webhooks)
     app = FastAPI(
         title="Reelfarm",
+        version=VERSION,
+        description=_ABOUT,
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=beside(partial(log_events, coordinator.ledger), metrics.run, webhooks.run, uploads.run),
     )
-    app.add_middleware(Gate, token=access)
-    app.add_exception_handler(FarmError, _farm_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _internal_error)
+    keys = Keys(store, access)
+    sessions = Sessions(store, keys)
+    audit = Audit(state / AUDIT_NAME)
+    app.state.keys = keys
+    app.add_middleware(
+        Gate,
+        keys=keys,
+        sessions=sessions,
+        audit=audit,
+        limits=limits or Limits(),
+        allowed_hosts=allowed_hosts,
+    )
+    app.add_middleware(CountRequests, metrics=metrics)
+    answer_errors(app)
+    describe(app)
     health = APIRouter(tags=["health"])
-    health.add_api_route("/health", _health, methods=["GET"])
+    health.add_api_route(
+        "/health",
+        _health,
+        methods=["GET"],
+        summary="Whether the farm answers",
+        responses=answers({"status": "ok", "version": VERSION}),
+        openapi_extra=NO_KEY,
+    )
     join_tokens = JoinTokens()
     app.state.join_tokens = join_tokens
-    intake = Intake(coordinator.storage, normalise, max_upload_bytes)
+    app.state.feed = feed
+    app.state.metrics = metrics
+    intake = Intake(coordinator.storage, tools, uploads, max_upload_bytes)
+    submitting = Submitting(coordinator)
+    pictures = PictureCache()
+    ledger, storage = coordinator.ledger, coordinator.storage
+    workers_seen = WorkersSeen(ledger.journal.path)
+    artifacts = Artifacts(storage, tools, pictures, workers_seen)
     for router in (
         health,
-        jobs_router(coordinator, intake),
+        jobs_router(coordinator, intake, submitting, pictures, workers_seen),
+        segments_router(ledger, storage, tools, pictures, workers_seen),
+        artifacts_router(ledger, artifacts),
+        uploads_router(intake, pictures),
+        models_router(coordinator, intake, models),
         nodes_router(coordinator, join_tokens, membership),
+        events_router(feed),
+        webhooks_router(webhooks),
+        access_router(keys, sessions, audit),
     ):
         app.include_router(router, prefix="/api/v1")
+    videos = videos_router(coordinator, VideosIntake(coordinator, intake), submitting, artifacts)
+    app.include_router(videos, prefix="/v1")
+    app.include_router(metrics_router(metrics))
+    app.include_router(pages_router())
     return app
 
 
-async def _health() -> dict[str, str]:
-    """Whether the server answers; needs no token and tells nothing else."""
-    return {"status": "ok"}
+class Health(TypedDict):
+    status: Literal["ok"]
+    version: str
 
 
-async def _farm_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, FarmError)
-    headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else None
-    return JSONResponse(error.to_json(), error.http_status, headers)
-
-
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    # Where a value stood (query, header, body) is not part of its name.
-    return await _farm_error(request, invalid([{**e, "loc": e["loc"][1:]} for e in error.errors()]))
-
-
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        return await _farm_error(request, NotFound(f"{request.url.path} is no address of this API"))
-    if error.status_code == 405:
-        code, message = "method_not_allowed", f"{request.url.path} does not take {request.method}"
-    else:
-        code, message = "invalid_input", str(error.detail)
-    return JSONResponse(_shape(code, message), error.status_code, error.headers)
-
-
-async def _internal_error(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(_shape("internal", "the farm made a mistake; its log says which"), 500)
-
-
-def _shape(code: str, message: str) -> dict[str, dict[str, str | None]]:
-    return {"error": {"code": code, "message": message, "param": None}}
+async def _health() -> Health:
+    """Whether the server answers, and which version it is; needs no key."""
+    return {"status": "ok", "version": VERSION}

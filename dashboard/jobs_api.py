@@ -1,36 +1,51 @@
-"""Routes of jobs: submit, look, follow, fetch, stop, try again."""
+"""Routes of jobs: plan, submit, look, follow, stop, try again, change, delete."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from dashboard.live import job_events
-from dashboard.schemas import JobOptions, job_options, job_request, shown_plan
-from dashboard.uploads import File, receive
+from dashboard.access import Principal
+from dashboard.api_examples import EVENTS, JOB, JOB_BODY, JOB_ID, OPTIONS, PLAN, QUOTE, REPORT, TIMELINE
+from dashboard.intake import Intake
+from dashboard.job_summaries import Filter, JobSummaries, Status
+from dashboard.journal_reads import WorkersSeen
+from dashboard.live import HEADERS, MAX_SEQ, job_events
+from dashboard.openapi import answers
+from dashboard.picture_cache import PictureCache
+from dashboard.queries import DEFAULT_LIMIT, Cursor, Limit, Order, known_query_only
+from dashboard.schemas import body_schema, options_schema, shown_plan
+from dashboard.segments_api import PICTURE_SIDE
+from dashboard.submitting import Submitting, check_key
 from farm.coordinator import Coordinator
-from farm.errors import InvalidInput, NotFound
-from farm.job import JobRequest
-from farm.media import MediaInfo
+from farm.errors import NotFound
+from farm.forecast import Quote, quote
 from farm.plan import Plan
-from farm.report import JobSummary, job_report, job_summary, workers_seen
-from farm.storage import Storage
+from farm.report import JobSummary, job_report, timeline
+from farm.state import Job
+from farm.values import Value
 
-#: Uploads that are checked at the same time: each takes a process with up to some GiB.
-CHECKS_AT_ONCE = 2
+JobId = Annotated[str, Path(description="Id of a job.", examples=[JOB_ID])]
 
-_UPLOAD_DOCS = {
+_NO_JOB = {404: "There is no such job."}
+_NOT_NOW = {400: "The job is in no state for this; the message says which would do.", **_NO_JOB}
+_NOT_TAKEN = {
+    404: "There is no such model or upload.",
+    413: "The request is larger than is taken.",
+    422: "This farm cannot do it (memory, model, mode, disk); the message says what would do.",
+}
+
+_JOB_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
+            "application/json": {"schema": body_schema(), "example": JOB_BODY},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -39,136 +54,285 @@ _UPLOAD_DOCS = {
                         "request": {
                             "type": "string",
                             "contentMediaType": "application/json",
-                            "contentSchema": JobOptions.model_json_schema(),
+                            "contentSchema": options_schema(),
+                            "description": "The options as JSON.",
                         },
-                        "inputs": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "inputs": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "One video, or one or more images.",
+                        },
                     },
-                }
-            }
+                },
+                "example": {"request": json.dumps(OPTIONS), "inputs": ["(the bytes of photo.jpg)"]},
+            },
         },
     }
 }
 
 
-@dataclass(frozen=True)
-class Intake:
-    """The way of an upload to a ``JobRequest`` of checked files."""
-
-    storage: Storage
-    #: (the user's file, folder for the checked copy) -> what it is. Runs in a thread.
-    normalise: Callable[[Path, Path], MediaInfo]
-    max_upload_bytes: int
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
-
-    @asynccontextmanager
-    async def job_request(self, request: Request) -> AsyncIterator[JobRequest]:
-        """What an upload asks for. Its files are there until the block ends, and gone afterwards."""
-        folder = self.storage.incoming_folder()
-        try:
-            upload = await receive(request, folder, max_bytes=self.max_upload_bytes)
-            options = job_options(bytes(upload.options))
-            yield job_request(options, [await self._checked(file) for file in upload.files])
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _checked(self, file: File) -> MediaInfo:
-        try:
-            async with self._turn:
-                return await asyncio.to_thread(self.normalise, file.path, file.path.parent)
-        except InvalidInput as error:
-            message = error.message.replace(file.path.name, file.name)
-            raise InvalidInput(message, param="inputs") from error
+class JobList(TypedDict):
+    data: list[JobSummary]
+    next_cursor: str | None
+    #: Sequence number of the newest event this tells of.
+    last_event_id: int
 
 
-def jobs_router(coordinator: Coordinator, intake: Intake) -> APIRouter:
+class Planned(Value):
+    """What a job would be."""
+
+    plan: Plan
+    quote: Quote
+
+
+class Frames(Value):
+    """Frames of the video, [start, end)."""
+
+    start: int = Field(ge=0, examples=[24])
+    end: int = Field(ge=1, examples=[48])
+
+
+class Rerendered(TypedDict):
+    job: JobSummary
+    #: The segments that are rendered again.
+    segments: list[str]
+
+
+def jobs_router(
+    coordinator: Coordinator,
+    intake: Intake,
+    submitting: Submitting,
+    pictures: PictureCache,
+    workers_seen: WorkersSeen,
+) -> APIRouter:
     """Every route runs on the event loop, where the coordinator's state lives."""
-    router = APIRouter(tags=["jobs"])
+    router = APIRouter(tags=["jobs"], dependencies=[Depends(known_query_only)])
     ledger, storage = coordinator.ledger, coordinator.storage
+    summaries = JobSummaries(ledger)
 
-    async def planned(request: JobRequest) -> Plan:
-        # The first look at a model may fetch its files.
-        await asyncio.to_thread(coordinator.spec_of, request.model)
-        return coordinator.plan(request)
+    def shown(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return Response(summaries.one(job), status, headers, media_type="application/json")
 
-    def published(job_id: str, name: str) -> Path:
-        job = ledger.job(job_id)
-        path = storage.job_folder(job.id) / name
-        if job.published is None or not path.is_file():
-            raise NotFound(f"job {job_id} has no {name}: it is {job.status}", param="job_id")
-        return path
-
-    @router.post("/jobs", status_code=201, openapi_extra=_UPLOAD_DOCS)
-    async def submit(request: Request) -> JobSummary:
-        """Start a job."""
+    @router.post(
+        "/plans",
+        summary="Plan a job",
+        response_model=Planned,
+        openapi_extra=_JOB_BODY,
+        responses=answers({"plan": PLAN, "quote": QUOTE}, errors=_NOT_TAKEN),
+    )
+    async def plan(
+        request: Request,
+        brief: Annotated[bool, Query(description="Leave the segments out of the plan.")] = False,
+    ) -> JSONResponse:
+        """The plan a job of the same body would follow, its time and its price; nothing is started."""
         async with intake.job_request(request) as wanted:
-            await planned(wanted)
-            # ``submit`` finds the files stored: copying a long video would hold up the whole farm.
-            for media in wanted.inputs:
-                await asyncio.to_thread(storage.put_file, media.path, media.sha256)
-            job_id = coordinator.submit(wanted)
-        return job_summary(ledger.job(job_id), ledger.state)
+            made = await submitting.plan(wanted)
+            price = quote(ledger.state, made, coordinator.clock(), priority=wanted.priority)
 
-    @router.post("/plans", openapi_extra=_UPLOAD_DOCS)
-    async def plan(request: Request) -> Plan:
-        """The plan that the same upload to ``/jobs`` would follow; nothing is started."""
+        def described() -> dict[str, Any]:
+            left_out = {"segments"} if brief else None
+            return {
+                "plan": shown_plan(made).model_dump(mode="json", exclude=left_out),
+                "quote": price.model_dump(mode="json"),
+            }
+
+        return JSONResponse(await asyncio.to_thread(described))
+
+    @router.post(
+        "/jobs",
+        status_code=201,
+        summary="Start a job",
+        response_model=JobSummary,
+        openapi_extra=_JOB_BODY,
+        responses=_replayed() | answers(JOB, status=201, errors=_NOT_TAKEN),
+    )
+    async def submit(
+        request: Request,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                alias="Idempotency-Key",
+                min_length=1,
+                max_length=255,
+                description="Of your choice: however often it is sent, it starts one job.",
+                examples=["9f0c6a52-8f5e-4f0b-9a54-1b2f6f3c0d11"],
+            ),
+        ] = None,
+    ) -> Response:
+        """Start a job. The inputs come with it (a form, or data: URLs in JSON) or were uploaded before."""
+        key = check_key(idempotency_key)
+        principal: Principal = request.state.principal
         async with intake.job_request(request) as wanted:
-            return shown_plan(await planned(wanted))
+            job, replayed = await submitting.submit_job(wanted, principal, key)
+        request.state.subject = job.id
+        return shown(job, 200, {"Idempotent-Replayed": "true"}) if replayed else shown(job, 201)
 
-    @router.get("/jobs")
-    async def jobs() -> list[JobSummary]:
-        """All jobs, the newest first."""
-        return [job_summary(job, ledger.state) for job in reversed(ledger.state.jobs.values())]
+    @router.get(
+        "/jobs",
+        summary="Jobs",
+        response_model=JobList,
+        responses=answers({"data": [JOB], "next_cursor": None, "last_event_id": 512}),
+    )
+    async def jobs(
+        status: Annotated[
+            Status | None, Query(description="Only those; `ended` is all but the running ones.")
+        ] = None,
+        model: Annotated[str | None, Query(max_length=500, description="Only those of this model.")] = None,
+        q: Annotated[
+            str | None, Query(max_length=500, description="Only those with this in a prompt or the id.")
+        ] = None,
+        order: Order = "desc",
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Jobs by the time they were submitted. Pages hold together while jobs come and go."""
+        page = summaries.page(
+            Filter(status, model, q), newest_first=order == "desc", limit=limit, cursor=cursor
+        )
+        return Response(page, media_type="application/json")
 
-    @router.get("/jobs/{job_id}")
-    async def job(job_id: str) -> JobSummary:
-        return job_summary(ledger.job(job_id), ledger.state)
+    @router.get(
+        "/jobs/{job_id}", summary="One job", response_model=JobSummary, responses=answers(JOB, errors=_NO_JOB)
+    )
+    async def job(job_id: JobId) -> Response:
+        """A job in a line."""
+        return shown(ledger.job(job_id))
 
-    @router.get("/jobs/{job_id}/report")
-    async def report(job_id: str) -> dict[str, Any]:
-        """Settings, shots, segments with their attempts, seams, workers, totals."""
-        return job_report(ledger.job(job_id), workers_seen(ledger.journal))
+    @router.delete(
+        "/jobs/{job_id}",
+        status_code=204,
+        summary="Delete a job",
+        response_class=Response,
+        responses=answers(status=204, said="It is gone.", errors=_NOT_NOW),
+    )
+    async def delete(job_id: JobId) -> Response:
+        """Forget a job that has ended and remove its files; those that other jobs use stay."""
+        coordinator.delete(job_id)
+        return Response(status_code=204)
 
-    @router.get("/jobs/{job_id}/plan")
-    async def plan_of(job_id: str) -> Plan:
-        return shown_plan(ledger.job(job_id).plan)
-
-    @router.post("/jobs/{job_id}/cancel")
-    async def cancel(job_id: str) -> JobSummary:
+    @router.post(
+        "/jobs/{job_id}/cancel",
+        summary="Stop a job",
+        response_model=JobSummary,
+        responses=answers({**JOB, "status": "cancelled"}, errors=_NOT_NOW),
+    )
+    async def cancel(job_id: JobId) -> Response:
         """Stop a running job; what is done is kept."""
         coordinator.cancel(job_id)
-        return job_summary(ledger.job(job_id), ledger.state)
+        return shown(ledger.job(job_id))
 
-    @router.post("/jobs/{job_id}/retry")
-    async def retry(job_id: str) -> JobSummary:
-        """Continue a failed or cancelled job."""
+    @router.post(
+        "/jobs/{job_id}/retry",
+        summary="Continue a job",
+        response_model=JobSummary,
+        responses=answers(JOB, errors=_NOT_NOW),
+    )
+    async def retry(job_id: JobId) -> Response:
+        """Continue a failed or cancelled job; what is done is kept."""
         coordinator.retry(job_id)
-        return job_summary(ledger.job(job_id), ledger.state)
+        return shown(ledger.job(job_id))
 
-    @router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+    @router.post(
+        "/jobs/{job_id}/rerender",
+        summary="Render frames again",
+        response_model=Rerendered,
+        responses=answers({"job": JOB, "segments": ["s0-2", "s0-3"]}, errors=_NOT_NOW),
+    )
+    async def rerender(job_id: JobId, frames: Frames) -> JSONResponse:
+        """Render the finished segments that show these frames again, with other noise.
+
+        What starts from one of them is rendered again too. The published video stays until the new one is
+        whole.
+        """
+        segments = coordinator.rerender(job_id, frames.start, frames.end)
+        told = json.loads(summaries.one(ledger.job(job_id)))
+        return JSONResponse({"job": told, "segments": segments})
+
+    @router.get(
+        "/jobs/{job_id}/plan",
+        summary="A job's plan",
+        response_model=Plan,
+        responses=answers(PLAN, errors=_NO_JOB),
+    )
+    async def plan_of(job_id: JobId) -> JSONResponse:
+        """Every segment, handle, seed and dependency, decided when the job was submitted."""
+        made = ledger.job(job_id).plan
+        return JSONResponse(await asyncio.to_thread(lambda: shown_plan(made).model_dump(mode="json")))
+
+    @router.get(
+        "/jobs/{job_id}/report",
+        summary="A job's story",
+        response_model=dict[str, Any],
+        responses=answers(REPORT, errors=_NO_JOB),
+    )
+    async def report(job_id: JobId) -> Response:
+        """Settings, shots, segments with their attempts, seams, workers, totals."""
+        workers = await asyncio.to_thread(workers_seen.get)
+        return await _large(job_report(ledger.job(job_id), workers))
+
+    @router.get(
+        "/jobs/{job_id}/timeline",
+        summary="Who renders what and when",
+        response_model=dict[str, Any],
+        responses=answers(TIMELINE, errors=_NO_JOB),
+    )
+    async def timeline_of(job_id: JobId) -> Response:
+        """Every segment and every attempt, in columns; `worker` counts in `workers`, -1 is none yet."""
+        job = ledger.job(job_id)
+        return await _large({**timeline(job, coordinator.clock()), "last_event_id": job.last_seq})
+
+    @router.get(
+        "/jobs/{job_id}/events",
+        summary="A job's events",
+        response_class=StreamingResponse,
+        responses=answers(EVENTS, media_type="text/event-stream", errors=_NO_JOB),
+    )
     async def events(
-        job_id: str,
-        after: Annotated[int, Query(ge=0)] = 0,
-        last_event_id: Annotated[int, Header(ge=0)] = 0,
+        job_id: JobId,
+        after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="Begin behind this event.")] = 0,
+        last_event_id: Annotated[
+            int, Header(ge=0, le=MAX_SEQ, description="The same, as a browser says it.")
+        ] = 0,
     ) -> StreamingResponse:
-        """The job's events, past ones and those to come, as ``text/event-stream`` until it has ended."""
+        """The job's events, past ones and those to come, until it has ended."""
         stream = job_events(ledger, ledger.job(job_id), after=max(after, last_event_id))
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
-    @router.get("/jobs/{job_id}/video", response_class=FileResponse)
-    async def video(job_id: str) -> FileResponse:
-        """The finished video; byte ranges are served."""
-        path = published(job_id, "video.mp4")
-        return FileResponse(
-            path, media_type="video/mp4", filename=f"{job_id}.mp4", content_disposition_type="inline"
-        )
-
-    @router.get("/jobs/{job_id}/sheet", response_class=FileResponse)
-    async def sheet(job_id: str) -> FileResponse:
-        """The finished video's contact sheet."""
-        path = published(job_id, "sheet.png")
-        return FileResponse(
-            path, media_type="image/png", filename=f"{job_id}.png", content_disposition_type="inline"
+    @router.get(
+        "/jobs/{job_id}/input",
+        summary="An input of a job",
+        response_class=Response,
+        responses=answers(media_type="image/webp", errors={404: "There is no such job or input."}),
+    )
+    async def input_picture(
+        request: Request,
+        job_id: JobId,
+        index: Annotated[int, Query(ge=0, le=10_000, description="Which one, counted from 0.")] = 0,
+    ) -> Response:
+        """An input image, or the first frame of an input video, as WebP, longest side at most 640."""
+        inputs = ledger.job(job_id).request.inputs
+        if index >= len(inputs):
+            raise NotFound(f"job {job_id} has {len(inputs)} inputs, counted from 0", param="index")
+        sha256 = inputs[index].sha256
+        return await pictures.answer(
+            request,
+            f"input {sha256} {PICTURE_SIDE}",
+            lambda: intake.tools.picture(storage.path(sha256), 0, PICTURE_SIDE),
         )
 
     return router
+
+
+async def _large(told: dict[str, Any]) -> Response:
+    """JSON that takes long enough to write that others should not wait for it."""
+    text = await asyncio.to_thread(lambda: json.dumps(told, separators=(",", ":")).encode())
+    return Response(text, media_type="application/json")
+
+
+def _replayed() -> dict[int | str, dict[str, Any]]:
+    found = answers(JOB, said="The same key has started this job before.")
+    found[200]["model"] = JobSummary
+    found[200]["headers"] = {
+        "Idempotent-Replayed": {"description": "Always `true`.", "schema": {"type": "string"}}
+    }
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -13,19 +13,32 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from farm.errors import CannotRun, InvalidInput
+from farm.errors import CannotRun, InvalidInput, TooLarge
 from farm.job import MAX_INPUTS
 
 #: Everything but the files: MAX_INPUTS prompts of the longest kind fit, escaped.
-MAX_OPTIONS_BYTES = 8 << 20
+MAX_TEXT_BYTES = 8 << 20
+#: A job as JSON, its inputs perhaps in it.
+MAX_JSON_BYTES = 32 << 20
 #: Given to the parser, in a thread, at a time.
 _CHUNK_BYTES = 1 << 20
+#: Of a file, shown to ``check_head`` before more of it is kept.
+_HEAD_BYTES = 64
 
 
-class UploadTooLarge(InvalidInput):
-    """More bytes than the farm takes."""
+@dataclass(frozen=True)
+class Form:
+    """Which fields a form may have."""
 
-    http_status = 413
+    #: The field that holds the files.
+    files: str
+    max_files: int
+    #: The fields that hold text; None: any.
+    texts: frozenset[str] | None
+
+
+JOB_FORM = Form(files="inputs", max_files=MAX_INPUTS, texts=frozenset({"request"}))
+UPLOAD_FORM = Form(files="file", max_files=1, texts=frozenset())
 
 
 @dataclass(frozen=True)
@@ -37,34 +50,49 @@ class File:
 
 @dataclass
 class Upload:
-    """A form with one field ``request`` and files ``inputs``, in order."""
+    """What a form held: its files in order, and its text fields (of one that came twice, the last)."""
 
     folder: Path
-    options: bytearray = field(default_factory=bytearray)
+    texts: dict[str, bytearray] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
 
 
-async def receive(request: Request, folder: Path, *, max_bytes: int) -> Upload:
+def content_kind(request: Request) -> bytes:
+    """The media type of a request's body, without parameters."""
+    kind: bytes = parse_options_header(request.headers.get("content-type"))[0]
+    return kind
+
+
+async def receive(
+    request: Request,
+    folder: Path,
+    *,
+    form: Form,
+    max_bytes: int,
+    check_head: Callable[[bytes], None],
+) -> Upload:
     """Read a multipart form into ``folder``; its files are called ``input-1``, ``input-2`` and so on.
 
+    Args:
+        check_head: raises InvalidInput for the first bytes of a file that is not taken.
+
     Raises:
-        UploadTooLarge: the body is longer than ``max_bytes``; the rest of it is not read.
-        InvalidInput: not such a form, or it ended early.
+        TooLarge: the body is longer than ``max_bytes``; the rest of it is not read.
+        InvalidInput: not such a form, it ended early, or a file is of a kind that is not taken.
         CannotRun: no space.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     boundary = parameters.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise InvalidInput("expected multipart/form-data with the field request and the files inputs")
-    if int(request.headers.get("content-length") or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise InvalidInput(f"expected multipart/form-data with {_fields(form)}")
+    _check_length(request, max_bytes, form.files)
     upload = Upload(folder)
-    with _reading(upload, boundary) as reader:
+    with _reading(lambda: _FormReader(upload, boundary, form, check_head)) as reader:
         num_bytes, pending = 0, bytearray()
         async for chunk in request.stream():
             num_bytes += len(chunk)
             if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
+                raise _too_large(max_bytes, form.files)
             pending += chunk
             if len(pending) >= _CHUNK_BYTES:
                 await asyncio.to_thread(reader.write, bytes(pending))
@@ -74,17 +102,50 @@ async def receive(request: Request, folder: Path, *, max_bytes: int) -> Upload:
     return upload
 
 
-def _too_large(max_bytes: int) -> UploadTooLarge:
-    return UploadTooLarge(
-        f"the upload is larger than {max_bytes} bytes, the most that is taken; send less", param="inputs"
+async def read_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: it is longer than ``max_bytes``; the rest of it is not read.
+        InvalidInput: it ended early.
+    """
+    _check_length(request, max_bytes, None)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes, None)
+    except ClientDisconnect as error:
+        raise InvalidInput("the body ended early; send it again") from error
+    return bytes(body)
+
+
+def _check_length(request: Request, max_bytes: int, param: str | None) -> None:
+    length = request.headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise InvalidInput("Content-Length is no number", param="content-length")
+    if len(length) > 18 or int(length) > max_bytes:
+        raise _too_large(max_bytes, param)
+
+
+def _too_large(max_bytes: int, param: str | None) -> TooLarge:
+    what = "body" if param is None else "upload"
+    return TooLarge(
+        f"the {what} is larger than {max_bytes} bytes, the most that is taken; send less", param=param
     )
 
 
+def _fields(form: Form) -> str:
+    texts = "" if not form.texts else f"the field {', '.join(sorted(form.texts))} and "
+    return f"{texts}the file{'s' if form.max_files > 1 else ''} {form.files}"
+
+
 @contextlib.contextmanager
-def _reading(upload: Upload, boundary: bytes) -> Iterator[_FormReader]:
+def _reading(begin: Callable[[], _FormReader]) -> Iterator[_FormReader]:
     """Turns what goes wrong into errors for people, and closes the open file."""
     try:
-        with contextlib.closing(_FormReader(upload, boundary)) as reader:
+        with contextlib.closing(begin()) as reader:
             yield reader
     except FormParserError as error:
         raise InvalidInput(f"the upload is not a multipart form: {error}") from error
@@ -97,23 +158,20 @@ def _reading(upload: Upload, boundary: bytes) -> Iterator[_FormReader]:
 class _FormReader:
     """What the multipart parser calls. Files go to disk part by part."""
 
-    def __init__(self, upload: Upload, boundary: bytes) -> None:
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._begin_part,
-                "on_part_data": self._take,
-                "on_part_end": self.close,
-                "on_end": self._end,
-            },
-        )
+    def __init__(
+        self, upload: Upload, boundary: bytes, form: Form, check_head: Callable[[bytes], None]
+    ) -> None:
+        self._parser = _parser(self, boundary)
         self._upload = upload
+        self._form = form
+        self._check_head = check_head
         self._header = (bytearray(), bytearray())
         self._disposition = b""
+        self._text = bytearray()
+        self._num_text_bytes = 0
         self._file: IO[bytes] | None = None
+        #: Of the open file, until it was looked at.
+        self._head: bytearray | None = None
         self._complete = False
 
     def write(self, chunk: bytes) -> None:
@@ -122,49 +180,89 @@ class _FormReader:
     def check_complete(self) -> None:
         if not self._complete:
             raise InvalidInput("the upload ended early; send it again")
-        if not self._upload.options:
-            raise InvalidInput("request is missing: the job's options as JSON", param="request")
-        if not self._upload.files:
-            raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
 
-    def _end_header(self) -> None:
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
+
+    def header_end(self) -> None:
         name, value = self._header
         if name.lower() == b"content-disposition":
             self._disposition = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _begin_part(self) -> None:
+    def headers_finished(self) -> None:
         _, parameters = parse_options_header(self._disposition)
         self._disposition = b""
-        match parameters.get(b"name", b"").decode(errors="replace"):
-            case "request":
-                self._upload.options.clear()
-            case "inputs":
-                self._open(parameters.get(b"filename", b"").decode(errors="replace"))
-            case other:
-                raise InvalidInput(f"field {other[:80]!r} is not known here; expected request and inputs")
+        name = parameters.get(b"name", b"").decode(errors="replace")
+        if name == self._form.files:
+            self._open(parameters.get(b"filename", b"").decode(errors="replace"))
+        elif self._form.texts is None or name in self._form.texts:
+            self._text = self._upload.texts[name] = bytearray()
+        else:
+            known = " and ".join([*sorted(self._form.texts), self._form.files])
+            raise InvalidInput(f"field {name[:80]!r} is not known here; expected {known}")
 
     def _open(self, name: str) -> None:
         number = len(self._upload.files) + 1
-        if number > MAX_INPUTS:
-            raise InvalidInput(f"got more than {MAX_INPUTS} inputs, which are the most", param="inputs")
+        if number > self._form.max_files:
+            raise InvalidInput(
+                f"got more than {self._form.max_files} {self._form.files}, which are the most",
+                param=self._form.files,
+            )
         path = self._upload.folder / f"input-{number}"
         shown = "".join(c if c.isprintable() else "?" for c in name)[:100]
         self._upload.files.append(File(path, shown or path.name))
         self._file = path.open("xb")
+        self._head = bytearray()
 
-    def _take(self, data: bytes, start: int, end: int) -> None:
+    def part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
+            if self._head is not None:
+                self._head += data[start : min(end, start + _HEAD_BYTES)]
+                if len(self._head) >= _HEAD_BYTES:
+                    self._look()
             self._file.write(data[start:end])
-        elif len(self._upload.options) + end - start > MAX_OPTIONS_BYTES:
-            raise UploadTooLarge(f"request has more than {MAX_OPTIONS_BYTES} bytes", param="request")
-        else:
-            self._upload.options += data[start:end]
+            return
+        self._num_text_bytes += end - start
+        if self._num_text_bytes > MAX_TEXT_BYTES:
+            raise TooLarge(f"the fields of text have more than {MAX_TEXT_BYTES} bytes", param="request")
+        self._text += data[start:end]
+
+    def _look(self) -> None:
+        head, self._head = bytes(self._head or b""), None
+        try:
+            self._check_head(head)
+        except InvalidInput as error:
+            name = self._upload.files[-1].name
+            raise InvalidInput(f"{name}: {error.message}", param=self._form.files) from error
+
+    def part_end(self) -> None:
+        if self._head is not None:
+            self._look()
+        self.close()
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._complete = True
+
+
+def _parser(reader: _FormReader, boundary: bytes) -> MultipartParser:
+    return MultipartParser(
+        boundary,
+        {
+            "on_header_field": reader.header_field,
+            "on_header_value": reader.header_value,
+            "on_header_end": reader.header_end,
+            "on_headers_finished": reader.headers_finished,
+            "on_part_data": reader.part_data,
+            "on_part_end": reader.part_end,
+            "on_end": reader.end,
+        },
+    )

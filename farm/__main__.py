@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from farm import console
 from farm.capabilities import Worker
 from farm.cluster_file import ClusterFile, HeadMachine, read_cluster_file
 from farm.errors import CannotRun, FarmError, InvalidInput
+from farm.forecast import quote
+from farm.key_commands import keys
+from farm.logs import LogFormat, logging_to
 from farm.options import (
     check_listen,
     check_output,
@@ -40,6 +44,7 @@ from farm.remote_commands import (
     remote,
     submitted,
 )
+from farm.state import State, WorkerState
 from farm.state_folder import default_state_folder
 from farm.video_options import describes_video
 
@@ -104,6 +109,8 @@ def plan(
         console.print_json(made.model_dump(mode="json"))
     else:
         console.print_plan(made)
+        state = State(workers={worker.id: WorkerState(worker) for worker in here})
+        console.print_quote(quote(state, made, time.time()))
 
 
 @app.command()
@@ -160,6 +167,12 @@ def up(
     vram_limit: VramLimit = None,
     cluster: Annotated[Path | None, typer.Option(help="A cluster.yaml that says it all.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name browsers may use for this farm, such as a proxy's.")
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of standard error: warnings as text, or everything as JSON lines.")
+    ] = "text",
     state: StateFolder = None,
 ) -> None:
     """Keep a farm running. Ctrl-C ends it; its jobs go on at the next `farm up`."""
@@ -171,11 +184,14 @@ def up(
     budgets = workers.split(",") if workers not in (None, "auto", "none") else workers
     chosen = {"listen": listen, "port": port, "workers": budgets, "vram_limit": vram_limit}
     given = {key: value for key, value in chosen.items() if value is not None}
+    if allow_host:
+        given["allowed_hosts"] = allow_host
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
     here = _head_workers(described.head, name)
     check_listen(described.head.listen, described.head.port)
-    with suppress(KeyboardInterrupt):  # the way a farm is meant to end
-        _run(keep_up(described, here, state or default_state_folder(), create_app, serve))
+    folder = state or default_state_folder()
+    with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
+        _run(keep_up(described, here, folder, create_app, serve))
 
 
 @app.command()
@@ -202,7 +218,8 @@ def join(
 
     process = member.join(url, given, node=node, describe=describe, state=folder)
     console.out.print(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out", markup=False)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         process.wait()
     except KeyboardInterrupt:
@@ -332,6 +349,7 @@ def main() -> None:
 
 for command in remote.registered_commands:
     app.registered_commands.append(command)
+app.add_typer(keys, name="keys")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -17,12 +17,17 @@ from pydantic import Field, ValidationError
 
 from farm.errors import (
     CannotRun,
+    Conflict,
     FarmError,
+    Forbidden,
     InvalidInput,
     JobFailed,
     NotAllowed,
     NotFound,
+    NotReady,
     ResultRefused,
+    TooLarge,
+    TooManyRequests,
 )
 from farm.values import Value
 
@@ -37,9 +42,24 @@ MAX_RECONNECTS = 5
 RECONNECT_S = 0.2
 #: A plan of very many segments is one event.
 MAX_EVENT_BYTES = 256 << 20
+#: Jobs fetched at a time.
+PAGE_LIMIT = 200
 
 _ERRORS: dict[str, type[FarmError]] = {
-    error.code: error for error in (InvalidInput, NotFound, NotAllowed, CannotRun, JobFailed, ResultRefused)
+    error.code: error
+    for error in (
+        InvalidInput,
+        TooLarge,
+        NotFound,
+        NotReady,
+        NotAllowed,
+        Forbidden,
+        TooManyRequests,
+        CannotRun,
+        Conflict,
+        JobFailed,
+        ResultRefused,
+    )
 }
 
 
@@ -103,18 +123,32 @@ class FarmClient:
         except CannotRun:
             return False
 
-    def submit(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a job. ``options`` are the fields of ``JobRequest`` but ``inputs``. Returns its summary."""
-        return self._upload("jobs", paths, options)
+    def submit(
+        self, paths: Sequence[Path], options: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Start a job. Returns its summary.
+
+        Args:
+            options: the fields of ``JobRequest`` but ``inputs``, and ``preset``.
+            idempotency_key: however often a submit with this key is sent, it starts one job.
+        """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._upload("jobs", paths, options, headers=headers)
 
     def plan(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
-        """The plan that ``submit`` would follow, as JSON of ``farm.plan.Plan``."""
+        """What ``submit`` would do: ``plan``, JSON of ``farm.plan.Plan``, and ``quote``: time and price."""
         return self._upload("plans", paths, options)
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """Summaries, the newest job first."""
-        found: list[dict[str, Any]] = self._call("GET", "jobs")
-        return found
+    def jobs(self) -> Iterator[dict[str, Any]]:
+        """Summaries, the newest job first; fetched by the page as they are taken."""
+        cursor: str | None = None
+        while True:
+            wanted = {"limit": PAGE_LIMIT} | ({} if cursor is None else {"cursor": cursor})
+            page = self._object("GET", "jobs", params=wanted)
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._object("GET", _job(job_id))
@@ -128,21 +162,49 @@ class FarmClient:
     def retry(self, job_id: str) -> dict[str, Any]:
         return self._object("POST", _job(job_id) + "/retry")
 
+    def rerender(self, job_id: str, start: int, end: int) -> list[str]:
+        """Render the segments of frames [start, end) again. Returns their ids."""
+        frames = {"start": start, "end": end}
+        segments: list[str] = self._object("POST", _job(job_id) + "/rerender", json=frames)["segments"]
+        return segments
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended, with its files."""
+        self._call("DELETE", _job(job_id))
+
     def nodes(self) -> list[dict[str, Any]]:
-        """Every worker and what it does."""
-        found: list[dict[str, Any]] = self._call("GET", "nodes")
+        """Every machine with its workers."""
+        found: list[dict[str, Any]] = self._object("GET", "nodes")["data"]
         return found
 
-    def drain(self, *, worker_id: str | None = None, node: str | None = None) -> list[str]:
-        """Let one worker, or all of a node, finish and go. Returns the workers' ids."""
-        body = {"worker_id": worker_id} if node is None else {"node": node}
-        draining: list[str] = self._object("POST", "drain", json=body)["draining"]
-        return draining
+    def drain(self, name: str) -> None:
+        """Let a node, or one worker of it (``node/slot``), finish what it has and rest until ``enable``."""
+        self._call("POST", _node(name) + "/drain")
+
+    def enable(self, name: str) -> None:
+        """Let a drained node, or worker, come back."""
+        self._call("POST", _node(name) + "/enable")
 
     def join_token(self) -> str:
         """A fresh one-time token for one machine."""
         token: str = self._object("POST", "join-tokens")["token"]
         return token
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Every API key there was, the newest first; the keys themselves are not kept."""
+        found: list[dict[str, Any]] = self._object("GET", "keys")["data"]
+        return found
+
+    def create_key(
+        self, name: str, scopes: Sequence[str], expires_in_s: float | None = None
+    ) -> dict[str, Any]:
+        """A fresh API key, as ``key``, and all that ``keys`` tells about it."""
+        wanted = {"name": name, "scopes": list(scopes), "expires_in_s": expires_in_s}
+        return self._object("POST", "keys", json=wanted)
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key at once, with its sessions."""
+        self._call("DELETE", f"keys/{_part(key_id)}")
 
     def join(self, token: str, node: str) -> dict[str, Any]:
         """What this machine needs to join under the name ``node``; uses the token up."""
@@ -185,18 +247,18 @@ class FarmClient:
                 raise CannotRun(f"the farm at {self.url} was lost {lost} times: {reason}") from reason
             time.sleep(RECONNECT_S * 2 ** (lost - 1))
 
-    def download(self, job_id: str, what: Literal["video", "sheet"], path: Path) -> None:
-        """Bring a finished job's video or contact sheet to ``path``, whole or not at all.
+    def download(self, job_id: str, name: str, path: Path) -> None:
+        """Bring a job's artifact, such as ``video.mp4``, to ``path``, whole or not at all.
 
         Raises:
-            NotFound: it is not finished.
+            NotFound: there is no such job or artifact, or (NotReady) it is not there yet.
             CannotRun: the connection was lost, or the file cannot be written.
         """
         temporary: Path | None = None
         try:
             with (
                 self._reaching(),
-                self._http.stream("GET", self._address(f"{_job(job_id)}/{what}")) as answer,
+                self._http.stream("GET", self._address(f"{_job(job_id)}/artifacts/{_part(name)}")) as answer,
             ):
                 self._check(answer)
                 handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -211,7 +273,13 @@ class FarmClient:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
-    def _upload(self, where: str, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    def _upload(
+        self,
+        where: str,
+        paths: Sequence[Path],
+        options: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         with ExitStack() as stack:
             try:
                 files = [("inputs", (p.name, stack.enter_context(p.open("rb")))) for p in paths]
@@ -222,7 +290,9 @@ class FarmClient:
             # A Fraction (fps) goes as text, such as 30000/1001.
             form = {"request": json.dumps(dict(options), default=str)}
             timeout = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
-            return self._object("POST", where, data=form, files=files, timeout=timeout)
+            return self._object(
+                "POST", where, data=form, files=files, headers=dict(headers or {}), timeout=timeout
+            )
 
     def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
         headers = {"Last-Event-ID": str(after)}
@@ -240,6 +310,8 @@ class FarmClient:
         with self._reaching():
             answer = self._http.request(method, self._address(where), **how)
         self._check(answer)
+        if answer.status_code == 204:
+            return None
         try:
             return answer.json()
         except ValueError as error:
@@ -273,8 +345,18 @@ class FarmClient:
         return CannotRun(f"{self.url} answered {answer.status_code}, not as a farm does; check the address")
 
 
+def _part(name: str) -> str:
+    """A name as one part of an address."""
+    return quote(name, safe="")
+
+
 def _job(job_id: str) -> str:
-    return f"jobs/{quote(job_id, safe='')}"
+    return f"jobs/{_part(job_id)}"
+
+
+def _node(name: str) -> str:
+    node, _, slot = name.partition("/")
+    return f"nodes/{_part(node)}" + (f"/workers/{_part(slot)}" if slot else "")
 
 
 def _bearer(token: str) -> dict[str, str]:

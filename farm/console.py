@@ -13,9 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from farm.capabilities import Worker, gib
+from farm.changes import apply, refusal
 from farm.events import Event, SeamAccepted, TaskAssigned, TaskReopened, WorkerJoined, WorkerLeft
+from farm.forecast import Quote
 from farm.plan import Plan
-from farm.state import Job, State, apply, refusal
+from farm.state import Job, State
 
 #: Output that is not looked at in a terminal must not fold its tables to 80 columns.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -179,6 +181,19 @@ def print_plan(plan: Plan, console: Console = out) -> None:
     )
     for note in plan.notes:
         console.print(note, style="dim", markup=False)
+
+
+def print_quote(quote: Quote, console: Console = out) -> None:
+    """How long a plan would take, and what it would cost where that is known."""
+    if quote.predicted_s is None:
+        return
+    count = sum(1 for worker in quote.workers if worker.segments)
+    basis = "" if quote.measured else "; an estimate, for not every speed was measured"
+    cost = "" if quote.cost is None else f", cost {quote.cost:.2f}"
+    console.print(
+        f"about {quote.predicted_s:.0f} s on {count} worker{'s' if count > 1 else ''}{cost}{basis}",
+        markup=False,
+    )
 
 
 def _seam_words(seam: Mapping[str, Any] | None) -> str:

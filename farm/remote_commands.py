@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from farm import console
 from farm.capabilities import gib
 from farm.client import FarmClient, read_endpoint
-from farm.errors import CannotRun, JobFailed
+from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.events import event_adapter
 from farm.ledger import past
 from farm.options import check_output
@@ -26,6 +27,19 @@ Token = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
+Name = Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")]
+
+
+def parse_frames(text: str) -> tuple[int, int]:
+    """``24:48`` -> (24, 48).
+
+    Raises:
+        InvalidInput: it is no such range.
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise InvalidInput(f"frames is {text!r}, expected FIRST:END such as 24:48", param="frames")
+    return int(found[1]), int(found[2])
 
 
 def client_or_none(farm: str | None, token: str | None, state: Path | None) -> FarmClient | None:
@@ -50,7 +64,7 @@ def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmCl
 def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
     """List the jobs, newest first."""
     client = client_or_none(farm, token, state)
-    found = client.jobs() if client else _journal_jobs(state or default_state_folder())
+    found = list(client.jobs()) if client else _journal_jobs(state or default_state_folder())
     if as_json:
         console.print_json(found)
         return
@@ -105,8 +119,29 @@ def cancel(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFo
 
 
 @remote.command()
+def rerender(
+    job_id: JobId,
+    frames: Annotated[str, typer.Option(help="FIRST:END, such as 24:48; END itself stays as it is.")],
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+) -> None:
+    """Render some frames of a video again, with other noise; the rest stays as it is."""
+    start, end = parse_frames(frames)
+    segments = client_of(farm, token, state).rerender(job_id, start, end)
+    console.out.print(f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it")
+
+
+@remote.command()
+def delete(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Forget a job that has ended, and remove its files."""
+    client_of(farm, token, state).delete(job_id)
+    console.out.print(f"{job_id} is deleted", markup=False)
+
+
+@remote.command()
 def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
-    """List the workers: memory, what they do, why they idle."""
+    """List the machines' workers: memory, what they do, why they idle."""
     found = client_of(farm, token, state).nodes()
     if as_json:
         console.print_json(found)
@@ -117,28 +152,30 @@ def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_
             worker["kind"],
             worker["device_name"],
             gib(worker["vram_bytes"]),
-            "draining" if worker["draining"] else "works" if worker["tasks"] else "idle",
+            worker["status"],
             ", ".join(task["task_id"] for task in worker["tasks"]) or worker["idle_because"],
         )
-        for worker in found
+        for node in found
+        for worker in node["workers"]
     )
     console.print_rows(("worker", "kind", "device", "memory", "state", "what"), rows)
 
 
 @remote.command()
-def drain(
-    name: Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")],
-    farm: Farm = None,
-    token: Token = None,
-    state: StateFolder = None,
-) -> None:
-    """Let a node, or one worker, finish its segment and go."""
-    client = client_of(farm, token, state)
-    if "/" in name:
-        client.drain(worker_id=name)
-    else:
-        client.drain(node=name)
-    console.out.print(f"{name} gets nothing new and goes after its current segment", markup=False)
+def drain(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Let a node, or one worker, finish its segment and rest."""
+    client_of(farm, token, state).drain(name)
+    console.out.print(
+        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that",
+        markup=False,
+    )
+
+
+@remote.command()
+def enable(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Let a drained node, or worker, come back."""
+    client_of(farm, token, state).enable(name)
+    console.out.print(f"{name} is coming back", markup=False)
 
 
 @remote.command("join-token")
@@ -172,8 +209,8 @@ def follow(client: FarmClient, job_id: str, output: Path | None) -> None:
     if output is None:
         console.out.print(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it", markup=False)
         return
-    client.download(job_id, "video", output)
-    client.download(job_id, "sheet", output.with_suffix(".png"))
+    client.download(job_id, "video.mp4", output)
+    client.download(job_id, "sheet.png", output.with_suffix(".png"))
     console.out.print(f"video: {output}, contact sheet: {output.with_suffix('.png')}", markup=False)
 
 
@@ -181,4 +218,4 @@ def _journal_jobs(state: Path) -> list[Any]:
     if not (state / JOURNAL_NAME).exists():
         return []
     with past(state) as ledger:
-        return [job_summary(job, None) for job in reversed(ledger.state.jobs.values())]
+        return [job_summary(job, None, 0.0) for job in reversed(ledger.state.jobs.values())]

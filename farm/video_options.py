@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.options import PREVIEW_STEPS, request_options
+from farm.options import request_options
+from farm.presets import PRESETS, PREVIEW_STEPS
 
 #: It comes with the farm and renders on any CPU.
 DEFAULT_MODEL = "tiny_i2v"
@@ -35,6 +36,9 @@ def _options(
     preview: Annotated[
         bool, typer.Option("--preview", help=f"A quick look: the same motion in {PREVIEW_STEPS} steps.")
     ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help=f"{', '.join(p.name for p in PRESETS)}; other options win over it.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
 ) -> dict[str, Any]:
@@ -54,6 +58,7 @@ def _options(
         guidance=guidance,
         strength=strength,
         preview=preview,
+        preset=preset,
         seed=seed,
         priority=priority,
     )

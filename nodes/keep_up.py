@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,15 +18,18 @@ from farm.cluster_file import ClusterFile, Machine
 from farm.console import err, out
 from farm.coordinator import Coordinator
 from farm.errors import FarmError
+from farm.media_tools import MediaTools
 from farm.membership import Membership
 from farm.state_folder import locked
-from nodes import ssh
+from nodes import pictures, ssh
+from nodes.addresses import allowed_hosts, how_to_join, is_loopback, own_addresses, reachable_address
+from nodes.backdrop import backdrop
 from nodes.head import ensure_head, stop_head
 from nodes.host import coordinating
 from nodes.intake_sandbox import normalise
 from nodes.member import versions
 from nodes.ray_node import ray_environment
-from nodes.registry import named_spec_of, spec_of
+from nodes.registry import known_models, named_spec_of, spec_of
 from nodes.to_its_end import to_its_end
 
 log = logging.getLogger(__name__)
@@ -47,11 +51,21 @@ async def keep_up(
     """Run a farm until cancelled; then stop Ray's head and ask the machines started here to leave.
 
     A killed process leaves head and workers running, and the next one takes them over.
+
+    Args:
+        create_app: ``dashboard.app.create_app``; ``serve``: ``dashboard.server.serve``.
+
+    Raises:
+        InvalidInput, CannotRun: an address or a name that cannot be used; another farm works in ``state``.
     """
-    loopback = cluster.head.listen in ("127.0.0.1", "localhost")
+    listen, own = cluster.head.listen, own_addresses()
+    # Through a proxy, strangers come from this machine's own address.
+    alone = is_loopback(listen) and not cluster.head.allowed_hosts
+    address = reachable_address(listen, own)
+    hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
     with locked(state):
-        access = None if loopback else _access_token(state)
-        head = await asyncio.to_thread(ensure_head, state, cluster.head.listen, workers)
+        access = None if alone else _access_token(state)
+        head = await asyncio.to_thread(ensure_head, state, address, workers)
         os.environ.update(ray_environment(head.token, head.workers))
         # Only now: importing Ray reads the environment.
         from nodes.ray_cluster import RayCluster, connect, disconnect, take_back_signals
@@ -60,20 +74,27 @@ async def keep_up(
         try:
             await to_its_end(connect, head.address)
             take_back_signals()
-            async with coordinating(
-                state, RayCluster(), spec_of if loopback else named_spec_of
-            ) as coordinator:
+            async with coordinating(state, RayCluster(), spec_of if alone else named_spec_of) as coordinator:
                 membership = Membership(
                     coordinator, cluster_address=head.address, secret=head.token, versions=versions()
                 )
                 app = create_app(
-                    coordinator=coordinator, normalise=normalise, access=access, membership=membership
+                    coordinator=coordinator,
+                    membership=membership,
+                    tools=media_tools(),
+                    state=state,
+                    access=access,
+                    models=known_models,
+                    allowed_hosts=hosts,
                 )
                 coordinator.begin_recovered()
-                url = f"http://{cluster.head.listen}:{cluster.head.port}"
-                serving = asyncio.ensure_future(serve(app, cluster.head.listen, cluster.head.port))
+                url = f"http://{address}:{cluster.head.port}"
+                serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
                 write_endpoint(state, Endpoint(url=url, token=access))
-                _greet(url, loopback, app.state.join_tokens.create)
+                out.print(f"farm is up; its pages are at {url}", markup=False, soft_wrap=True)
+                if not alone:
+                    out.print(f"log in with the token in {state / ACCESS_NAME}", markup=False, soft_wrap=True)
+                out.print(how_to_join(url, own, app.state.join_tokens.create), markup=False, soft_wrap=True)
                 starting = asyncio.ensure_future(
                     _start_machines(coordinator, cluster, url, app.state.join_tokens.create, state, started)
                 )
@@ -87,6 +108,20 @@ async def keep_up(
         finally:
             (state / ENDPOINT_NAME).unlink(missing_ok=True)
             await to_its_end(_take_down, state, started, disconnect)
+
+
+def media_tools() -> MediaTools:
+    """The real tools behind the doors' port to pictures and videos."""
+    return MediaTools(
+        normalise=normalise,
+        refuse_unknown=pictures.refuse_unknown,
+        picture=pictures.picture,
+        thumbnail=pictures.thumbnail,
+        spritesheet=pictures.spritesheet,
+        seam_picture=pictures.seam_picture,
+        backdrop=backdrop,
+        codec=pictures.codec,
+    )
 
 
 async def _start_machines(
@@ -139,15 +174,3 @@ def _access_token(state: Path) -> str:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
     return path.read_text().strip()
-
-
-def _greet(url: str, loopback: bool, join_token: Callable[[], str]) -> None:
-    out.print(f"farm is up at {url}", markup=False)
-    if loopback:
-        out.print("other machines can join when it is started with --listen ADDRESS", markup=False)
-    else:
-        out.print(
-            f"add a machine: farm join {url.removeprefix('http://')} --token {join_token()}",
-            markup=False,
-            soft_wrap=True,
-        )

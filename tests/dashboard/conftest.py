@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,21 @@ import uvicorn
 from fastapi import FastAPI
 
 from dashboard.app import create_app
+from dashboard.limits import Limits, Rate
 from farm.capabilities import GIB, Worker
 from farm.coordinator import Coordinator
+from farm.engine_spec import EngineSpec
+from farm.errors import error_type
 from farm.journal import Journal
 from farm.ledger import Ledger
 from farm.membership import Membership
 from farm.storage import Storage
-from nodes.intake_sandbox import normalise
+from nodes.keep_up import media_tools
 from nodes.local_cluster import LocalCluster
-from nodes.registry import spec_of
+from nodes.registry import known_models, spec_of
+
+#: What is tested is seldom how often somebody may ask.
+UNLIMITED = Rate(1e6, 1e6)
 
 
 def cpu_worker(worker_id: str) -> Worker:
@@ -59,6 +65,31 @@ class Farm:
             files=[("inputs", (photo.name, photo.read_bytes()))],
         )
 
+    async def finished_job(self, photo: Path, **options: Any) -> str:
+        """The id of such a job once it has ended."""
+        answer = await self.submit(photo, **options)
+        assert answer.status_code == 201, answer.text
+        job_id: str = answer.json()["id"]
+        await self.until_ended(job_id)
+        return job_id
+
+    async def get(self, where: str, **how: Any) -> httpx2.Response:
+        return await self.http.get(f"/api/v1/{where}", **how)
+
+    async def post(self, where: str, **how: Any) -> httpx2.Response:
+        return await self.http.post(f"/api/v1/{where}", **how)
+
+    def error_of(self, answer: httpx2.Response) -> dict[str, Any]:
+        """The error of an answer, known to have the one shape and nothing beside it."""
+        body = answer.json()
+        assert set(body) == {"error"}
+        error: dict[str, Any] = body["error"]
+        assert set(error) == {"code", "message", "param", "type"}
+        assert error["message"]
+        assert "\n" not in error["message"]
+        assert error["type"] == error_type(answer.status_code)
+        return error
+
     async def until_ended(self, job_id: str) -> None:
         async for _ in self.coordinator.ledger.follow(job_id):
             pass
@@ -73,16 +104,26 @@ class Farm:
 
 @asynccontextmanager
 async def running_farm(
-    state_dir: Path, *, workers: Sequence[str] = ("near/cpu0", "near/cpu1"), **app_options: Any
+    state_dir: Path,
+    *,
+    workers: Sequence[str] = ("near/cpu0", "near/cpu1"),
+    spec_of: Callable[[str], EngineSpec] = spec_of,
+    **app_options: Any,
 ) -> AsyncIterator[Farm]:
     storage = Storage(state_dir)
     journal = Journal(state_dir / "journal.sqlite")
     cluster = LocalCluster([cpu_worker(worker_id) for worker_id in workers])
-    coordinator = Coordinator(cluster=cluster, ledger=Ledger(journal), storage=storage, spec_of=spec_of)
+    ledger = Ledger(journal)
+    ledger.recover(storage.holds)
+    coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=spec_of)
     loop = asyncio.ensure_future(coordinator.run())
+    coordinator.begin_recovered()
     options = {
-        "normalise": normalise,
+        "tools": media_tools(),
+        "state": state_dir,
         "access": None,
+        "models": known_models,
+        "limits": Limits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED),
         "membership": Membership(
             coordinator, cluster_address="10.0.0.1:6379", secret="cluster secret", versions={"ray": "2.60.0"}
         ),
@@ -105,6 +146,12 @@ async def running_farm(
             for thread in threads:
                 await asyncio.to_thread(thread.join)
             journal.close()
+
+
+@pytest.fixture(name="running_farm")
+def _running_farm() -> Callable[..., AbstractAsyncContextManager[Farm]]:
+    """A farm for as long as a block lasts, to be started again in the same folder."""
+    return running_farm
 
 
 @pytest.fixture

@@ -14,7 +14,16 @@ import httpx2
 import pytest
 
 from farm.client import Endpoint, FarmClient, read_endpoint, write_endpoint
-from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
+from farm.errors import (
+    CannotRun,
+    Conflict,
+    FarmError,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    NotReady,
+    TooLarge,
+)
 from farm.events import event_adapter
 
 OPTIONS = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": Fraction(30000, 1001)}
@@ -27,8 +36,10 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
 
     def use() -> None:
         planned = client.plan([photo], OPTIONS)
-        assert planned["fps"] == "30000/1001"
-        job_id = client.submit([photo], OPTIONS)["id"]
+        assert planned["plan"]["fps"] == "30000/1001"
+        assert planned["quote"]["num_segments"] == len(planned["plan"]["segments"])
+        job_id = client.submit([photo], OPTIONS, idempotency_key="one")["id"]
+        assert client.submit([photo], OPTIONS, idempotency_key="one")["id"] == job_id
         events = [(seq, event) for seq, event in client.events(job_id) if event["type"] != "progress"]
         numbers = [seq for seq, _ in events]
         assert numbers == sorted(set(numbers), key=lambda n: n or 0)
@@ -40,12 +51,18 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
         assert client.job(job_id)["status"] == "succeeded"
         assert [job["id"] for job in client.jobs()] == [job_id]
         assert client.report(job_id)["settings"]["fps"] == "30000/1001"
-        client.download(job_id, "video", tmp_path / "got.mp4")
-        client.download(job_id, "sheet", tmp_path / "got.png")
+        client.download(job_id, "video.mp4", tmp_path / "got.mp4")
+        client.download(job_id, "sheet.png", tmp_path / "got.png")
         assert (tmp_path / "got.mp4").read_bytes()[4:8] == b"ftyp"
         assert (tmp_path / "got.png").read_bytes()[:4] == b"\x89PNG"
-        assert {n["id"] for n in client.nodes()} == {"near/cpu0", "near/cpu1"}
-        assert client.drain(worker_id="near/cpu1") == ["near/cpu1"]
+        (node,) = client.nodes()
+        assert [worker["id"] for worker in node["workers"]] == ["near/cpu0", "near/cpu1"]
+        client.drain("near/cpu1")
+        client.enable("near/cpu1")
+        assert client.rerender(job_id, 0, 5) == ["s0-0"]
+        assert [event["type"] for _, event in client.events(job_id)][-1] == "job_published"
+        client.delete(job_id)
+        assert list(client.jobs()) == []
         client.close()
 
     await asyncio.to_thread(use)
@@ -79,9 +96,10 @@ async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone
     monkeypatch.setattr("dashboard.live.HEARTBEAT_S", 0.02)
     farm = await start_farm(workers=())
     client = FarmClient(await serve(farm.app))
-    job_id = (await asyncio.to_thread(client.submit, [photo], OPTIONS))["id"]
     watchers = farm.coordinator.ledger._watchers
-    await farm.until(lambda: len(watchers) == 1)  # the job's own stitcher
+    servers = len(watchers)
+    job_id = (await asyncio.to_thread(client.submit, [photo], OPTIONS))["id"]
+    await farm.until(lambda: len(watchers) == servers + 1)  # the job's own stitcher
 
     def listen() -> str:
         heard = ""
@@ -89,13 +107,13 @@ async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone
             for text in answer.iter_text():
                 heard += text
                 if heard.count(": still here\n\n") == 3:
-                    assert len(watchers) == 2
+                    assert len(watchers) == servers + 2
                     return heard
         return heard
 
     heard = await asyncio.to_thread(listen)
     assert heard.startswith("id: ")
-    await farm.until(lambda: len(watchers) == 1)
+    await farm.until(lambda: len(watchers) == servers + 1)
     client.close()
 
 
@@ -158,8 +176,10 @@ async def test_an_upload_over_the_cap_is_refused_with_its_reason(
 ) -> None:
     farm = await start_farm(max_upload_bytes=1 << 20)
     client = FarmClient(await serve(farm.app))
-    (tmp_path / "large.mp4").write_bytes(bytes(32 << 20))
-    with pytest.raises(InvalidInput, match="larger than 1048576 bytes"):
+    with (tmp_path / "large.mp4").open("wb") as file:
+        file.write(b"\0\0\0\x18ftypmp42")
+        file.truncate(32 << 20)
+    with pytest.raises(TooLarge, match="larger than 1048576 bytes"):
         await asyncio.to_thread(client.submit, [tmp_path / "large.mp4"], OPTIONS)
     client.close()
 
@@ -182,7 +202,12 @@ async def test_what_the_farm_refuses_is_raised_as_its_own_error(farm: Any, serve
         assert refused(lambda: client.job("job-000000000000"), NotFound).param == "job_id"
         refused(lambda: list(client.events("job-000000000000")), NotFound)
         refused(lambda: client.job("../health?x=#"), NotFound)
-        refused(lambda: client.drain(node="nowhere"), NotFound)
+        refused(lambda: client.drain("nowhere"), NotFound)
+        refused(lambda: client.enable("near/nothing"), NotFound)
+        refused(lambda: client.delete("job-000000000000"), NotFound)
+        client.submit([photo], OPTIONS, idempotency_key="k")
+        other = {**OPTIONS, "seed": 1}
+        assert refused(lambda: client.submit([photo], other, idempotency_key="k"), Conflict).exit_code == 2
         refused(lambda: client.submit([photo.parent / "missing.png"], OPTIONS), InvalidInput)
         refused(lambda: client.submit([photo.parent], OPTIONS), InvalidInput)
         client.close()
@@ -198,8 +223,8 @@ async def test_a_download_that_is_refused_leaves_no_file(
 
     def use() -> None:
         job_id = client.submit([photo], OPTIONS)["id"]
-        with pytest.raises(NotFound):
-            client.download(job_id, "video", tmp_path / "got.mp4")
+        with pytest.raises(NotReady):
+            client.download(job_id, "video.mp4", tmp_path / "got.mp4")
         client.close()
 
     await asyncio.to_thread(use)
@@ -216,7 +241,7 @@ async def test_the_client_sends_its_token_and_joins_with_a_one_time_token(
         with contextlib.closing(FarmClient(url, "wrong")) as stranger:
             assert stranger.is_up()
             with pytest.raises(NotAllowed):
-                stranger.jobs()
+                list(stranger.jobs())
         with contextlib.closing(FarmClient(url, "the-right-token")) as owner:
             token = owner.join_token()
         with contextlib.closing(FarmClient(url)) as machine:
@@ -230,7 +255,7 @@ async def test_the_client_sends_its_token_and_joins_with_a_one_time_token(
 def test_no_farm_at_the_url_is_said_in_one_line(tmp_path: Path) -> None:
     with contextlib.closing(FarmClient("http://127.0.0.1:9")) as client:
         assert not client.is_up()
-        for call in (client.jobs, lambda: list(client.events("job-000000000000"))):
+        for call in (lambda: list(client.jobs()), lambda: list(client.events("job-000000000000"))):
             with pytest.raises(CannotRun, match=r"no farm answers at http://127\.0\.0\.1:9; start one with"):
                 call()
 
@@ -243,7 +268,7 @@ async def test_an_address_that_is_no_farm_is_said_so(serve: Any) -> None:
             await send({"type": "http.response.body", "body": b"<html>hello"})
 
     client = FarmClient(await serve(other))
-    for call in (client.jobs, client.nodes):
+    for call in (lambda: list(client.jobs()), client.nodes):
         with pytest.raises(CannotRun, match="not as a farm does"):
             await asyncio.to_thread(call)
     client.close()
@@ -278,3 +303,14 @@ def test_a_damaged_endpoint_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "endpoint.json").write_text('{"url": 3')
     with pytest.raises(CannotRun, match=r"endpoint\.json cannot be read"):
         read_endpoint(tmp_path)
+
+
+async def test_jobs_are_fetched_page_by_page(
+    start_farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.client.PAGE_LIMIT", 2)
+    farm = await start_farm(workers=())
+    ids = [(await farm.submit(photo, seed=seed)).json()["id"] for seed in range(5)]
+    client = FarmClient(await serve(farm.app))
+    assert [job["id"] for job in await asyncio.to_thread(lambda: list(client.jobs()))] == ids[::-1]
+    client.close()

@@ -100,6 +100,22 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     assert not any(psutil.pid_exists(pid) for pid in before)
 
 
+def test_a_worker_serves_one_coordinator_after_the_other(
+    farm: Any, state: Path, wait_for: Callable[..., Any]
+) -> None:
+    """Each killed coordinator leaves a call behind that waits in the worker for its death."""
+    port, seen = free_port(), []
+    for _ in range(5):
+        command = farm("up", "--port", port, "--workers", "4GiB")
+        wait_for(lambda: json.loads(farm("nodes", "--json").end()[1] or "[]"), "the farm with its worker")
+        head = running_head(state)
+        assert head is not None
+        seen.append(worker_pids(head))
+        command.kill()
+    assert len(seen[0]) == 1
+    assert seen == [seen[0]] * 5
+
+
 def test_jobs_of_a_killed_farm_go_on_by_themselves(
     farm: Any, state: Path, tmp_path: Path, wait_for: Callable[..., Any]
 ) -> None:
@@ -125,7 +141,7 @@ def test_jobs_of_a_killed_farm_go_on_by_themselves(
 
     wait_for(lambda: done() >= 5, "five segments")
     first.kill()
-    farm("up", "--port", port, "--workers", "4GiB")
+    second = farm("up", "--port", port, "--workers", "4GiB")
     wait_for(lambda: farm("nodes").end()[0] == 0, "the farm again")
     status, _, err = farm("watch", job_id, "-o", str(tmp_path / "v.mp4")).end()
     assert status == 0, err
@@ -135,3 +151,5 @@ def test_jobs_of_a_killed_farm_go_on_by_themselves(
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert counted.stdout.strip() == "800"
+    second.process.terminate()
+    assert second.end()[0] == 0

@@ -1,0 +1,74 @@
+// The form of a new video as values: what it holds, how it is kept, what it asks the API for.
+
+/**
+ * One picture or video on its way to the farm, or there.
+ * @typedef {object} Input
+ * @property {number} key
+ * @property {string} name
+ * @property {string} prompt
+ * @property {number} progress of the upload, 0 to 1
+ * @property {{id: string, kind: "image" | "video", width: number, height: number, num_frames: number, fps: number | string | null} | null} upload
+ * @property {Error | null} error
+ */
+
+/** Everything typed; "" is left to the farm. */
+export const EMPTY = {
+  model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", window_frames: "",
+  mode: "auto", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
+  seed: "", priority: "",
+};
+/** @typedef {typeof EMPTY} Form */
+
+const NUMBERS = /** @type {const} */ ([
+  "seconds", "window_frames", "overlap_frames", "num_inference_steps", "guidance_scale", "strength", "seed", "priority",
+]);
+const KEPT = "reelfarm-new-video";
+
+/**
+ * The body of POST /plans and POST /jobs.
+ * @param {Form} form
+ * @param {Input[]} inputs all of them uploaded
+ */
+export function requestOf(form, inputs) {
+  /** @type {Record<string, unknown>} */
+  const body = { inputs: inputs.map((input) => input.upload?.id) };
+  body.prompts = form.one_prompt || inputs.length < 2 ? [form.prompt] : inputs.map((input) => input.prompt);
+  if (form.model) body.model = form.model;
+  if (form.preset) body.preset = form.preset;
+  if (form.mode !== "auto") body.mode = form.mode;
+  if (form.negative_prompt) body.negative_prompt = form.negative_prompt;
+  if (form.fps) body.fps = form.fps;
+  if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
+  for (const name of NUMBERS) if (form[name] !== "") body[name] = Number(form[name]);
+  return body;
+}
+
+/** Kept while the tab is open, so that a look at another page costs nothing. */
+export function keep(/** @type {Form} */ form, /** @type {Input[]} */ inputs) {
+  const uploaded = inputs.filter((input) => input.upload);
+  store(() => sessionStorage.setItem(KEPT, JSON.stringify({ form, inputs: uploaded })));
+}
+
+export function forget() {
+  store(() => sessionStorage.removeItem(KEPT));
+}
+
+/** @returns {{form: Form, inputs: Input[]}} */
+export function kept() {
+  const text = store(() => sessionStorage.getItem(KEPT));
+  const { form, inputs } = text ? JSON.parse(text) : { form: {}, inputs: [] };
+  return { form: { ...EMPTY, ...form }, inputs };
+}
+
+function store(/** @type {() => any} */ action) {
+  try {
+    return action();
+  } catch {
+    return null; // storage may be forbidden
+  }
+}
+
+/** Files of a drop or a paste. */
+export function filesOf(/** @type {DataTransfer | null} */ transfer) {
+  return [...(transfer?.files ?? [])].filter((file) => /^(image|video)\//.test(file.type) || !file.type);
+}
