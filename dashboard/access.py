@@ -39,6 +39,7 @@ AREAS: Mapping[str, tuple[Need, Need]] = {
     "/api/v1/plans": ("read", "submit"),
     "/api/v1/uploads": ("read", "submit"),
     "/v1/videos": ("read", "submit"),
+    "/v1/models": ("read", "admin"),
     "/api/v1/events": ("read", "admin"),
     "/api/v1/models": ("read", "admin"),
     "/api/v1/nodes": ("read", "admin"),

@@ -28,13 +28,14 @@ from dashboard.keys import Keys
 from dashboard.limits import Limits
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
-from dashboard.models_api import models_router
+from dashboard.models_api import models_router, openai_models_router
 from dashboard.nodes_api import nodes_router
-from dashboard.openapi import NO_KEY, answers, describe
+from dashboard.openapi import NO_KEY, answers, describe, document_route
 from dashboard.pages import pages_router
 from dashboard.picture_cache import PictureCache
 from dashboard.segments_api import segments_router
 from dashboard.sessions import Sessions
+from dashboard.specs import Specs
 from dashboard.submitting import Submitting
 from dashboard.uploads_api import uploads_router
 from dashboard.videos_api import videos_router
@@ -88,11 +89,15 @@ def create_app(
         title="Reelfarm",
         version=VERSION,
         description=_ABOUT,
-        openapi_url="/api/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
-        lifespan=beside(partial(log_events, coordinator.ledger), metrics.run, webhooks.run, uploads.run),
+        lifespan=beside(
+            partial(log_events, coordinator.ledger),
+            metrics.run,
+            webhooks.run,
+            uploads.run,
+            at_end=store.close,
+        ),
     )
     keys = Keys(store, access)
     sessions = Sessions(store, keys)
@@ -109,6 +114,7 @@ def create_app(
     app.add_middleware(CountRequests, metrics=metrics)
     answer_errors(app)
     describe(app)
+    app.add_api_route("/api/v1/openapi.json", document_route(app), methods=["GET"], include_in_schema=False)
     health = APIRouter(tags=["health"])
     health.add_api_route(
         "/health",
@@ -123,7 +129,8 @@ def create_app(
     app.state.feed = feed
     app.state.metrics = metrics
     intake = Intake(coordinator.storage, tools, uploads, max_upload_bytes)
-    submitting = Submitting(coordinator)
+    specs = Specs(coordinator.spec_of)
+    submitting = Submitting(coordinator, specs)
     pictures = PictureCache()
     ledger, storage = coordinator.ledger, coordinator.storage
     workers_seen = WorkersSeen(ledger.journal.path)
@@ -134,15 +141,16 @@ def create_app(
         segments_router(ledger, storage, tools, pictures, workers_seen),
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),
-        models_router(coordinator, intake, models),
+        models_router(coordinator, intake, specs, models),
         nodes_router(coordinator, join_tokens, membership),
         events_router(feed),
         webhooks_router(webhooks),
         access_router(keys, sessions, audit),
     ):
         app.include_router(router, prefix="/api/v1")
-    videos = videos_router(coordinator, VideosIntake(coordinator, intake), submitting, artifacts)
+    videos = videos_router(coordinator, VideosIntake(storage, intake, specs), submitting, artifacts)
     app.include_router(videos, prefix="/v1")
+    app.include_router(openai_models_router(models), prefix="/v1")
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router())
     return app

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing_extensions import TypedDict
 
 from dashboard.file_response import open_file
 from dashboard.journal_reads import WorkersSeen
+from dashboard.large_json import large_json
 from dashboard.picture_cache import PictureCache
 from farm.cluster import SO_FAR_NAME
 from farm.errors import InvalidInput, NotReady
 from farm.media_tools import MediaTools
-from farm.report import job_report
+from farm.report import report_parts
 from farm.state import Job
 from farm.storage import Storage
 
@@ -131,8 +131,7 @@ class Artifacts:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        told = job_report(job, await asyncio.to_thread(self._workers_seen.get))
-        text = await asyncio.to_thread(lambda: json.dumps(told, indent=2).encode())
+        text = await large_json(report_parts(job, await asyncio.to_thread(self._workers_seen.get)))
         headers["Content-Disposition"] = f'inline; filename="{job.id}.json"'
         return Response(text, media_type="application/json", headers=headers)
 

@@ -12,27 +12,39 @@ from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
 
+#: A work that failed begins again after this.
+RESTART_S = 10.0
+
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
-def beside(*works: Work) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """A ``lifespan`` of an app under which these run; one that fails is logged, and the farm goes on."""
+def beside(
+    *works: Work, at_end: Callable[[], None]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """A ``lifespan`` of an app under which these run; one that fails is logged and begins again.
+
+    Args:
+        at_end: lets go of what they have used.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        running = [asyncio.ensure_future(work()) for work in works]
-        for task in running:
-            task.add_done_callback(_tell)
+        running = [asyncio.ensure_future(_kept_up(work)) for work in works]
         try:
             yield
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            at_end()
 
     return lifespan
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("a part of the server ended", exc_info=error)
+async def _kept_up(work: Work) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a part of the server failed, and begins again in %.0f s", RESTART_S)
+        await asyncio.sleep(RESTART_S)

@@ -14,6 +14,9 @@ from dashboard.schemas import invalid
 from dashboard.security_headers import SECURITY_HEADERS
 from farm.errors import FarmError, NotFound, TooLarge, TooManyRequests, error_json
 
+#: Clients of OpenAI's kind send again what was answered 5xx; a mistake of the farm stays one.
+_FINAL = {"x-should-retry": "false"}
+
 
 def answer_errors(app: FastAPI) -> None:
     """Have the app answer every error in the one shape."""
@@ -25,9 +28,11 @@ def answer_errors(app: FastAPI) -> None:
 
 def error_answer(error: FarmError) -> JSONResponse:
     """An error as it is answered."""
-    headers = {}
+    headers = dict(_FINAL) if error.http_status >= 500 else {}
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooLarge):
+        headers["Connection"] = "close"  # else the server reads on for as long as somebody sends
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return JSONResponse(error.to_json(), error.http_status, headers)
@@ -72,5 +77,7 @@ def _methods(request: Request) -> set[str]:
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:
     # The only answer that does not come through the gate.
     return JSONResponse(
-        error_json(500, "internal", "the farm made a mistake; its log says which"), 500, SECURITY_HEADERS
+        error_json(500, "internal", "the farm made a mistake; its log says which"),
+        500,
+        SECURITY_HEADERS | _FINAL,
     )

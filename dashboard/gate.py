@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from dashboard.access import LOCAL, Asked, Principal, asked, foreign, login_addr
 from dashboard.audit import Audit, AuditEntry
 from dashboard.error_answers import error_answer
 from dashboard.keys import Keys
-from dashboard.limits import Buckets, Limits, body_cap, caller, rate_class
+from dashboard.limits import Buckets, Limits, Streams, body_cap, caller, is_stream, rate_class
 from dashboard.security_headers import SECURITY_HEADERS
 from dashboard.sessions import Sessions
 from farm.errors import FarmError, TooLarge, TooManyRequests
@@ -47,6 +48,7 @@ class Gate:
         self._sessions = sessions
         self._audit = audit
         self._buckets = Buckets(limits)
+        self._streams = Streams()
         self._allowed_hosts = frozenset(host.lower().strip("[]") for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +66,12 @@ class Gate:
         scope["state"] = {**scope.get("state", {}), "principal": principal}
         refused = self._refusal(request, principal)
         answer = _Answer(send, lambda: self._principal(request) is None)
+        held = ExitStack()
+        try:
+            if refused is None and is_stream(request.method, request.path):
+                held.enter_context(self._streams.one_more(_who(request, principal)))
+        except TooManyRequests as error:
+            refused = error
         try:
             if refused is None:
                 cap = body_cap(request.path, request.content_type)
@@ -74,6 +82,7 @@ class Gate:
             answer.status = answer.status or 500
             raise
         finally:
+            held.close()
             self._note(request, answer.status, scope["state"], refused)
 
     def _principal(self, request: Asked) -> Principal | None:
@@ -96,8 +105,8 @@ class Gate:
         what = rate_class(request.method, request.path)
         if what is None:
             return None
-        known = None if principal is None or what == "login" else principal.id
-        wait_s = self._buckets.wait_s(known or caller(request.address), what, time.monotonic())
+        who = _who(request, None if what == "login" else principal)
+        wait_s = self._buckets.wait_s(who, what, time.monotonic())
         if wait_s == 0:
             return None
         return TooManyRequests(
@@ -156,6 +165,11 @@ class _Answer:
             self._over = True
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
+
+
+def _who(request: Asked, principal: Principal | None) -> str:
+    """Whom a request counts against."""
+    return caller(request.address) if principal is None else principal.id
 
 
 def _too_long(request: Asked, cap: int | None) -> TooLarge | None:

@@ -90,7 +90,12 @@ class Intake:
             raise InvalidInput(message, param=param) from error
 
     async def keep(self, request: Request) -> KeptUpload:
-        """Take one file in, to be named later."""
+        """Take one file in, to be named later.
+
+        Raises:
+            CannotRun: as many as are kept at a time are there already.
+        """
+        self.uploads.check_room(0)
         async with self.folder() as folder:
             found = await self.form(request, folder, UPLOAD_FORM)
             if not found.files:

@@ -16,6 +16,7 @@ from dashboard.api_examples import EVENTS, JOB, JOB_BODY, JOB_ID, OPTIONS, PLAN,
 from dashboard.intake import Intake
 from dashboard.job_summaries import Filter, JobSummaries, Status
 from dashboard.journal_reads import WorkersSeen
+from dashboard.large_json import large_json
 from dashboard.live import HEADERS, MAX_SEQ, job_events
 from dashboard.openapi import answers
 from dashboard.picture_cache import PictureCache
@@ -27,7 +28,7 @@ from farm.coordinator import Coordinator
 from farm.errors import NotFound
 from farm.forecast import Quote, quote
 from farm.plan import Plan
-from farm.report import JobSummary, job_report, timeline
+from farm.report import JobSummary, report_parts, timeline
 from farm.state import Job
 from farm.values import Value
 
@@ -268,7 +269,8 @@ def jobs_router(
     async def report(job_id: JobId) -> Response:
         """Settings, shots, segments with their attempts, seams, workers, totals."""
         workers = await asyncio.to_thread(workers_seen.get)
-        return await _large(job_report(ledger.job(job_id), workers))
+        told = report_parts(ledger.job(job_id), workers)
+        return Response(await large_json(told), media_type="application/json")
 
     @router.get(
         "/jobs/{job_id}/timeline",
@@ -279,7 +281,8 @@ def jobs_router(
     async def timeline_of(job_id: JobId) -> Response:
         """Every segment and every attempt, in columns; `worker` counts in `workers`, -1 is none yet."""
         job = ledger.job(job_id)
-        return await _large({**timeline(job, coordinator.clock()), "last_event_id": job.last_seq})
+        told = {**timeline(job, coordinator.clock()), "last_event_id": job.last_seq}
+        return Response(await large_json(told), media_type="application/json")
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -321,12 +324,6 @@ def jobs_router(
         )
 
     return router
-
-
-async def _large(told: dict[str, Any]) -> Response:
-    """JSON that takes long enough to write that others should not wait for it."""
-    text = await asyncio.to_thread(lambda: json.dumps(told, separators=(",", ":")).encode())
-    return Response(text, media_type="application/json")
 
 
 def _replayed() -> dict[int | str, dict[str, Any]]:

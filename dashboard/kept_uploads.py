@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,10 @@ from farm.values import Value
 KEEP_S = 24 * 3600.0
 #: Between two looks at what is over.
 SWEEP_S = 600.0
+#: Of all that are kept.
+MAX_KEPT_BYTES = 32 << 30
+#: What each counts at the least: very many small ones fill a disk, too.
+MIN_COUNTED_BYTES = 64 << 10
 UPLOAD_ID = re.compile(r"upload-[0-9a-f]{12}")
 _ABOUT = "about.json"
 
@@ -40,16 +44,39 @@ class KeptUpload(Value):
 class KeptUploads:
     """A folder with one folder for every upload. Its methods block, but for ``run``."""
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, clock: Callable[[], float] = time.time, max_bytes: int = MAX_KEPT_BYTES
+    ) -> None:
         self._root = root
         self._clock = clock
+        self._max_bytes = max_bytes
+        self._turn = threading.Lock()
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            #: Folder -> bytes it counts.
+            self._sizes = {folder.name: _counted_bytes(folder) for folder in root.iterdir()}
         except OSError as error:
             raise CannotRun(f"{root} cannot be made ({error.strerror}); free disk space") from error
 
+    def check_room(self, num_bytes: int) -> None:
+        """
+        Raises:
+            CannotRun: so many bytes more are more than is kept at a time.
+        """
+        kept = sum(self._sizes.copy().values())
+        if kept + max(num_bytes, MIN_COUNTED_BYTES) > self._max_bytes:
+            raise CannotRun(
+                f"the uploads that are kept have {kept / 1e9:.1f} GB of the {self._max_bytes / 1e9:.1f} GB "
+                "they may have; delete some, wait until their day is over, or send the files with the job",
+                param="file",
+            )
+
     def keep(self, media: MediaInfo, name: str) -> KeptUpload:
-        """Take over a checked file; its old place is empty afterwards."""
+        """Take over a checked file; its old place is empty afterwards.
+
+        Raises:
+            CannotRun: as ``check_room`` says, or there is no space.
+        """
         upload_id = f"upload-{secrets.token_hex(6)}"
         kept = KeptUpload(
             id=upload_id,
@@ -57,13 +84,20 @@ class KeptUploads:
             name=name,
             expires_at=self._clock() + KEEP_S,
         )
+        folder = self._root / f".writing-{upload_id}"
         try:
+            with self._turn:
+                num_bytes = media.path.stat().st_size
+                self.check_room(num_bytes)
+                self._sizes[upload_id] = max(num_bytes, MIN_COUNTED_BYTES)
             # Written aside: an upload is there whole, or not at all.
-            folder = Path(tempfile.mkdtemp(dir=self._root, prefix=".writing-"))
+            folder.mkdir(mode=0o700)
             shutil.move(media.path, folder / media.path.name)
             (folder / _ABOUT).write_text(kept.model_dump_json())
             os.replace(folder, self._root / upload_id)
         except OSError as error:
+            self._sizes.pop(upload_id, None)
+            shutil.rmtree(folder, ignore_errors=True)
             raise CannotRun(f"the upload cannot be kept ({error.strerror}); free disk space") from error
         return kept
 
@@ -114,3 +148,9 @@ class KeptUploads:
         with contextlib.suppress(OSError):
             (folder / _ABOUT).unlink()
         shutil.rmtree(folder, ignore_errors=True)
+        self._sizes.pop(folder.name, None)
+
+
+def _counted_bytes(folder: Path) -> int:
+    num_bytes = sum(path.stat().st_size for path in folder.glob("*"))
+    return max(num_bytes, MIN_COUNTED_BYTES)

@@ -1,12 +1,17 @@
-"""How often and how much one caller may ask: token buckets, and caps of bodies that are read whole."""
+"""How often and how much one caller may ask: token buckets, caps of bodies read whole and of open streams."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from dashboard.access import SAFE_METHODS, area
+from farm.errors import TooManyRequests
 
 Class = Literal["read", "change", "submit", "login", "refusal"]
 
@@ -14,11 +19,18 @@ Class = Literal["read", "change", "submit", "login", "refusal"]
 MAX_JSON_BYTES = 1 << 20
 MAX_JSON_WITH_INPUTS_BYTES = 32 << 20
 #: Take files in multipart forms, which they count themselves and never hold as a whole.
-_TAKES_FILES = frozenset({"/api/v1/jobs", "/api/v1/plans", "/api/v1/uploads", "/v1/videos"})
+_TAKES_FILES = frozenset(
+    {"/api/v1/jobs", "/api/v1/plans", "/api/v1/uploads", "/v1/videos", "/v1/videos/edits"}
+)
 #: POST to them starts work that lasts, or fills the disk.
 _STARTS_WORK = frozenset({"/api/v1/jobs", "/api/v1/uploads"})
 #: Callers that are remembered; a bucket that has filled up again is forgotten first.
 MAX_BUCKETS = 10_000
+#: Event streams that are open at a time, of one caller and of all: each holds a connection for good, and a
+#: process has some 1,000.
+MAX_STREAMS_OF_ONE = 300
+MAX_STREAMS = 600
+_STREAM = re.compile(r"/api/v1/events|/api/v1/jobs/[^/]+/events")
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,42 @@ class Buckets:
         self._buckets = dict(left[-MAX_BUCKETS // 2 :])
 
 
+class Streams:
+    """Counts the event streams that are open."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, who: str) -> Iterator[None]:
+        """A stream of this caller, open until the block ends.
+
+        Raises:
+            TooManyRequests: there are too many already.
+        """
+        for num_open, most, whose in (
+            (self._open[who], MAX_STREAMS_OF_ONE, "you have"),
+            (self._open.total(), MAX_STREAMS, "there are"),
+        ):
+            if num_open >= most:
+                raise TooManyRequests(
+                    f"{whose} {most} event streams open, the most there can be; close one, and try again",
+                    retry_after_s=10.0,
+                )
+        self._open[who] += 1
+        try:
+            yield
+        finally:
+            self._open[who] -= 1
+            if not self._open[who]:
+                del self._open[who]
+
+
+def is_stream(method: str, path: str) -> bool:
+    """Whether a request is answered with events that do not end by themselves."""
+    return method == "GET" and _STREAM.fullmatch(path) is not None
+
+
 def rate_class(method: str, path: str) -> Class | None:
     """Which limit a request counts against; None: none, it costs no more than to say so."""
     if method in SAFE_METHODS:
@@ -100,7 +148,7 @@ def rate_class(method: str, path: str) -> Class | None:
 
 def body_cap(path: str, content_type: str) -> int | None:
     """Most bytes of a body; None: whoever takes it counts."""
-    if area(path) not in _TAKES_FILES:
+    if path not in _TAKES_FILES:
         return MAX_JSON_BYTES
     return None if content_type == "multipart/form-data" else MAX_JSON_WITH_INPUTS_BYTES
 

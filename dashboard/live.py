@@ -39,6 +39,8 @@ KEPT_BYTES = 2 << 20
 #: What one watcher is sent at a time, and so what the server holds for one that does not read.
 CHUNK_BYTES = 256 << 10
 REPLAY_EVENTS = 500
+#: Kept for one that follows a job and reads slowly; older ones are in the journal.
+WAITING_EVENTS = 1000
 #: How soon a browser comes back after a lost connection.
 RETRY_MS = 1000
 #: The largest number SQLite gives an event.
@@ -311,12 +313,13 @@ async def job_events(ledger: Ledger, job: Job, *, after: int) -> AsyncIterator[b
     """
     loop = asyncio.get_running_loop()
     known = max(after, job.first_seq - 1)
-    with ledger.watch() as happened:
+    with ledger.watch(newest=WAITING_EVENTS) as happened:
         until = ledger.last_seq
         while known < until:
             known, data = await asyncio.to_thread(_stored, ledger.journal.path, job, known, until)
             if data:
                 yield data
+        known = until
         said_at = progress_at = loop.time()
         shown: dict[str, Any] = {}
         while job.status == "running" or not happened.empty():
@@ -324,9 +327,16 @@ async def job_events(ledger: Ledger, job: Job, *, after: int) -> AsyncIterator[b
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROGRESS_INTERVAL_S):
                     heard = await happened.get()
-            if heard and heard[0] > until and getattr(heard[2], "job_id", None) == job.id:
-                said_at = loop.time()
-                yield event_message(*heard)
+            if heard and heard[0] == known + 1:
+                known = heard[0]
+                if getattr(heard[2], "job_id", None) == job.id:
+                    said_at = loop.time()
+                    yield event_message(*heard)
+            while heard and known < heard[0]:  # some were not kept
+                known, data = await asyncio.to_thread(_stored, ledger.journal.path, job, known, heard[0])
+                if data:
+                    said_at = loop.time()
+                    yield data
             now = loop.time()
             due = now - progress_at >= PROGRESS_INTERVAL_S and job.status == "running"
             if due and (snapshot := _progress(job)) != shown:
@@ -354,6 +364,7 @@ def _submission(event: StoredEvent, job: Job) -> bytes | None:
         request=job.request,
         plan=job.plan,
         submitted_by=job.submitted_by,
+        submitted_by_id=job.submitted_by_id,
         remixed_from=job.remixed_from,
     )
     return message(event.type, _json({"at": event.at, **shown_event(whole)}), event.seq)

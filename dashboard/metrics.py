@@ -26,6 +26,8 @@ from farm.events import (
     AttemptFailed,
     AttemptSucceeded,
     Event,
+    JobDeleted,
+    JobReopened,
     JobRetried,
     ResultRefused,
     SeamMeasured,
@@ -103,7 +105,7 @@ class Metrics:
             buckets=_ANSWER_SECONDS,
             registry=self.registry,
         )
-        #: When failed and stopped jobs were taken up again: until then nothing waited.
+        #: When jobs that had ended were taken up again: until then nothing waited.
         self._resumed_at: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -140,8 +142,10 @@ class Metrics:
                         self._seam_score.labels(measure).observe(value)
                 if not event.passed:
                     self._seams_failed.inc()
-            case JobRetried():
+            case JobRetried() | JobReopened():
                 self._resumed_at[event.job_id] = at
+            case JobDeleted():
+                self._resumed_at.pop(event.job_id, None)
 
     def note_request(self, method: str, route: str, status: int, answer_s: float) -> None:
         self._requests.labels(method, route, str(status)).inc()
@@ -245,10 +249,11 @@ def _of_workers(state: State) -> Iterator[GaugeMetricFamily]:
             if value is not None:
                 families[name].add_metric(labels, value)
     yield from families.values()
-    drained = GaugeMetricFamily("reelfarm_workers", "Workers, by whether they may work.", labels=("status",))
-    drained.add_metric(("here",), len(state.workers))
-    drained.add_metric(("drained",), len(state.drained))
-    yield drained
+    workers = GaugeMetricFamily("reelfarm_workers", "Workers, by whether they may work.", labels=("status",))
+    workers.add_metric(("here",), len(state.workers))
+    workers.add_metric(("drained",), len(state.drained))
+    workers.add_metric(("starting",), len(state.starting))
+    yield workers
 
 
 class CountRequests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
@@ -14,6 +14,7 @@ from dashboard.api_examples import CHOICES, MODEL, PRESET, UPLOAD_ID
 from dashboard.intake import Intake
 from dashboard.openapi import answers
 from dashboard.queries import known_query_only
+from dashboard.specs import Specs
 from farm.choices import Choices, choices
 from farm.coordinator import Coordinator
 from farm.job import JobRequest
@@ -34,13 +35,29 @@ class ModelList(TypedDict):
     next_cursor: str | None
 
 
+class OpenAIModel(TypedDict):
+    """A model in the shape of OpenAI's."""
+
+    #: What ``model`` is given as.
+    id: str
+    object: Literal["model"]
+    #: Clients want a number; when a model was made is not known here: 0.
+    created: int
+    owned_by: str
+
+
+class OpenAIModelList(TypedDict):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
 class PresetList(TypedDict):
     data: list[Preset]
     next_cursor: str | None
 
 
 def models_router(
-    coordinator: Coordinator, intake: Intake, models: Callable[[], list[dict[str, Any]]]
+    coordinator: Coordinator, intake: Intake, specs: Specs, models: Callable[[], list[dict[str, Any]]]
 ) -> APIRouter:
     """Routes under which a person, or a program, finds out what may be asked for."""
     router = APIRouter(tags=["models"], dependencies=[Depends(known_query_only)])
@@ -74,8 +91,7 @@ def models_router(
         ] = None,
     ) -> JSONResponse:
         """Sizes, windows and modes; those that no worker here can hold are there with the reason."""
-        # The first look at a model may fetch its files.
-        spec = await asyncio.to_thread(coordinator.spec_of, model)
+        spec = await specs.get(model)
         request = None
         if upload_id is not None:
             media = (await asyncio.to_thread(intake.uploads.get, upload_id)).media
@@ -95,3 +111,24 @@ def models_router(
         return JSONResponse({"data": [p.model_dump(mode="json") for p in PRESETS], "next_cursor": None})
 
     return router
+
+
+def openai_models_router(models: Callable[[], list[dict[str, Any]]]) -> APIRouter:
+    """The route that front ends for OpenAI's API fill their list of models from."""
+    router = APIRouter(tags=["videos"])
+
+    @router.get(
+        "/models",
+        summary="List models",
+        responses=answers({"object": "list", "data": [_openai_model(MODEL["model"])]}),
+    )
+    async def model_list() -> OpenAIModelList:
+        """The models that can be asked for by name, as OpenAI lists its own."""
+        found = await asyncio.to_thread(models)
+        return {"object": "list", "data": [_openai_model(model["model"]) for model in found]}
+
+    return router
+
+
+def _openai_model(name: str) -> OpenAIModel:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "reelfarm"}

@@ -22,19 +22,16 @@ from dashboard.worker_summaries import (
     node_summaries,
     node_summary,
     worker_summaries,
-    worker_summary,
     worker_summary_by_id,
 )
 from farm.coordinator import Coordinator
 from farm.errors import NotAllowed, NotFound
 from farm.membership import Membership
 
-__all__ = ["NodeSummary", "WorkerSummary", "nodes_router", "worker_summary"]
-
 #: A name that may stand in a command line.
 _NETLOC = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
 
-COMING = "it was enabled; its process is starting"
+GONE = "it is enabled, and comes back with its machine"
 
 NodeName = Annotated[str, Path(description="Name of a machine.", examples=["attic"])]
 Slot = Annotated[str, Path(description="One of its workers.", examples=["cuda0"])]
@@ -101,8 +98,8 @@ def nodes_router(coordinator: Coordinator, join_tokens: JoinTokens, membership: 
         for worker in workers:
             change(worker["id"])
         now = {worker["id"]: worker for worker in worker_summaries(state)}
-        # One that is enabled is nowhere until its process is up.
-        return [now.get(worker["id"], {**worker, "idle_because": COMING}) for worker in workers]
+        # One that is enabled while its machine is away is not listed until both come back.
+        return [now.get(worker["id"], {**worker, "idle_because": GONE}) for worker in workers]
 
     @router.get(
         "/nodes",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, get_args
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from typing_extensions import TypedDict
 
@@ -167,6 +169,20 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def document_route(app: FastAPI) -> Callable[[], Awaitable[Response]]:
+    """The route of the document: made once, in a thread, for it takes longer than others should wait."""
+    turn = asyncio.Lock()
+    made: list[bytes] = []
+
+    async def document() -> Response:
+        async with turn:
+            if not made:
+                made.append(await asyncio.to_thread(lambda: json.dumps(app.openapi()).encode()))
+        return Response(made[0], media_type="application/json")
+
+    return document
 
 
 def _complete(document: dict[str, Any]) -> None:

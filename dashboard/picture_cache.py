@@ -10,9 +10,13 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from farm.errors import TooManyRequests
+
 KEPT_BYTES = 64 << 20
 #: Pictures that are made at the same time; the farm's own work comes first.
 AT_ONCE = 2
+#: Pictures that wait for their turn; who asks for more has to come again.
+MAX_WAITING = 500
 
 
 class PictureCache:
@@ -25,13 +29,20 @@ class PictureCache:
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """The picture of that key; ``make`` runs in a thread where it is not there yet."""
+        """The picture of that key; ``make`` runs in a thread where it is not there yet.
+
+        Raises:
+            TooManyRequests: too many others are to be made before it.
+        """
         found = self._made.get(key)
         if found is not None:
             self._made.move_to_end(key)
             return found
         work = self._coming.get(key)
         if work is None:
+            # A server does not hear that somebody went away, and makes what nobody waits for any more.
+            if len(self._coming) >= MAX_WAITING:
+                raise TooManyRequests("too many pictures are being made; try again in some seconds")
             work = self._coming[key] = asyncio.create_task(self._make(key, make))
         # One who goes away leaves the others their picture.
         return await asyncio.shield(work)

@@ -104,9 +104,11 @@ class Snapshots:
                 self._changed["worker", worker_id] = None
             elif again and not running:
                 self._changed["worker", worker_id] = None
-        for worker_id, drained in state.drained.items():
-            looks[worker_id] = (drained,)
-            if self._looks.get(worker_id) != (drained,):
+        off = {worker_id: (worker, "drained") for worker_id, worker in state.drained.items()}
+        off |= {worker_id: (worker, "starting") for worker_id, worker in state.starting.items()}
+        for worker_id, look in off.items():
+            looks[worker_id] = look
+            if self._looks.get(worker_id) != look:
                 self._changed["worker", worker_id] = None
         self._looks = looks
 

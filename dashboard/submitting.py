@@ -8,9 +8,11 @@ from itertools import takewhile
 from pathlib import Path
 
 from dashboard.access import Principal
+from dashboard.specs import Specs
 from farm.coordinator import Coordinator
-from farm.errors import Conflict, InvalidInput
+from farm.errors import Conflict, InvalidInput, NotFound
 from farm.job import JobRequest
+from farm.media import MediaInfo
 from farm.plan import Plan
 from farm.state import Job
 
@@ -22,8 +24,9 @@ RESENT_WITHIN_S = 600.0
 class Submitting:
     """Starts jobs. The journal is what remembers keys: a restart forgets none."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, specs: Specs) -> None:
         self._coordinator = coordinator
+        self._specs = specs
 
     async def plan(self, request: JobRequest) -> Plan:
         """The plan a request would follow; nothing is started.
@@ -31,9 +34,9 @@ class Submitting:
         Raises:
             InvalidInput, CannotRun, NotFound: as the planner says.
         """
-        # The first look at a model may fetch its files.
-        await asyncio.to_thread(self._coordinator.spec_of, request.model)
-        return self._coordinator.plan(request)
+        await self._specs.get(request.model)
+        # A long video is planned for longer than others should wait.
+        return await asyncio.to_thread(self._coordinator.plan, request)
 
     async def submit_job(
         self,
@@ -56,22 +59,39 @@ class Submitting:
 
         Raises:
             Conflict: the key came with another request before.
-            InvalidInput, CannotRun, NotFound: as the planner says; nothing was started.
+            InvalidInput, CannotRun, NotFound: as the planner says, or an input is gone; nothing was started.
         """
         job_id = None if idempotency_key is None else keyed_job_id(principal, idempotency_key)
         if found := self._before(request, principal, job_id, resent):
             return found, True
-        await self.plan(request)
+        plan = await self.plan(request)
         # ``submit`` finds the files stored: copying a long video would hold up the whole farm.
+        storage = self._coordinator.storage
         for media in request.inputs:
-            await asyncio.to_thread(self._coordinator.storage.put_file, media.path, media.sha256)
+            self._check_there(media)
+            await asyncio.to_thread(storage.put_file, media.path, media.sha256)
         # From here on nothing else runs: of two such requests at once, one starts the job.
         if found := self._before(request, principal, job_id, resent):
             return found, True
+        for media in request.inputs:
+            self._check_there(media)
         started = self._coordinator.submit(
-            request, job_id=job_id, submitted_by=principal.name, remixed_from=remixed_from
+            request,
+            plan=plan,
+            job_id=job_id,
+            submitted_by=principal.name,
+            submitted_by_id=principal.id,
+            remixed_from=remixed_from,
         )
         return self._coordinator.ledger.job(started), False
+
+    def _check_there(self, media: MediaInfo) -> None:
+        """
+        Raises:
+            NotFound: the upload or the job that an input was of was deleted meanwhile.
+        """
+        if not self._coordinator.storage.path(media.sha256).exists() and not media.path.exists():
+            raise NotFound("an input was deleted before the job could begin; send it again", param="inputs")
 
     def _before(
         self, request: JobRequest, principal: Principal, job_id: str | None, resent: bool
@@ -89,7 +109,7 @@ class Submitting:
             return None
         oldest = self._coordinator.clock() - RESENT_WITHIN_S
         for job in takewhile(lambda job: job.submitted_at >= oldest, reversed(jobs.values())):
-            if job.submitted_by == principal.name and same_request(job.request, request):
+            if job.submitted_by_id == principal.id and same_request(job.request, request):
                 return job
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,18 @@ from starlette.requests import ClientDisconnect, Request
 
 from farm.errors import CannotRun, InvalidInput, TooLarge
 from farm.job import MAX_INPUTS
+from farm.storage import RESERVE_BYTES
 
 #: Everything but the files: MAX_INPUTS prompts of the longest kind fit, escaped.
 MAX_TEXT_BYTES = 8 << 20
+#: Of a form whose picture may be a data: URL, as the openai clients send it; the API's own limit is 20 MiB.
+MAX_TEXT_WITH_INPUT_BYTES = 24 << 20
 #: A job as JSON, its inputs perhaps in it.
 MAX_JSON_BYTES = 32 << 20
+#: Values in JSON: a body of the largest size that is all values would take seconds to read.
+MAX_JSON_VALUES = 200_000
+#: What a field counts beside its text, so that nobody sends a million empty ones; a name has no more.
+_FIELD_BYTES = 4 << 10
 #: Given to the parser, in a thread, at a time.
 _CHUNK_BYTES = 1 << 20
 #: Of a file, shown to ``check_head`` before more of it is kept.
@@ -35,6 +43,8 @@ class Form:
     max_files: int
     #: The fields that hold text; None: any.
     texts: frozenset[str] | None
+    #: Of all of them; each counts ``_FIELD_BYTES`` besides.
+    max_text_bytes: int = MAX_TEXT_BYTES
 
 
 JOB_FORM = Form(files="inputs", max_files=MAX_INPUTS, texts=frozenset({"request"}))
@@ -79,7 +89,7 @@ async def receive(
     Raises:
         TooLarge: the body is longer than ``max_bytes``; the rest of it is not read.
         InvalidInput: not such a form, it ended early, or a file is of a kind that is not taken.
-        CannotRun: no space.
+        CannotRun: no space, or little more than the farm itself needs.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     boundary = parameters.get(b"boundary")
@@ -106,7 +116,8 @@ async def read_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> byt
     """The whole body.
 
     Raises:
-        TooLarge: it is longer than ``max_bytes``; the rest of it is not read.
+        TooLarge: it is longer than ``max_bytes``, and the rest of it is not read, or it holds more values
+            than any request needs.
         InvalidInput: it ended early.
     """
     _check_length(request, max_bytes, None)
@@ -118,6 +129,10 @@ async def read_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> byt
                 raise _too_large(max_bytes, None)
     except ClientDisconnect as error:
         raise InvalidInput("the body ended early; send it again") from error
+    if body.count(b",") >= MAX_JSON_VALUES:
+        raise TooLarge(
+            f"the body holds more than {MAX_JSON_VALUES} values, the most that is taken; send less"
+        )
     return bytes(body)
 
 
@@ -175,6 +190,9 @@ class _FormReader:
         self._complete = False
 
     def write(self, chunk: bytes) -> None:
+        if shutil.disk_usage(self._upload.folder).free < RESERVE_BYTES:
+            # The journal is on this disk, too: without room for it the farm ends.
+            raise CannotRun("the upload cannot be kept: the disk is all but full; free disk space")
         self._parser.write(chunk)
 
     def check_complete(self) -> None:
@@ -196,6 +214,7 @@ class _FormReader:
     def headers_finished(self) -> None:
         _, parameters = parse_options_header(self._disposition)
         self._disposition = b""
+        self._count_text(_FIELD_BYTES)
         name = parameters.get(b"name", b"").decode(errors="replace")
         if name == self._form.files:
             self._open(parameters.get(b"filename", b"").decode(errors="replace"))
@@ -226,10 +245,14 @@ class _FormReader:
                     self._look()
             self._file.write(data[start:end])
             return
-        self._num_text_bytes += end - start
-        if self._num_text_bytes > MAX_TEXT_BYTES:
-            raise TooLarge(f"the fields of text have more than {MAX_TEXT_BYTES} bytes", param="request")
+        self._count_text(end - start)
         self._text += data[start:end]
+
+    def _count_text(self, num_bytes: int) -> None:
+        self._num_text_bytes += num_bytes
+        most = self._form.max_text_bytes
+        if self._num_text_bytes > most:
+            raise TooLarge(f"the fields of text have more than {most} bytes; send less", param="request")
 
     def _look(self) -> None:
         head, self._head = bytes(self._head or b""), None

@@ -69,7 +69,14 @@ def uploads_router(intake: Intake, pictures: PictureCache) -> APIRouter:
         summary="Upload a file",
         response_model=UploadSummary,
         openapi_extra=_UPLOAD_BODY,
-        responses=answers(UPLOAD, status=201, errors={413: "The file is larger than is taken."}),
+        responses=answers(
+            UPLOAD,
+            status=201,
+            errors={
+                413: "The file is larger than is taken.",
+                422: "Uploads hold as much as they may together, or the disk is full.",
+            },
+        ),
     )
     async def upload(request: Request) -> JSONResponse:
         """Bring a picture or a video: it is checked, cleaned of what is not picture, and kept for a day."""

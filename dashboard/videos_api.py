@@ -6,7 +6,9 @@ file is 404 (409 would be asked for again), a cancelled job is a failed video, a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from typing import Annotated, Literal, NoReturn
 
@@ -14,6 +16,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from dashboard.access import Principal
 from dashboard.artifacts import ArtifactName, Artifacts
+from dashboard.event_stream import stored_events
 from dashboard.submitting import MAX_KEY_CHARS, Submitting, check_key
 from dashboard.videos_docs import CONTENT, DELETED, EXAMPLE, PAGE, documented
 from dashboard.videos_intake import VideosIntake
@@ -36,6 +39,7 @@ from farm import forecast
 from farm.coordinator import Coordinator
 from farm.errors import FarmError, NotFound, NotReady
 from farm.job import JobRequest
+from farm.ledger import Ledger
 from farm.state import Job
 
 MAX_PAGE = 100
@@ -139,11 +143,11 @@ def videos_router(
         order: Annotated[Literal["asc", "desc"], Query()] = "desc",
     ) -> VideoPage:
         """Every job of the farm, by the time it was submitted."""
+        place = None if after is None else await _first_seq(door.ledger, after)
         jobs = list(door.ledger.state.jobs.values())
         if order == "desc":
             jobs.reverse()
-        if after is not None:
-            place = _first_seq(door.coordinator, after)
+        if place is not None:
             jobs = [
                 job for job in jobs if (job.first_seq > place if order == "asc" else job.first_seq < place)
             ]
@@ -232,7 +236,7 @@ def _no_characters() -> Unsupported:
     return Unsupported("there are no characters here; give a picture of the subject as input_reference")
 
 
-def _first_seq(coordinator: Coordinator, of_video: str) -> int:
+async def _first_seq(ledger: Ledger, of_video: str) -> int:
     """Where a video stands among all, also one that was deleted since.
 
     Raises:
@@ -242,9 +246,10 @@ def _first_seq(coordinator: Coordinator, of_video: str) -> int:
         job_id = job_id_of(of_video)
     except NotFound as error:
         raise NotFound(error.message, param="after") from error
-    job = coordinator.ledger.state.jobs.get(job_id)
+    job = ledger.state.jobs.get(job_id)
     if job is not None:
         return job.first_seq
-    for seq, _, _ in coordinator.ledger.journal.events(job_id=job_id):
-        return seq
+    read = partial(stored_events, ledger.journal.path, after=0, until=ledger.last_seq, job_id=job_id, limit=1)
+    for event in await asyncio.to_thread(read):
+        return event.seq
     raise NotFound(f"there never was a video {of_video}", param="after")

@@ -14,7 +14,8 @@ from fastapi import Request
 
 from dashboard.intake import CHECKS_AT_ONCE, Intake
 from dashboard.schemas import job_request
-from dashboard.uploads import File, Form, Upload, content_kind, read_body
+from dashboard.specs import Specs
+from dashboard.uploads import MAX_TEXT_WITH_INPUT_BYTES, File, Form, Upload, content_kind, read_body
 from dashboard.videos_schemas import (
     PAINTED_NAME,
     CreateRequest,
@@ -26,11 +27,11 @@ from dashboard.videos_schemas import (
     nested,
     validated,
 )
-from farm.coordinator import Coordinator
 from farm.errors import InvalidInput, NotReady
 from farm.job import MAX_SIDE, JobRequest
 from farm.media import MediaInfo
 from farm.state import Job
+from farm.storage import Storage
 from farm.values import Value
 
 #: The longer side of a painted picture, at the least: a camera that moves in wants more than the frame has.
@@ -41,15 +42,18 @@ MAX_SMALL_BYTES = 1 << 20
 
 V = TypeVar("V", bound=Value)
 
-_CREATE_FORM = Form(files="input_reference", max_files=1, texts=None)
+_CREATE_FORM = Form(
+    files="input_reference", max_files=1, texts=None, max_text_bytes=MAX_TEXT_WITH_INPUT_BYTES
+)
 _EDIT_FORM = Form(files="video", max_files=1, texts=None)
 
 
 class VideosIntake:
     """Takes in what the openai clients send; files are checked as everywhere (``dashboard.intake``)."""
 
-    def __init__(self, coordinator: Coordinator, intake: Intake) -> None:
-        self._coordinator = coordinator
+    def __init__(self, storage: Storage, intake: Intake, specs: Specs) -> None:
+        self._storage = storage
+        self._specs = specs
         self._intake = intake
         self._painting = asyncio.Semaphore(CHECKS_AT_ONCE)
 
@@ -126,7 +130,7 @@ class VideosIntake:
 
     async def _painted(self, options: Mapping[str, Any], folder: Path) -> MediaInfo:
         """A picture painted from the prompt, in the shape that is asked for or the model's own."""
-        spec = await asyncio.to_thread(self._coordinator.spec_of, options["model"])
+        spec = await self._specs.get(options["model"])
         asked = [options.get(name) for name in ("width", "height")]
         sides = [side for side in asked if side is not None and MIN_SIDE <= side <= MAX_SIDE]
         width, height = sides if len(sides) == 2 else (spec.native_width, spec.native_height)
@@ -152,7 +156,7 @@ class VideosIntake:
         if job.published is None:
             raise NotReady("the video is not finished; edit it when it is completed", param="video")
         path = folder / "input-1"
-        path.symlink_to(self._coordinator.storage.job_path(job.id).absolute() / "video.mp4")
+        path.symlink_to(self._storage.job_path(job.id).absolute() / "video.mp4")
         return File(path, f"{job.id}.mp4")
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dashboard.doors_store import write
 from farm.errors import NotFound
 
 #: Deliveries that are remembered for each webhook.
@@ -63,18 +64,21 @@ class Delivery:
 
 
 class WebhookStore:
-    """Every change is on the disk when its call returns. The secrets must be kept as they are, to sign."""
+    """Every change is on the disk when its call returns, or raises CannotRun.
+
+    The secrets must be kept as they are, to sign.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         db.executescript(_SCHEMA)
 
     def add(self, webhook: Webhook, secret: str) -> None:
-        self._db.execute("INSERT INTO webhooks VALUES (?, ?, ?)", (webhook.id, secret, _json(webhook)))
+        write(self._db, "INSERT INTO webhooks VALUES (?, ?, ?)", (webhook.id, secret, _json(webhook)))
 
     def save(self, webhook: Webhook) -> None:
         """Keep a changed webhook; one that was removed meanwhile stays removed."""
-        self._db.execute("UPDATE webhooks SET state = ? WHERE id = ?", (_json(webhook), webhook.id))
+        write(self._db, "UPDATE webhooks SET state = ? WHERE id = ?", (_json(webhook), webhook.id))
 
     def all(self) -> list[Webhook]:
         """Oldest first."""
@@ -107,16 +111,18 @@ class WebhookStore:
             NotFound: there is no such webhook.
         """
         self.get(webhook_id)
-        self._db.execute("DELETE FROM webhooks WHERE id = ?", (webhook_id,))
-        self._db.execute("DELETE FROM webhook_deliveries WHERE webhook_id = ?", (webhook_id,))
+        write(self._db, "DELETE FROM webhooks WHERE id = ?", (webhook_id,))
+        write(self._db, "DELETE FROM webhook_deliveries WHERE webhook_id = ?", (webhook_id,))
 
     def note(self, webhook_id: str, delivery: Delivery) -> None:
         """Remember a delivery, and forget the oldest ones."""
-        self._db.execute(
+        write(
+            self._db,
             "INSERT INTO webhook_deliveries (webhook_id, delivery) VALUES (?, ?)",
             (webhook_id, json.dumps(asdict(delivery))),
         )
-        self._db.execute(
+        write(
+            self._db,
             "DELETE FROM webhook_deliveries WHERE webhook_id = ?1 AND number <= (SELECT number FROM"
             " webhook_deliveries WHERE webhook_id = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
             (webhook_id, KEPT_DELIVERIES),

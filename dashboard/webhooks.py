@@ -15,12 +15,13 @@ import json
 import logging
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 import httpx2
@@ -40,11 +41,15 @@ RETRY_AFTER_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 #: A receiver that failed for so long is not asked any more.
 GIVE_UP_S = 3 * 86400.0
 POLL_S = 0.5
+#: After a failure of the farm's own, such as a full disk.
+BEGIN_AGAIN_S = 60.0
 MAX_WEBHOOKS = 50
 _GONE = 410
 
 #: Cloud machines hand their credentials out at these, beside the link-local ones.
-_METADATA = {ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")}
+_METADATA = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
+)
 
 
 @dataclass(frozen=True)
@@ -173,14 +178,18 @@ class Webhooks:
     async def run(self) -> None:
         """Deliver until cancelled."""
         serving: dict[str, asyncio.Task[None]] = {}
+        #: When deliveries that failed here begin again: not at once, for the receiver may have had them.
+        again_at: dict[str, float] = {}
         try:
             while True:
                 for webhook_id in [key for key, task in serving.items() if task.done()]:
                     ended = serving.pop(webhook_id)
                     if error := ended.exception():
                         log.error("deliveries to webhook %s begin again", webhook_id, exc_info=error)
+                        again_at[webhook_id] = self._clock() + BEGIN_AGAIN_S
                 for webhook in self.store.all():
-                    if webhook.disabled_because is None and webhook.id not in serving:
+                    due = self._clock() >= again_at.get(webhook.id, 0.0)
+                    if due and webhook.disabled_because is None and webhook.id not in serving:
                         serving[webhook.id] = asyncio.ensure_future(self._serve(webhook.id))
                 await asyncio.sleep(POLL_S)
         finally:
@@ -292,6 +301,12 @@ async def _timed(post: Callable[[], Awaitable[int]]) -> Answer:
     return Answer(status, error[:500], time.perf_counter() - started)
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose word is believed of a receiver. Reads some hundred certificates: call it in a thread."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
     """Send to the addresses the name has now, each looked at first: a name may be turned to another one."""
     parts = httpx2.URL(url)
@@ -304,7 +319,10 @@ async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
         if refused:
             raise InvalidInput(refused, param="url")
     headers = {**headers, "host": parts.netloc.decode("ascii")}
-    async with httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=TIMEOUT_S) as http:
+    trusted = await asyncio.to_thread(_trusted)
+    async with httpx2.AsyncClient(
+        verify=trusted, trust_env=False, follow_redirects=False, timeout=TIMEOUT_S
+    ) as http:
         for number, address in enumerate(addresses, 1):
             request = http.build_request(
                 "POST",

@@ -13,7 +13,7 @@ from farm.engine_spec import DeviceKind
 from farm.schedule import explain
 from farm.state import State, WorkerState
 
-WorkerStatus = Literal["idle", "busy", "draining", "drained"]
+WorkerStatus = Literal["idle", "busy", "draining", "drained", "starting"]
 
 
 class RunningTask(TypedDict):
@@ -65,14 +65,15 @@ class NodeSummary(TypedDict):
 
     name: str
     address: str
-    #: Busy where one of its workers is; drained where all of them are.
+    #: The first of busy, idle, starting, draining, drained that one of its workers is.
     status: WorkerStatus
     workers: list[WorkerSummary]
 
 
 def worker_summaries(state: State) -> list[WorkerSummary]:
-    """Every worker, drained ones too, in the order of their ids."""
-    found = {worker.id: drained_summary(state, worker) for worker in state.drained.values()}
+    """Every worker, also those whose process is not up, in the order of their ids."""
+    off = (*state.drained.values(), *state.starting.values())
+    found = {worker.id: off_summary(state, worker) for worker in off}
     waiting = _Waiting(state)
     for worker_id, worker_state in state.workers.items():
         found[worker_id] = _summary(state, worker_state, waiting)
@@ -80,24 +81,23 @@ def worker_summaries(state: State) -> list[WorkerSummary]:
 
 
 def worker_summary_by_id(state: State, worker_id: str) -> WorkerSummary | None:
-    """One worker, whether it works or is drained; None when there is none of that id."""
+    """One worker, whether its process is up or not; None when there is none of that id."""
     worker_state = state.workers.get(worker_id)
     if worker_state is not None:
-        return worker_summary(state, worker_state)
-    drained = state.drained.get(worker_id)
-    return None if drained is None else drained_summary(state, drained)
+        return _summary(state, worker_state, _Waiting(state))
+    off = state.drained.get(worker_id) or state.starting.get(worker_id)
+    return None if off is None else off_summary(state, off)
 
 
-def worker_summary(state: State, worker_state: WorkerState) -> WorkerSummary:
-    """One worker: what it is, what it does, how fast it was found to be, why it idles."""
-    return _summary(state, worker_state, _Waiting(state))
-
-
-def drained_summary(state: State, worker: Worker) -> WorkerSummary:
-    """A worker whose process has ended after a drain."""
+def off_summary(state: State, worker: Worker) -> WorkerSummary:
+    """A worker whose process has ended after a drain, or is not up yet."""
     summary = _described(state, worker, Telemetry(worker.id), None)
-    summary["status"] = "drained"
-    summary["idle_because"] = f"it is drained; `farm enable {worker.id}` brings it back"
+    if worker.id in state.starting:
+        summary["status"] = "starting"
+        summary["idle_because"] = "its process is starting"
+    else:
+        summary["status"] = "drained"
+        summary["idle_because"] = f"it is drained; `farm enable {worker.id}` brings it back"
     return summary
 
 
@@ -112,7 +112,7 @@ def node_summaries(state: State) -> list[NodeSummary]:
 def node_summary(name: str, workers: list[WorkerSummary]) -> NodeSummary:
     """One machine of its workers."""
     found = {worker["status"] for worker in workers}
-    order: tuple[WorkerStatus, ...] = ("busy", "idle", "draining", "drained")
+    order: tuple[WorkerStatus, ...] = ("busy", "idle", "starting", "draining", "drained")
     status = next(status for status in order if status in found)
     return {"name": name, "address": workers[0]["address"], "status": status, "workers": workers}
 

@@ -41,6 +41,8 @@ class Blobs:
             yield sha256
         finally:
             self._held[sha256] -= 1
+            if not self._held[sha256]:
+                del self._held[sha256]
         if not self._ledger.state.blob_uses[sha256]:
             await self.remove_unused([sha256])
 

@@ -43,13 +43,14 @@ def refusal(state: State, event: Event) -> str | None:
         case WorkerJoined(worker=worker):
             return f"worker {worker.id} is here" if worker.id in state.workers else None
         case WorkerLeft(worker_id=worker_id):
-            return None if worker_id in state.workers else f"no worker {worker_id}"
-        case WorkerDraining(worker_id=worker_id, leaving=False):
-            if worker_id in state.drained:
-                return f"worker {worker_id} is drained"
-            return None if worker_id in state.workers else f"no worker {worker_id}"
+            known = worker_id in state.workers or worker_id in state.starting
+            return None if known else f"no worker {worker_id}"
+        case WorkerDraining(worker_id=worker_id, leaving=False) if worker_id in state.drained:
+            return f"worker {worker_id} is drained"
+        case WorkerEnabled(worker_id=worker_id) if worker_id in state.starting:
+            return f"worker {worker_id} is starting"
         case WorkerDraining(worker_id=worker_id) | WorkerEnabled(worker_id=worker_id):
-            known = worker_id in state.workers or worker_id in state.drained
+            known = any(worker_id in some for some in (state.workers, state.drained, state.starting))
             return None if known else f"no worker {worker_id}"
         case JobSubmitted(job_id=job_id):
             return f"job {job_id} exists" if job_id in state.jobs else None
@@ -92,17 +93,20 @@ def apply(state: State, event: Event, now: float) -> None:
         case WorkerJoined():
             # A drained one came up again, with its machine or the coordinator: it has to go once more.
             was_drained = state.drained.pop(event.worker.id, None) is not None
+            state.starting.pop(event.worker.id, None)
             state.workers[event.worker.id] = WorkerState(event.worker, draining=was_drained)
         case WorkerDraining():
             _drain(state, event)
         case WorkerEnabled():
-            state.drained.pop(event.worker_id, None)
-            worker = state.workers.get(event.worker_id)
-            if worker is not None:
+            if event.worker_id in state.drained:
+                state.starting[event.worker_id] = state.drained.pop(event.worker_id)
+            else:
+                worker = state.workers[event.worker_id]
                 worker.draining = worker.leaving = False
         case WorkerLeft():
-            left = state.workers.pop(event.worker_id)
-            if left.draining and not left.leaving:
+            state.starting.pop(event.worker_id, None)
+            left = state.workers.pop(event.worker_id, None)
+            if left and left.draining and not left.leaving:
                 state.drained[event.worker_id] = left.worker
         case JobSubmitted():
             job = _new_job(event, now)
@@ -132,8 +136,11 @@ def _drain(state: State, event: WorkerDraining) -> None:
     worker = state.workers.get(event.worker_id)
     if worker is not None:
         worker.draining, worker.leaving = True, event.leaving
-    elif event.leaving:
-        del state.drained[event.worker_id]
+        return
+    off = state.starting if event.worker_id in state.starting else state.drained
+    gone = off.pop(event.worker_id)
+    if not event.leaving:
+        state.drained[event.worker_id] = gone
 
 
 def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
@@ -159,6 +166,7 @@ def _new_job(event: JobSubmitted, now: float) -> Job:
         order=[s.id for s in segments],
         dependents=dependents,
         submitted_by=event.submitted_by,
+        submitted_by_id=event.submitted_by_id,
         remixed_from=event.remixed_from,
     )
     for task in tasks.values():

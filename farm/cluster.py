@@ -180,6 +180,9 @@ class Cluster(Protocol):
     def enable(self, worker_id: str) -> None:
         """Let a released worker come up again, now or when its node is back. Returns at once."""
 
+    def has_place(self, worker_id: str) -> bool:
+        """Whether the worker's machine is here, its process up or not."""
+
     async def open_stitcher(self, order: StitchOrder) -> StitchSession: ...
 
     async def close(self) -> None: ...

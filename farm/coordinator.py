@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 from farm.blobs import Blobs
@@ -38,7 +38,7 @@ from farm.events import (
     WorkerLeft,
 )
 from farm.job import JobRequest
-from farm.joining import join_job
+from farm.joining import Joiners
 from farm.ledger import Ledger
 from farm.orders import order_for
 from farm.plan import Plan
@@ -76,7 +76,7 @@ class Coordinator:
         self.clock = ledger.clock
         self._draining = Draining(cluster, ledger, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._joiners: dict[str, asyncio.Task[None]] = {}
+        self.joiners = Joiners(self)
 
     # What users do.
 
@@ -85,8 +85,10 @@ class Coordinator:
         request: JobRequest,
         *,
         coming: Sequence[Worker] = (),
+        plan: Plan | None = None,
         job_id: str | None = None,
         submitted_by: str = "",
+        submitted_by_id: str = "",
         remixed_from: str | None = None,
     ) -> str:
         """Plan a job, keep its inputs and start it. Returns the job's id.
@@ -94,14 +96,16 @@ class Coordinator:
         Args:
             request: What is to be made.
             coming: Workers that will be here, whether or not they are yet.
+            plan: What ``plan`` has made of the request; None: it is made now.
             job_id: Its id, ``job-`` and 12 hex digits, which no job has; None: a new one.
             submitted_by: Name of who asked for it.
+            submitted_by_id: Id of who asked for it.
             remixed_from: Id of the job whose video it is made from.
 
         Raises:
             InvalidInput, CannotRun, NotFound: as the planner says; nothing was started.
         """
-        plan = self.plan(request, coming=coming)
+        plan = plan or self.plan(request, coming=coming)
         self.storage.check_space(stored_bytes(plan))
         for media in request.inputs:
             self.storage.put_file(media.path, media.sha256)
@@ -112,6 +116,7 @@ class Coordinator:
                 request=request,
                 plan=plan,
                 submitted_by=submitted_by,
+                submitted_by_id=submitted_by_id,
                 remixed_from=remixed_from,
             )
         )
@@ -119,8 +124,11 @@ class Coordinator:
         return job_id
 
     def plan(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> Plan:
-        """The plan a submit would follow, made for the workers that are here or on their way."""
-        here = {w.worker.id: w.worker for w in self.ledger.state.workers.values() if not w.draining}
+        """The plan a submit would follow, made for the workers that are here or on their way.
+
+        May be called in a thread: a long video takes a while to plan.
+        """
+        here = {w.worker.id: w.worker for w in list(self.ledger.state.workers.values()) if not w.draining}
         workers = {worker.id: worker for worker in coming} | here
         return plan_over(request, self.spec_of(request.model), workers.values())
 
@@ -168,11 +176,9 @@ class Coordinator:
         job = self.ledger.job(job_id)
         if job.status == "running":
             raise InvalidInput(f"job {job_id} is running; cancel it first")
+        self._withdraw(job.tasks.values(), "job deleted")
         self.ledger.record(JobDeleted(job_id=job_id))
-        joiner = self._joiners.get(job_id)
-        if joiner is not None:
-            joiner.cancel()
-        self._spawn(self._remove(job, joiner))
+        self._spawn(self._remove(job, self.joiners.stop(job_id)))
 
     def drain(self, worker_id: str, *, leaving: bool = False) -> None:
         """Let a worker finish what it has and end. It stays listed, unless its machine is leaving.
@@ -191,6 +197,14 @@ class Coordinator:
         if self._draining.enable(worker_id):
             self.dispatch()
 
+    def has_node(self, node: str) -> bool:
+        """Whether a machine of this name is in the farm, though all of its workers may be drained."""
+        state = self.ledger.state
+        off = (*state.drained.values(), *state.starting.values())
+        return any(w.worker.node == node for w in state.workers.values()) or any(
+            worker.node == node and self.cluster.has_place(worker.id) for worker in off
+        )
+
     # The loop.
 
     async def run(self) -> None:
@@ -203,11 +217,10 @@ class Coordinator:
             for ended in done:
                 ended.result()
         finally:
-            for running in (listening, watching, broken, *self._joiners.values(), *self._tasks):
+            for running in (listening, watching, broken, *self._tasks):
                 running.cancel()
-            await asyncio.gather(
-                listening, watching, broken, *self._joiners.values(), *self._tasks, return_exceptions=True
-            )
+            await self.joiners.close()
+            await asyncio.gather(listening, watching, broken, *self._tasks, return_exceptions=True)
 
     def begin_recovered(self) -> None:
         """Go on with the jobs that ``recover`` found running; remove what is of no job."""
@@ -225,7 +238,8 @@ class Coordinator:
     def _absorb(self, message: Message) -> None:
         match message:
             case WorkerUp(worker=worker):
-                self.worker_down(worker.id, "came back as a fresh process")
+                if worker.id in self.ledger.state.workers:
+                    self.worker_down(worker.id, "came back as a fresh process")
                 self.ledger.record(WorkerJoined(worker=worker))
                 self._draining.let_go_if_drained(worker.id)
             case WorkerDown(worker_id=worker_id, reason=reason):
@@ -302,6 +316,7 @@ class Coordinator:
             attempt.phase = message.phase
             attempt.heard_at = self.clock()
             if message.phase == "denoise":
+                attempt.denoising_since = attempt.denoising_since or attempt.heard_at
                 attempt.done_fraction = message.done / message.total
 
     def succeeded(self, task: Task, attempt: Attempt) -> None:
@@ -338,10 +353,13 @@ class Coordinator:
             self.stop(job, decision.reason)
 
     def worker_down(self, worker_id: str, reason: str, kind: FailureKind = "lost") -> None:
-        worker = self.ledger.state.workers.get(worker_id)
+        state = self.ledger.state
+        worker = state.workers.get(worker_id)
         if worker is None:
+            if worker_id in state.starting:
+                self.ledger.record(WorkerLeft(worker_id=worker_id, reason=reason))
             return
-        lost = [found for attempt_id in worker.attempts if (found := self.ledger.state.find(attempt_id))]
+        lost = [found for attempt_id in worker.attempts if (found := state.find(attempt_id))]
         self.ledger.record(WorkerLeft(worker_id=worker_id, reason=reason))
         for job, task, attempt in lost:
             self._fail(job, task, attempt, kind, f"worker {worker_id} {reason}")
@@ -363,26 +381,15 @@ class Coordinator:
                 self.cluster.cancel(attempt.id)
                 self._end_attempt(attempt, "cancelled", reason)
 
-    async def _remove(self, job: Job, joiner: asyncio.Task[None] | None) -> None:
-        """Remove a deleted job's files once its joiner has let go of them."""
-        if joiner is not None:
-            await asyncio.wait({joiner})
-            if self._joiners.get(job.id) is joiner:
-                del self._joiners[job.id]
+    async def _remove(self, job: Job, joiners: Collection[asyncio.Task[None]]) -> None:
+        """Remove a deleted job's files once its joiners have let go of them."""
+        if joiners:
+            await asyncio.wait(joiners)
         await self.blobs.remove_job(job.id, blob_hashes(job))
 
     def _begin(self, job: Job) -> None:
-        previous = self._joiners.get(job.id)
-        if previous:
-            previous.cancel()
-        self._joiners[job.id] = asyncio.ensure_future(self._join_after(previous, job))
+        self.joiners.begin(job)
         self.dispatch()
-
-    async def _join_after(self, previous: asyncio.Task[None] | None, job: Job) -> None:
-        """Join a job once its last joiner has let go of the files both write."""
-        if previous:
-            await asyncio.wait({previous})
-        await join_job(self, job)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

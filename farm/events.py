@@ -55,7 +55,7 @@ class WorkerDraining(Value):
 
 
 class WorkerEnabled(Value):
-    """A drain is taken back: a worker that still drains works on, one that is drained may come again."""
+    """A drain is taken back: a worker that still drains works on, one that is drained starts again."""
 
     type: Literal["worker_enabled"] = "worker_enabled"
     worker_id: str
@@ -74,6 +74,8 @@ class JobSubmitted(Value):
     plan: Plan
     #: Name of who asked for it; empty where nobody has to say.
     submitted_by: str = ""
+    #: Which principal that was: names are not unique.
+    submitted_by_id: str = ""
     #: The job whose video this one is made from.
     remixed_from: str | None = None
 

@@ -6,8 +6,10 @@ segments, takes the decisions that were made as they were made, and ends in the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +33,49 @@ class StitchFailed(Exception):
     """The stitcher could not go on: a damaged segment, a full disk, a dead process."""
 
 
-async def join_job(coordinator: Coordinator, job: Job) -> None:
+class Joiners:
+    """Joins every running job, each by one joiner at a time: they write the same files."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        #: By job: joiners that have not let go of its files yet; only the last is not to end.
+        self.open: dict[str, list[asyncio.Task[None]]] = {}
+
+    def begin(self, job: Job) -> None:
+        """Join a job, from its first segment on, once whoever joins it has let go."""
+        before = self.stop(job.id)
+        joiner = asyncio.ensure_future(self._join_after(before, job))
+        self.open[job.id] = [*before, joiner]
+        joiner.add_done_callback(partial(self._closed, job.id))
+
+    def stop(self, job_id: str) -> list[asyncio.Task[None]]:
+        """Let the joiner of a job end. Returns those that have yet to let go of its files."""
+        joiners = self.open.get(job_id, [])
+        if joiners and not joiners[-1].cancelling():
+            joiners[-1].cancel()
+        return list(joiners)
+
+    async def close(self) -> None:
+        """Let all of them end."""
+        ending = [joiner for job_id in list(self.open) for joiner in self.stop(job_id)]
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _join_after(self, before: list[asyncio.Task[None]], job: Job) -> None:
+        if before:
+            await asyncio.wait(before)
+        await _join_job(self._coordinator, job)
+
+    def _closed(self, job_id: str, joiner: asyncio.Task[None]) -> None:
+        self.open[job_id].remove(joiner)
+        if not self.open[job_id]:
+            del self.open[job_id]
+
+
+async def _join_job(coordinator: Coordinator, job: Job) -> None:
     """Run until the job is published or has ended otherwise."""
     for number in range(1, MAX_STITCHERS + 1):
         try:
-            await _join(coordinator, job)
+            await _Joining(coordinator, job).run()
             return
         except (StitchFailed, CannotRun) as error:
             said = "job %s: stitcher %d of %d failed: %s"
@@ -44,99 +84,97 @@ async def join_job(coordinator: Coordinator, job: Job) -> None:
                 coordinator.stop(job, f"the segments could not be joined: {error}")
 
 
-async def _join(coordinator: Coordinator, job: Job) -> None:
-    plan = job.plan
-    started = time.monotonic()
-    waited_s = 0.0
-    session = await coordinator.cluster.open_stitcher(
-        StitchOrder(
-            folder=coordinator.storage.job_folder(job.id),
-            fps=plan.fps,
-            width=plan.width,
-            height=plan.height,
-            num_frames=plan.num_frames,
+class _Joining:
+    """One stitcher's way through a job."""
+
+    def __init__(self, coordinator: Coordinator, job: Job) -> None:
+        self._coordinator, self._job = coordinator, job
+        self._waited_s = 0.0
+
+    async def run(self) -> None:
+        plan, ledger = self._job.plan, self._coordinator.ledger
+        session = await self._coordinator.cluster.open_stitcher(
+            StitchOrder(
+                folder=self._coordinator.storage.job_folder(self._job.id),
+                fps=plan.fps,
+                width=plan.width,
+                height=plan.height,
+                num_frames=plan.num_frames,
+            )
         )
-    )
-    try:
-        shot = -1
-        for segment in plan.final_segments:
-            task = job.tasks[segment.id]
-            before = time.monotonic()
-            if not await _finished(coordinator, job, task):
-                return
-            waited_s += time.monotonic() - before
-            if segment.shot != shot and segment.head == 0:
-                await session.start(_path(coordinator, task, task.take), _kept(segment))
-            elif not await _join_seam(coordinator, job, task, session):
-                return
-            shot = segment.shot
-        published = await session.finish()
-        if job.status == "running":
-            coordinator.ledger.record(
-                JobPublished(
-                    job_id=job.id,
-                    num_frames=published.num_frames,
-                    frames_sha256=published.frames_sha256,
-                    size_bytes=published.size_bytes,
-                    stitch_s=time.monotonic() - started - waited_s,
+        started = time.monotonic()
+        try:
+            shot = -1
+            for segment in plan.final_segments:
+                task = self._job.tasks[segment.id]
+                if not await self._finished(task):
+                    return
+                if segment.shot != shot and segment.head == 0:
+                    await session.start(self._path(task, task.take), _kept(segment))
+                elif not await self._join_seam(task, session):
+                    return
+                shot = segment.shot
+            published = await session.finish()
+            if self._job.status == "running":
+                ledger.record(
+                    JobPublished(
+                        job_id=self._job.id,
+                        num_frames=published.num_frames,
+                        frames_sha256=published.frames_sha256,
+                        size_bytes=published.size_bytes,
+                        stitch_s=time.monotonic() - started - self._waited_s,
+                    )
                 )
-            )
-    finally:
-        await session.close()
+        finally:
+            await session.close()
 
-
-async def _join_seam(coordinator: Coordinator, job: Job, task: Task, session: StitchSession) -> bool:
-    """Join one segment to the one before, rendering it again where its seam fails. False: job ended."""
-    segment = task.segment
-    seam = job.seams.get(task.id, Seam())
-    proposed: int | None = None
-    while seam.accepted_take is None:
-        if not await _finished(coordinator, job, task):
-            return False
-        if task.take not in seam.measured:
-            proposed = task.take
-            report = await session.propose(_path(coordinator, task, proposed), _kept(segment), segment.head)
-            coordinator.ledger.record(
-                SeamMeasured(
-                    job_id=job.id,
-                    task_id=task.id,
-                    take=proposed,
-                    report=report,
-                    passed=not report["failed_gates"],
+    async def _join_seam(self, task: Task, session: StitchSession) -> bool:
+        """Join a segment to the one before, rendering it again where its seam fails. False: job ended."""
+        job, ledger, segment = self._job, self._coordinator.ledger, task.segment
+        seam = job.seams.get(task.id, Seam())
+        proposed: int | None = None
+        while seam.accepted_take is None:
+            if not await self._finished(task):
+                return False
+            if task.take not in seam.measured:
+                proposed = task.take
+                report = await session.propose(self._path(task, proposed), _kept(segment), segment.head)
+                ledger.record(
+                    SeamMeasured(
+                        job_id=job.id,
+                        task_id=task.id,
+                        take=proposed,
+                        report=report,
+                        passed=not report["failed_gates"],
+                    )
                 )
-            )
-            seam = job.seams[task.id]
-        decision = after_seam(seam, may_rerender=task.id not in job.dependents)
-        if isinstance(decision, Rerender):
-            coordinator.ledger.record(
-                TaskReopened(job_id=job.id, task_id=task.id, take=decision.take, reason=decision.reason)
-            )
-            coordinator.dispatch()
-        else:
-            coordinator.ledger.record(SeamAccepted(job_id=job.id, task_id=task.id, take=decision.take))
-    if proposed != seam.accepted_take:
-        path = _path(coordinator, task, seam.accepted_take)
-        await session.propose(path, _kept(segment), segment.head)
-    await session.accept()
-    return True
+                seam = job.seams[task.id]
+            decision = after_seam(seam, may_rerender=task.id not in job.dependents)
+            if isinstance(decision, Rerender):
+                ledger.record(
+                    TaskReopened(job_id=job.id, task_id=task.id, take=decision.take, reason=decision.reason)
+                )
+                self._coordinator.dispatch()
+            else:
+                ledger.record(SeamAccepted(job_id=job.id, task_id=task.id, take=decision.take))
+        if proposed != seam.accepted_take:
+            path = self._path(task, seam.accepted_take)
+            await session.propose(path, _kept(segment), segment.head)
+        await session.accept()
+        return True
+
+    async def _finished(self, task: Task) -> bool:
+        """Wait until a task is done. False: the job ended first."""
+        before = time.monotonic()
+        with self._coordinator.ledger.watch() as queue:
+            while task.status != "done" and self._job.status == "running":
+                await queue.get()
+        self._waited_s += time.monotonic() - before
+        return self._job.status == "running"
+
+    def _path(self, task: Task, take: int) -> Path:
+        return self._coordinator.storage.path(task.artifacts[take].sha256)
 
 
 def _kept(segment: Segment) -> int:
     return segment.end - segment.start
-
-
-def _path(coordinator: Coordinator, task: Task, take: int) -> Path:
-    return coordinator.storage.path(task.artifacts[take].sha256)
-
-
-async def _finished(coordinator: Coordinator, job: Job, task: Task) -> bool:
-    """Wait until a task is done. False: the job ended first."""
-
-    def waiting() -> bool:
-        return task.status != "done" and job.status == "running"
-
-    if waiting():
-        with coordinator.ledger.watch() as queue:
-            while waiting():
-                await queue.get()
-    return job.status == "running"

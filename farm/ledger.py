@@ -59,6 +59,8 @@ class Ledger:
             raise
         self._apply(seq, now, event)
         for queue in self._watchers:
+            if queue.full():
+                queue.get_nowait()
             queue.put_nowait((seq, now, event))
 
     def replay(self) -> None:
@@ -78,7 +80,7 @@ class Ledger:
     def recover(self, stored: Callable[[Artifact], bool]) -> None:
         """Replay, then take back what was in flight when the last coordinator went away."""
         self.replay()
-        for worker_id in list(self.state.workers):
+        for worker_id in (*self.state.workers, *self.state.starting):
             self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
         for job in self.state.jobs.values():
             tasks = list(job.tasks.values())
@@ -106,9 +108,9 @@ class Ledger:
         return job
 
     @contextmanager
-    def watch(self) -> Iterator[asyncio.Queue[Recorded]]:
-        """Every event from now on."""
-        queue: asyncio.Queue[Recorded] = asyncio.Queue()
+    def watch(self, newest: int = 0) -> Iterator[asyncio.Queue[Recorded]]:
+        """Every event from now on; of those that are not taken, only so many of the newest (0: all)."""
+        queue: asyncio.Queue[Recorded] = asyncio.Queue(newest)
         self._watchers.add(queue)
         try:
             yield queue

@@ -28,7 +28,7 @@ class Membership:
         Raises:
             InvalidInput: the name is taken.
         """
-        if self._worker_ids(node):
+        if self._coordinator.has_node(node):
             raise InvalidInput(f"a node called {node} is here already; choose another --name", param="node")
         return {
             "ray_address": self._cluster_address,
@@ -38,7 +38,7 @@ class Membership:
         }
 
     def leave(self, node: str, token: str) -> list[str]:
-        """Drain a node's workers and forget its drained ones; returns those that are still here.
+        """Drain a node's workers and forget those that are not up; returns those that are still here.
 
         Raises:
             NotAllowed: the token is not this node's.
@@ -46,8 +46,8 @@ class Membership:
         if not hmac.compare_digest(token.encode(), self._node_token(node).encode()):
             raise NotAllowed(f"the token is not that of node {node}")
         state = self._coordinator.ledger.state
-        drained = [worker.id for worker in state.drained.values() if worker.node == node]
-        for worker_id in (*self._worker_ids(node), *drained):
+        off = (*state.drained.values(), *state.starting.values())
+        for worker_id in (*self._worker_ids(node), *(worker.id for worker in off if worker.node == node)):
             self._coordinator.drain(worker_id, leaving=True)
         return self._worker_ids(node)
 

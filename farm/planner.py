@@ -22,6 +22,8 @@ from farm.refine import DRAFT_STRENGTH, refine
 DEFAULT_SECONDS = 4
 #: A model's files come from a local disk about this fast.
 LOAD_BYTES_PER_S = 1e9
+#: Before that, importing the libraries that run weights.
+LIBRARIES_S = 4.0
 #: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
 MAX_FPS_DENOMINATOR = 1001
 
@@ -129,7 +131,11 @@ def footprint(spec: EngineSpec, shape: RenderShape) -> Footprint:
         need_bytes={rung.name: need_bytes(spec, rung, shape) for rung in spec.rungs},
         slowdown={rung.name: rung.slowdown for rung in spec.rungs},
         prior_seconds_per_mpixel_step=spec.prior_seconds_per_mpixel_step,
-        prior_load_s=sum(spec.component_bytes.values()) / LOAD_BYTES_PER_S,
+        prior_load_s=(
+            LIBRARIES_S + sum(spec.component_bytes.values()) / LOAD_BYTES_PER_S
+            if spec.component_bytes
+            else 0.0
+        ),
     )
 
 

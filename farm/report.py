@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -151,6 +151,12 @@ def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
 
     ``workers`` (see ``workers_seen``) says what the workers were; one that is not in it is shown without.
     """
+    parts = report_parts(job, workers)
+    return {name: list(part) if isinstance(part, Iterator) else part for name, part in parts.items()}
+
+
+def report_parts(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """``job_report`` whose long lists, segments and seams, are iterators: made as they are taken."""
     plan = job.plan
     return {
         **job_summary(job, None, 0.0),
@@ -164,8 +170,8 @@ def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
             }
             for shot in plan.shots
         ],
-        "segments": [segment_detail(job, job.tasks[s.id], workers) for s in plan.segments],
-        "seams": seam_list(job),
+        "segments": (segment_detail(job, job.tasks[s.id], workers) for s in plan.segments),
+        "seams": _seams(job),
         "workers": _worker_totals(job, workers),
         "totals": _totals(job),
     }
@@ -243,11 +249,13 @@ def _failed(attempt: Attempt) -> bool:
 
 def seam_list(job: Job) -> list[dict[str, Any]]:
     """Every seam that was measured, in order."""
-    return [
-        _seam(earlier, later, job.seams[later.id])
-        for earlier, later in pairwise(job.plan.final_segments)
-        if later.id in job.measured_seams
-    ]
+    return list(_seams(job))
+
+
+def _seams(job: Job) -> Iterator[dict[str, Any]]:
+    for earlier, later in pairwise(job.plan.final_segments):
+        if later.id in job.measured_seams:
+            yield _seam(earlier, later, job.seams[later.id])
 
 
 def _seam(earlier: Segment, later: Segment, seam: Seam) -> dict[str, Any]:

@@ -65,3 +65,5 @@ async def keep_log(coordinator: Coordinator, attempt_id: str, text: str) -> None
         await asyncio.to_thread(coordinator.storage.write_text, path, text)
     except CannotRun as error:
         log.warning("the log of %s is not kept: %s", attempt_id, error.message, extra=ids)
+    if ids["job_id"] not in coordinator.ledger.state.jobs:  # deleted meanwhile
+        await coordinator.blobs.remove_job(ids["job_id"], ())

@@ -152,10 +152,10 @@ def _in_turn(state: State, passed_over: set[str]) -> Iterator[tuple[Job, Task]]:
 
 
 def remaining_s(attempt: Attempt, now: float) -> float:
-    """Predicted seconds an attempt still takes: from its own progress once there is some."""
+    """Predicted seconds an attempt still takes: from its own steps, loading left out, once there are some."""
     elapsed = now - attempt.started_at
-    if attempt.done_fraction > 0:
-        return elapsed * (1 - attempt.done_fraction) / attempt.done_fraction
+    if attempt.done_fraction > 0 and attempt.denoising_since is not None:
+        return (now - attempt.denoising_since) * (1 - attempt.done_fraction) / attempt.done_fraction
     # Overdue without a sign of progress: as long again as it took so far.
     return max(attempt.predicted_s - elapsed, elapsed if elapsed > attempt.predicted_s else 0.0)
 

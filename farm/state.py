@@ -54,6 +54,8 @@ class Attempt:
     # Watched, not journaled: lost with the coordinator, and worth nothing without the attempt.
     phase: str = "load"
     done_fraction: float = 0.0
+    #: When its first step began.
+    denoising_since: float | None = None
     heard_at: float = 0.0
 
     @property
@@ -143,6 +145,7 @@ class Job:
     published: JobPublished | None = None
     finished_at: float | None = None
     submitted_by: str = ""
+    submitted_by_id: str = ""
     remixed_from: str | None = None
     #: Sequence numbers of its first and its newest event (see ``Ledger``).
     first_seq: int = 0
@@ -218,6 +221,8 @@ class State:
     workers: dict[str, WorkerState] = field(default_factory=dict)
     #: Workers whose process has ended after a drain; they come back when they are enabled.
     drained: dict[str, Worker] = field(default_factory=dict)
+    #: Enabled workers whose process is not up yet.
+    starting: dict[str, Worker] = field(default_factory=dict)
     #: Attempts at a segment of each deleted job, at most.
     deleted: dict[str, int] = field(default_factory=dict)
     #: How many inputs and results are this content of the storage, by SHA-256.

@@ -138,8 +138,7 @@ async def _start_machines(
     folder = state / MACHINES_NAME
     endings = []
     for machine in cluster.machines:
-        here = any(w.worker.node == machine.name for w in coordinator.ledger.state.workers.values())
-        if here:
+        if coordinator.has_node(machine.name):
             continue
         try:
             process = await asyncio.to_thread(ssh.start_node, machine, url, join_token(), folder)

@@ -96,6 +96,9 @@ class LocalCluster:
         if worker is not None:
             self.add(worker)
 
+    def has_place(self, worker_id: str) -> bool:
+        return worker_id in self._bodies or worker_id in self._released
+
     async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
         return await LocalStitchSession.open(order)
 

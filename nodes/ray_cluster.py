@@ -61,6 +61,8 @@ class RayCluster:
         #: Workers with an actor, or one on its way.
         self._employed: set[str] = set()
         self._released: set[str] = set()
+        #: Workers of the nodes that are alive.
+        self._places: set[str] = set()
         self._shared: OrderedDict[str, Any] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._look_for_workers())
@@ -90,11 +92,20 @@ class RayCluster:
     def enable(self, worker_id: str) -> None:
         self._released.discard(worker_id)
 
+    def has_place(self, worker_id: str) -> bool:
+        return worker_id in self._places
+
     async def open_stitcher(self, order: StitchOrder) -> RayStitchSession:
         actor = StitchActor.options(label_selector={"ray.io/node-id": self._node_id}).remote(
             order.model_dump_json()
         )
-        return RayStitchSession(actor)
+        session = RayStitchSession(actor)
+        try:
+            await session.up()
+        except BaseException:
+            ray.kill(actor)
+            raise
+        return session
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -112,6 +123,9 @@ class RayCluster:
                 for resource in node["Resources"]
                 if resource.startswith(RESOURCE_PREFIX)
             }
+            for worker_id in self._places - places.keys() - self._employed:
+                self._messages.put_nowait(WorkerDown(worker_id, "is gone with its machine"))
+            self._places = set(places)
             # A machine that left may come back under its name.
             self._released &= places.keys()
             for worker_id in places.keys() - self._employed - self._released:
@@ -149,6 +163,8 @@ class RayCluster:
                 self._messages.put_nowait(WorkerDown(worker_id, reason))
             else:
                 log.warning("worker %s does not come up: %s", worker_id, _line(error))
+                if worker_id not in self._places:
+                    self._messages.put_nowait(WorkerDown(worker_id, "is gone with its machine"))
                 await asyncio.sleep(RETRY_INTERVAL_S)
             # One that is cut off, not dead, may still hold the name.
             ray.kill(actor)
@@ -175,7 +191,7 @@ class RayCluster:
             stream = actor.run.options(num_returns="streaming").remote(order.model_dump_json(), shared)
             async for reference in stream:
                 self._messages.put_nowait(unpacked(await reference))
-        except RayTaskError as error:
+        except (RayTaskError, OSError) as error:  # OSError: an input's file is gone
             self._messages.put_nowait(Failed(order.attempt_id, "error", _line(error)))
         except RayError as error:
             self._messages.put_nowait(Failed(order.attempt_id, "lost", f"{order.worker_id}: {_line(error)}"))
@@ -203,6 +219,10 @@ class RayStitchSession:
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
+
+    async def up(self) -> None:
+        """Wait until its process is up."""
+        await self._call(self._actor.__ray_ready__.remote())
 
     async def start(self, segment: Path, num_frames: int) -> None:
         await self._call(self._actor.start.remote(str(segment), num_frames))

@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from farm.capabilities import Worker, gib
 from farm.cluster import Failed, Finished, Order, Progress
+from farm.engine_spec import Rung
 from farm.errors import FarmError
 from farm.events import FailureKind
 from farm.render_task import Phase
@@ -35,6 +36,8 @@ class WorkerBody:
         self.worker = worker
         self._create_engine = create_engine
         self._engine: Engine | None = None
+        #: What the engine last loaded and still holds.
+        self._rung: Rung | None = None
         self._current: str | None = None
         #: Attempts to stop, among them ones that have not begun.
         self._cancelled: set[str] = set()
@@ -69,6 +72,7 @@ class WorkerBody:
         except Cancelled:
             return failed("cancelled", "taken back")
         except OutOfMemory as error:
+            self._rung = None  # the engine let go of what it held
             return failed("oom", str(error))
         except InvalidOutput as error:
             return failed("invalid_output", str(error))
@@ -95,11 +99,14 @@ class WorkerBody:
         report = self._reporter(order, emit, log)
         report("load", 0, 1)
         engine = self._engine_for(order)
+        was_loaded = self._rung == order.rung
+        self._rung = None
         try:
             engine.load(order.rung)
         except FarmError as error:
             raise _Refused(error.message) from error
-        loaded = time.monotonic()
+        self._rung = order.rung
+        load_s = 0.0 if was_loaded else time.monotonic() - started
         report("encode", 0, 1)
         self._reset_peak()
         inputs = load_inputs(order, engine.spec)
@@ -115,7 +122,7 @@ class WorkerBody:
             num_frames=len(rendered.frames),
             frames_sha256=frames_sha256(rendered.frames),
             wall_s=time.monotonic() - started,
-            load_s=loaded - started,
+            load_s=load_s,
             peak_bytes=self._peak_bytes(),
         )
 
@@ -124,7 +131,7 @@ class WorkerBody:
         if self._engine is None or self._engine.spec.model != model:
             if self._engine is not None:
                 self._engine.unload()
-                self._engine = None
+                self._engine = self._rung = None
             try:
                 self._engine = self._create_engine(model, self.worker)
             except FarmError as error:

@@ -41,10 +41,16 @@ RING_SLOTS = 3
 RING_GROUP_BYTES = 64 * 2**20
 
 #: Guided work of the full-size UNet (counted from its graph), and what unmeasured workers are taken to do.
+#: A CPU moves activations beside that, so many seconds for a channel of the first level; a card launches a
+#: pass layer by layer, in no less than a minimum. With them ``tiny_i2v`` is predicted to take 2.8 s for a
+#: unit on a CPU, where 2.3 were measured on two cores and 4.0 on one, and 0.19 on a card, as on an H200
+#: (benchmarks/results/tiny_i2v_speed.json and draft_refine.json).
 _TFLOP_PER_MPIXEL_STEP = 10.0
 _FULL_UNET_PARAMETERS = 1_420_469_224
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.15}
+_PRIOR_S_PER_CHANNEL = {"cuda": 0.0, "cpu": 0.07}
+_PRIOR_MIN_STEP_S = {"cuda": 0.025, "cpu": 0.0}
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> 
             "use the engine of its family"
         )
     elements = {component: tensor_sizes(folder, component) for component in WEIGHT_STEMS}
+    native_mpixels = facts.native_width * facts.native_height * facts.window_frames / 1e6
 
     def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
         element_bytes = _ELEMENT_BYTES[kind]
@@ -128,6 +135,8 @@ def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> 
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
             prior_seconds_per_mpixel_step=(
                 _TFLOP_PER_MPIXEL_STEP * (sum(elements["unet"]) / _FULL_UNET_PARAMETERS) / _PRIOR_TFLOPS[kind]
+                + _PRIOR_S_PER_CHANNEL[kind] * unet["block_out_channels"][0]
+                + _PRIOR_MIN_STEP_S[kind] / native_mpixels
             ),
             on_cpu=on_cpu,
         )

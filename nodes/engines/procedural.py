@@ -66,7 +66,8 @@ _REDUCE_BELOW = 0.75
 def spec(model: str) -> EngineSpec:
     """What the planner needs to know of one of ``LEVELS``. ``image`` conditioning is at full size.
 
-    The prior time is a camera move's on two CPU cores; drawing a look over a video takes about 8 times that.
+    The prior time is a camera move's on one CPU core, most of it for packing the frames without loss; drawing
+    a look over a video takes about twice that.
 
     Raises:
         ValueError: the model is none of this engine's.
@@ -94,7 +95,7 @@ def spec(model: str) -> EngineSpec:
                 ),
             ),
         ),
-        prior_seconds_per_mpixel_step=0.01 if LEVELS[model] is None else 0.04,
+        prior_seconds_per_mpixel_step=0.1,
     )
 
 

@@ -315,6 +315,7 @@ def test_where_a_browser_without_a_session_is_sent(path: str, query: str, to: st
         ("POST", JOBS, "submit"),
         ("POST", "/api/v1/uploads", "submit"),
         ("POST", "/v1/videos", "submit"),
+        ("GET", "/v1/models", "read"),
         ("POST", "/v1/videos/video_0123456789ab/remix", "submit"),
         ("DELETE", "/v1/videos/video_0123456789ab", "change"),
         ("POST", "/api/v1/plans", "change"),
@@ -383,6 +384,9 @@ def test_an_address_of_a_household_is_one_caller(address: str, who: str) -> None
         (JOBS, "", MAX_JSON_WITH_INPUTS_BYTES),
         (JOBS, "multipart/form-data", None),
         ("/v1/videos/edits", "multipart/form-data", None),
+        # These take no file: what says that it is a form would be read whole.
+        (f"{JOBS}/job-000000000000/rerender", "multipart/form-data", MAX_JSON_BYTES),
+        ("/v1/videos/video_000000000000/remix", "multipart/form-data", MAX_JSON_BYTES),
     ],
 )
 def test_how_long_a_body_may_be(path: str, content_type: str, cap: int | None) -> None:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dashboard.background import beside
+from farm.errors import CannotRun
 from farm.forecast import Quote
 from farm.plan import Plan
 
@@ -193,3 +195,37 @@ async def test_the_stream_of_a_job_that_is_cancelled_ends(start_farm: Any, photo
         "job_cancelled",
         "end",
     ]
+
+
+async def test_a_mistake_of_the_farm_is_not_asked_for_again(farm: Any) -> None:
+    async def broken() -> None:
+        raise RuntimeError("secret of the farm")
+
+    farm.app.add_api_route("/api/v1/health/broken", broken)
+    answer = await farm.get("health/broken")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "false")
+    assert farm.error_of(answer)["code"] == "internal"
+    assert "secret" not in answer.text
+    assert "x-should-retry" not in (await farm.get("health")).headers
+
+
+async def test_what_works_beside_the_answers_begins_again_and_lets_go_at_the_end(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.background.RESTART_S", 0.01)
+    said: list[str] = []
+
+    async def work() -> None:
+        said.append("begun")
+        raise OSError("the disk is full")
+
+    async with beside(work, at_end=lambda: said.append("end"))(farm.app):
+        await farm.until(lambda: len(said) >= 3)
+    assert (said[:3], said[-1]) == (["begun"] * 3, "end")
+
+
+async def test_the_doors_store_is_closed_with_the_server(farm: Any) -> None:
+    async with farm.app.router.lifespan_context(farm.app):
+        assert (await farm.post("keys", json={"name": "a", "scopes": ["read"]})).status_code == 201
+    with pytest.raises(CannotRun, match="closed"):
+        farm.app.state.keys.create("b", ["read"], None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboard.access import Principal
+from dashboard.specs import Specs
 from dashboard.submitting import RESENT_WITHIN_S, Submitting, keyed_job_id
 
 OPTIONS = {"model": "procedural", "num_frames": 8, "width": 64, "height": 64}
@@ -103,12 +105,14 @@ async def test_a_request_that_a_client_sends_again_by_itself_finds_its_job(
     start_farm: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm = await start_farm(workers=())
-    submitting = Submitting(farm.coordinator)
+    submitting = Submitting(farm.coordinator, Specs(farm.coordinator.spec_of))
     job_id = (await submit(farm, photo, "k")).json()["id"]
     request = farm.coordinator.ledger.state.jobs[job_id].request
     media = request.inputs[0].model_copy(update={"path": photo})
     request = request.model_copy(update={"inputs": (media,)})
     local = principal("local")
+    namesake = replace(local, id="3f9a1c07")
+    assert not (await submitting.submit_job(request, namesake, resent=True))[1]
     assert (await submitting.submit_job(request, local, resent=True))[1]
     assert not (await submitting.submit_job(request, principal("bob"), resent=True))[1]
     assert not (await submitting.submit_job(request, local))[1]

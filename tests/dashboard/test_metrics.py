@@ -81,6 +81,20 @@ async def test_failures_and_refusals_are_counted_by_kind(counting: Any, photo: P
     assert total(samples, "reelfarm_results_refused_total") == 1
 
 
+async def test_a_job_that_is_taken_up_again_has_not_waited_since_its_end(counting: Any, photo: Path) -> None:
+    farm = counting
+    job_id = await farm.finished_job(photo)
+    ledger = farm.coordinator.ledger
+    later = ledger.clock() + 5000.0
+    ledger.clock = lambda: later
+    farm.coordinator.rerender(job_id, 0, 5)
+    await farm.until(lambda: ledger.job(job_id).status == "succeeded")
+    await asyncio.sleep(0)
+    samples = await asked(farm)
+    assert total(samples, "reelfarm_queue_wait_seconds_count") == 6
+    assert total(samples, "reelfarm_queue_wait_seconds_sum") < 1000
+
+
 async def test_what_a_worker_does_not_know_is_absent_not_zero(farm: Any) -> None:
     worker = farm.coordinator.ledger.state.workers["near/cpu0"]
     known = Telemetry(

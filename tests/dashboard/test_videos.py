@@ -8,6 +8,7 @@ import io
 import json
 import random
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -462,3 +463,39 @@ async def test_a_key_of_the_clients_choice_is_one_job(start_farm: Any) -> None:
     ]
     assert made[0].json()["id"] == made[1].json()["id"]
     assert (made[2].status_code, error_of(made[2])["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_front_ends_find_the_models_where_openai_lists_its_own(farm: Any) -> None:
+    answer = await farm.http.get("/v1/models")
+    assert answer.status_code == 200
+    models = (await farm.get("models")).json()["data"]
+    assert answer.json() == {
+        "object": "list",
+        "data": [
+            {"id": model["model"], "object": "model", "created": 0, "owned_by": "reelfarm"}
+            for model in models
+        ],
+    }
+
+
+async def test_a_remix_of_a_video_that_is_deleted_meanwhile_says_so(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await create(farm, prompt="x")
+    await farm.until_ended(source["job_id"])
+    plan = farm.coordinator.plan
+
+    def slow(request: Any) -> Any:
+        made = plan(request)
+        deleting = asyncio.run_coroutine_threadsafe(farm.http.delete(f"/v1/videos/{source['id']}"), loop)
+        assert deleting.result(20).status_code == 200
+        while list((farm.state_dir / "blobs").glob("*/*")):
+            time.sleep(0.01)
+        return made
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(farm.coordinator, "plan", slow)
+    answer = await farm.http.post(f"/v1/videos/{source['id']}/remix", json={"prompt": "y"})
+    error = error_of(answer)
+    assert (answer.status_code, error["code"]) == (404, "not_found"), error
+    assert "deleted" in error["message"]

@@ -30,7 +30,7 @@ from dashboard.webhooks import (
 )
 from dashboard.webhooks_api import EVENT_TYPES
 from farm.capabilities import GIB, Worker
-from farm.errors import InvalidInput
+from farm.errors import CannotRun, InvalidInput
 from farm.events import Event, WorkerJoined, WorkerLeft
 from farm.journal import Journal
 from farm.ledger import Ledger
@@ -278,13 +278,29 @@ async def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path: Pat
         await until(lambda: here.webhooks.store.get(webhook.id).attempts >= 2)
     async with receiving(port) as receiver, delivering(tmp_path) as here:
         here.happen()
-        await until(lambda: len(receiver.messages) >= 3)
+        await until(lambda: here.webhooks.store.get(webhook.id).cursor == 6)
         assert receiver.seqs() == [2, 4, 6]
         verify(secret, *receiver.messages[0])
     async with receiving(port) as receiver, delivering(tmp_path) as here:
         here.happen()
         await until(lambda: receiver.messages)
         assert receiver.seqs() == [8], "what was taken does not come again"
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_full_disk_does_not_flood_the_receiver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise CannotRun("doors.sqlite cannot be written (disk full)")
+
+    async with receiving() as receiver, delivering(tmp_path) as here:
+        here.webhooks.create(receiver.url, ("worker_left",), "")
+        monkeypatch.setattr(here.webhooks.store, "note", full)
+        here.happen()
+        await until(lambda: receiver.messages)
+        await asyncio.sleep(0.3)  # time for some thirty more
+        assert len(receiver.messages) == 1
 
 
 @pytest.mark.usefixtures("soon")

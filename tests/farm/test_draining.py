@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farm.errors import NotFound
-from farm.events import WorkerDraining, WorkerEnabled, WorkerJoined, WorkerLeft
+from farm.events import TaskAssigned, WorkerDraining, WorkerEnabled, WorkerJoined, WorkerLeft
 from farm.render_task import RenderTask
 from farm.state import State
 from nodes.engine import Report
@@ -46,10 +46,24 @@ def test_a_drained_worker_that_comes_up_by_itself_is_still_draining(make: Any) -
 
 
 def test_an_enabled_worker_may_come_and_work(make: Any) -> None:
+    worker = make.worker("a/0")
     state = make.happen(drained(make), WorkerEnabled(worker_id="a/0"))
-    assert state.drained == {}
-    make.happen(state, WorkerJoined(worker=make.worker("a/0")))
+    assert (state.drained, state.starting) == ({}, {"a/0": worker}), "listed until its process is up"
+    make.happen(state, WorkerJoined(worker=worker))
+    assert (state.drained, state.starting) == ({}, {})
     assert not state.workers["a/0"].draining
+
+
+def test_a_worker_that_is_starting_may_be_drained_leave_or_not_come(make: Any) -> None:
+    def starting() -> State:
+        state: State = make.happen(drained(make), WorkerEnabled(worker_id="a/0"))
+        return state
+
+    state = make.happen(starting(), WorkerDraining(worker_id="a/0"))
+    assert (set(state.drained), state.starting) == ({"a/0"}, {})
+    for gone in (WorkerDraining(worker_id="a/0", leaving=True), WorkerLeft(worker_id="a/0", reason="gone")):
+        state = make.happen(starting(), gone)
+        assert (state.workers, state.drained, state.starting) == ({}, {}, {})
 
 
 def test_a_machine_that_leaves_takes_its_drained_workers_off_the_list(make: Any) -> None:
@@ -174,6 +188,49 @@ async def test_the_cluster_hears_of_every_enabled_worker_and_of_no_other(run_far
         farm.coordinator.enable("a/0")
         farm.coordinator.enable("b/0")
         assert farm.cluster.enabled == ["a/0"]
+
+
+async def test_a_worker_enabled_while_its_process_ends_gets_nothing_before_it_is_back(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    async with run_farm("a/0", cluster=CannotRelease) as farm:
+        state = farm.ledger.state
+        await farm.until(lambda: state.workers)
+        farm.coordinator.drain("a/0")
+        await farm.until(lambda: state.drained)  # the cluster has not heard of its end
+        farm.coordinator.enable("a/0")
+        farm.coordinator.submit(job_request(photo(), num_frames=8))
+        assert set(state.starting) == {"a/0"}
+        assert farm.events(TaskAssigned) == []
+
+
+async def test_a_worker_whose_machine_is_gone_is_not_said_to_be_starting(run_farm: Any) -> None:
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        farm.coordinator.drain("a/0")
+        await farm.until(lambda: farm.ledger.state.drained)
+    async with run_farm() as farm:
+        state = farm.ledger.state
+        farm.coordinator.enable("a/0")
+        assert (state.drained, state.starting) == ({}, {})
+        farm.cluster.add(farm.events(WorkerJoined)[0].worker)
+        await farm.until(lambda: state.workers)
+        assert not state.workers["a/0"].draining, "it comes back with its machine"
+
+
+async def test_a_worker_that_was_starting_is_off_the_list_when_the_coordinator_starts_again(
+    run_farm: Any,
+) -> None:
+    async with run_farm("a/0", cluster=CannotRelease) as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        farm.coordinator.drain("a/0")
+        await farm.until(lambda: farm.ledger.state.drained)
+        farm.coordinator.enable("a/0")
+    async with run_farm() as farm:
+        assert farm.ledger.state.starting == {}
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        assert not farm.ledger.state.workers["a/0"].draining
 
 
 async def test_an_unknown_worker_is_said(run_farm: Any) -> None:

@@ -52,15 +52,32 @@ async def test_a_machine_that_leaves_has_its_own_workers_drained_and_no_others(r
 async def test_a_machine_that_leaves_is_forgotten_with_the_workers_that_were_drained_before(
     run_farm: Any,
 ) -> None:
+    async with run_farm() as farm:
+        own = membership(farm).join("a")["node_token"]
     async with run_farm("a/0", "b/0") as farm:
         await farm.until(lambda: len(farm.ledger.state.workers) == 2)
         for worker_id in ("a/0", "b/0"):
             farm.coordinator.drain(worker_id)
         await farm.until(lambda: set(farm.ledger.state.drained) == {"a/0", "b/0"})
         members = membership(farm)
-        own = members.join("a")["node_token"]  # its name is free: the machine may have started anew
+        with pytest.raises(InvalidInput, match="a node called a is here already"):
+            members.join("a")
         assert members.leave("a", own) == []
         assert set(farm.ledger.state.drained) == {"b/0"}
+
+
+async def test_the_name_of_a_machine_that_is_gone_is_free_though_its_workers_are_drained(
+    run_farm: Any,
+) -> None:
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        farm.coordinator.drain("a/0")
+        await farm.until(lambda: farm.ledger.state.drained)
+        assert farm.coordinator.has_node("a")
+    async with run_farm("b/0") as farm:
+        assert set(farm.ledger.state.drained) == {"a/0"}
+        assert not farm.coordinator.has_node("a")
+        assert membership(farm).join("a")["node_token"]
 
 
 async def test_a_machine_at_work_is_told_to_wait_for_its_segment(

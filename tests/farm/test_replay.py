@@ -111,7 +111,8 @@ def check_consistent(state: State) -> None:
     used = Counter(sha256 for job in state.jobs.values() for sha256 in blob_hashes(job))
     assert state.blob_uses == used
     assert set(state.blob_uses) == set(used), "what is used no more is not listed"
-    assert not set(state.workers) & set(state.drained)
+    listed = [*state.workers, *state.drained, *state.starting]
+    assert len(listed) == len(set(listed)), "a worker is in one list"
     for worker in state.workers.values():
         for attempt_id, (job_id, task_id) in worker.attempts.items():
             running = state.jobs[job_id].tasks[task_id].running_attempts

@@ -59,6 +59,29 @@ async def test_a_log_that_cannot_be_written_fails_no_attempt(
     assert (said.job_id, said.task_id) == (job_id, "s0-0")  # type: ignore[attr-defined]
 
 
+async def test_a_log_that_comes_as_its_job_is_deleted_leaves_nothing_behind(
+    run_farm: Any, photo: Any, job_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text, begun, go_on = Storage.write_text, threading.Event(), threading.Event()
+
+    def slowly(self: Storage, path: Path, text: str) -> None:
+        begun.set()
+        go_on.wait(60)
+        write_text(self, path, text)
+
+    monkeypatch.setattr(Storage, "write_text", slowly)
+    async with run_farm("a/0") as farm:
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
+        await farm.until(begun.is_set)
+        farm.coordinator.cancel(job_id)
+        farm.coordinator.delete(job_id)
+        await farm.until(lambda: not farm.storage.job_path(job_id).exists())
+        go_on.set()
+        await farm.until(lambda: not farm.coordinator._tasks)
+        assert not farm.storage.job_path(job_id).exists()
+        assert not farm.coordinator.blobs._held, "nor in memory"
+
+
 async def test_log_records_about_an_attempt_carry_its_ids(
     run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

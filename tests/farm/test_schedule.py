@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farm.events import WorkerDraining
-from farm.schedule import LOOKAHEAD_PER_WORKER, Assignment, explain, schedule
+from farm.schedule import LOOKAHEAD_PER_WORKER, Assignment, explain, remaining_s, schedule
 from farm.state import State
 
 
@@ -294,7 +294,8 @@ def test_there_is_no_copy_before_the_prediction_is_over(make: Any) -> None:
 
 def test_there_is_no_copy_of_an_attempt_that_is_nearly_done(make: Any) -> None:
     state = straggling(make)
-    state.jobs["job"].tasks["s0-0"].attempts[0].done_fraction = 0.95
+    attempt = state.jobs["job"].tasks["s0-0"].attempts[0]
+    attempt.done_fraction, attempt.denoising_since = 0.95, 0.0
     assert schedule(state, 20.0) == []
 
 
@@ -352,3 +353,12 @@ def test_why_a_task_does_not_run_there_has_an_answer_for_every_worker(make: Any)
         "draining/0": "is draining",
         "small/0": "small/0 has 1.00 GiB, the smallest rung (stream) needs 2.00 GiB",
     }
+
+
+def test_what_is_left_of_an_attempt_is_foretold_from_its_steps_and_not_from_loading(make: Any) -> None:
+    events = make.submitted(), make.assigned("s0-0", "a/0", predicted_s=70.0)
+    state = make.state([*make.joined(make.worker("a/0")), *events])
+    attempt = state.jobs["job"].tasks["s0-0"].attempts[0]
+    assert remaining_s(attempt, 60.0) == pytest.approx(10.0)
+    attempt.denoising_since, attempt.done_fraction = 60.0, 0.1
+    assert remaining_s(attempt, 61.0) == pytest.approx(9.0), "not 61 s nine times over"

@@ -13,6 +13,7 @@ import pytest
 from farm.engine_spec import RUNG_ORDER, EngineSpec, RenderShape, Rung, RungSpec, need_bytes
 from farm.errors import CannotRun
 from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
+from nodes.registry import spec_of
 
 GIB = 2**30
 
@@ -200,6 +201,25 @@ def test_on_a_cpu_weights_are_float32_and_only_rungs_that_save_memory_there_are_
     single = half.on("cpu")
     assert single.component_bytes == {name: 2 * size for name, size in half.component_bytes.items()}
     assert [rung.name for rung in single.rungs] == ["resident", "chunk", "cfg_split"]
+
+
+@pytest.mark.parametrize("way", ["engine, 1 thread", "engine, 2 threads"])
+def test_before_a_cpu_was_measured_its_time_is_known_to_a_factor_of_two(way: str) -> None:
+    speed = json.loads((RESULTS / "tiny_i2v_speed.json").read_text())
+    segment = speed["segment"]
+    units = segment["frames"] * segment["side"] ** 2 * segment["steps"] / 1e6
+    predicted_s = spec_of("tiny_i2v").on("cpu").prior_seconds_per_mpixel_step * units
+    assert 0.5 < predicted_s / speed["ways"][way]["seconds"] < 2.0
+
+
+def test_before_a_card_was_measured_its_time_is_known_to_a_factor_of_two_where_launches_bind() -> None:
+    quality = json.loads((RESULTS / "draft_refine.json").read_text())["quality"]
+    spec = spec_of("tiny_i2v")
+    made = quality["made"]
+    windows = -(-(made["num_frames"] - spec.overlap_frames) // (spec.window_frames - spec.overlap_frames))
+    units = windows * spec.window_frames * made["side"] ** 2 * made["num_inference_steps"] / 1e6
+    predicted_s = spec.prior_seconds_per_mpixel_step * units
+    assert 0.5 < predicted_s / quality["time"]["chain"]["work_s"] < 2.0
 
 
 def test_the_spec_is_read_without_importing_torch_or_diffusers(tiny_i2vgen_xl_folder: Path) -> None:

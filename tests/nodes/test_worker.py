@@ -353,6 +353,31 @@ def test_a_model_stays_loaded_until_another_is_ordered(order: Any) -> None:
     assert did == ["make procedural", "unload procedural", "make procedural-mild"]
 
 
+def test_loading_takes_no_time_where_the_model_is_loaded(order: Any) -> None:
+    worker = body()
+    load_s = []
+    for number in range(2):
+        _, end = run(worker, order(number))
+        assert isinstance(end, Finished)
+        load_s.append(end.load_s)
+    assert load_s[0] > 0
+    assert load_s[1] == 0.0, "or the farm would learn that loading takes no time"
+
+
+def test_a_model_that_ran_out_of_memory_is_loaded_again(order: Any) -> None:
+    failing = [False, True, False]
+
+    def act(report: Report) -> None:
+        if failing.pop(0):
+            raise OutOfMemory("no room")
+
+    worker = body(act)
+    ends = [run(worker, order(number))[1] for number in range(3)]
+    assert isinstance(ends[1], Failed)
+    assert isinstance(ends[2], Finished)
+    assert ends[2].load_s > 0
+
+
 def test_a_worker_reports_memory_where_the_system_tells(order: Any) -> None:
     _, end = run(body(), order())
     assert isinstance(end, Finished)

@@ -11,7 +11,7 @@ import { start, useScope } from "./shell.js";
 import { throttled } from "./throttle.js";
 
 const PAINT_MS = 150;
-const STATUSES = /** @type {[string, string][]} */ ([["", "All"], ["busy", "Busy"], ["idle", "Idle"], ["draining", "Draining"], ["drained", "Drained"]]);
+const STATUSES = /** @type {[string, string][]} */ ([["", "All"], ["busy", "Busy"], ["idle", "Idle"], ["draining", "Draining"], ["drained", "Drained"], ["starting", "Starting"]]);
 
 /** @typedef {Record<string, any>} Worker a WorkerSummary */
 
