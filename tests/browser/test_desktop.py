@@ -1,0 +1,67 @@
+"""Every page on a desktop, light and dark: what people who cannot see it well meet there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import ANY, OWNER, LivedIn, Visit
+from tests.browser.views import VIEWS, View, grave_faults, jobs, keep_picture
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+INK = "getComputedStyle(document.body).color"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_axe_finds_nothing_serious_in_either_theme(
+    lived_in: LivedIn, visit: Visit, photo: Path, view: View
+) -> None:
+    visitor = await visit(lived_in.farm, refusals=ANY, color_scheme="light")
+    await visitor.log_in(OWNER)
+    page = await view(visitor, lived_in, photo)
+    assert await grave_faults(page) == []
+    await keep_picture(page, view, "desktop")
+    light = await page.evaluate(INK)
+    await page.emulate_media(color_scheme="dark")
+    assert await page.evaluate(INK) != light
+    assert await grave_faults(page) == []
+    await keep_picture(page, view, "dark")
+
+
+async def test_the_theme_can_be_chosen_and_stays_chosen(lived_in: LivedIn, visit: Visit, photo: Path) -> None:
+    visitor = await visit(lived_in.farm, color_scheme="light")
+    await visitor.log_in(OWNER)
+    page = await jobs(visitor, lived_in, photo)
+    light = await page.evaluate(INK)
+    for wanted in ("light", "dark"):
+        await page.get_by_role("button", name=f"Change to {wanted}").click()
+    assert await page.evaluate(INK) != light
+    dark = await page.evaluate(INK)
+    other = await visitor.open("/history")
+    assert await other.evaluate(INK) == dark
+    await other.get_by_role("button", name="Change to system").click()
+    assert await other.evaluate(INK) == light
+    await expect(other.get_by_role("button", name="Change to light")).to_be_visible()
+
+
+async def test_a_script_from_elsewhere_or_inside_the_page_does_not_run(
+    lived_in: LivedIn, visit: Visit
+) -> None:
+    visitor = await visit(lived_in.farm, refusals=ANY)
+    page = await visitor.open("/login")
+    await expect(page.get_by_label("Key")).to_be_visible()
+    await page.evaluate(
+        """() => {
+            const own = {textContent: "window.slipped = true"};
+            for (const about of [own, {src: "https://elsewhere.example/a.js"}]) {
+                document.body.append(Object.assign(document.createElement("script"), about));
+            }
+        }"""
+    )
+    await page.wait_for_function("() => true")
+    assert await page.evaluate("window.slipped") is None
+    assert len([fault for fault in visitor.faults if "forbidden: script-src" in fault]) == 2
+    visitor.faults.clear()
