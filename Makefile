@@ -19,8 +19,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## The figures of benchmarks/results that need no GPU, measured again.
-	for each in planning coordinator_cost demo_cost stitching_speed stitching_quality motion_judge \
-		tiny_i2v_speed tiny_i2v_quality; do \
+	for each in planning forecast coordinator_cost demo_cost stitching_speed stitching_quality motion_judge \
+		tiny_i2v_speed tiny_i2v_quality watchers doors pages; do \
 		$(BIN)/python benchmarks/$$each.py || exit 1; done
 
 $(READY): pyproject.toml constraints.txt

@@ -31,8 +31,6 @@ def error_answer(error: FarmError) -> JSONResponse:
     headers = dict(_FINAL) if error.http_status >= 500 else {}
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooLarge):
-        headers["Connection"] = "close"  # else the server reads on for as long as somebody sends
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return JSONResponse(error.to_json(), error.http_status, headers)

@@ -65,7 +65,8 @@ class Gate:
         principal = self._principal(request)
         scope["state"] = {**scope.get("state", {}), "principal": principal}
         refused = self._refusal(request, principal)
-        answer = _Answer(send, lambda: self._principal(request) is None)
+        body = _Body(receive, whole=not request.changes)
+        answer = _Answer(send, body, lambda: self._principal(request) is None)
         held = ExitStack()
         try:
             if refused is None and is_stream(request.method, request.path):
@@ -75,9 +76,9 @@ class Gate:
         try:
             if refused is None:
                 cap = body_cap(request.path, request.content_type)
-                await self._app(scope, receive if cap is None else _counted(receive, cap), answer)
+                await self._app(scope, body if cap is None else _counted(body, cap), answer)
             else:
-                await _refused(request, refused)(scope, receive, answer)
+                await _refused(request, refused)(scope, body, answer)
         except Exception:
             answer.status = answer.status or 500
             raise
@@ -139,11 +140,25 @@ class Gate:
         self._audit.write(entry)
 
 
+class _Body:
+    """Passes a request's body on, and remembers whether all of it was read."""
+
+    def __init__(self, receive: Receive, *, whole: bool) -> None:
+        self._receive = receive
+        self.whole = whole
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.whole = not message.get("more_body", False)
+        return message
+
+
 class _Answer:
     """Passes an answer on, with the headers every one has; ends an event stream with its key."""
 
-    def __init__(self, send: Send, ended: Callable[[], bool]) -> None:
+    def __init__(self, send: Send, body: _Body, ended: Callable[[], bool]) -> None:
         self._send = send
+        self._body = body
         self._ended = ended
         self._live = self._over = False
         self.status: int | None = None
@@ -157,6 +172,9 @@ class _Answer:
                 name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
             )
             headers += [header for header in _RAW_HEADERS if header[0] not in names]
+            if message["status"] >= 400 and not self._body.whole:
+                # Else the server reads on for as long as somebody sends.
+                headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         elif self._over:
             await asyncio.sleep(0)  # the server is telling the stream that nobody listens any more

@@ -293,7 +293,7 @@ def events_router(feed: Feed) -> APIRouter:
         """Everything that happens on the farm, as server-sent events; never ends.
 
         Events of the journal carry a number as `id` and their time as `at`. `job`, `worker` and `worker_gone`
-        tell of what has changed between them, at most five times a second each. `reset` says that `after` is
+        tell of what has changed between them, at most seven times a second each. `reset` says that `after` is
         of another journal: load everything anew. Without `after` it begins now.
         """
         if job_id is not None:

@@ -1,4 +1,4 @@
-"""How jobs and workers look between events: computed once for all watchers, five times a second at most."""
+"""How jobs and workers look between events: computed once for all watchers, seven times a second at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farm.ledger import Ledger
 from farm.report import job_summary
 
 #: The least time between two snapshots of one subject.
-INTERVAL_S = 0.2
+INTERVAL_S = 0.15
 #: Why a worker idles and what a job waits for change with the whole farm: looked at again this often.
 IDLE_INTERVAL_S = 1.0
 #: Snapshots of one turn; what is over waits for the next.

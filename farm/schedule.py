@@ -120,7 +120,7 @@ def explain(state: State, job: Job, task: Task) -> dict[str, str]:
         if worker_state.draining:
             said[worker.id] = "is draining"
         elif refused := why_not(needs, worker):
-            said[worker.id] = refused
+            said[worker.id] = refused.removeprefix(f"{worker.id} ")
         elif worker.id in failed_workers(task):
             failure = next(f for f in task.failures if f.worker_id == worker.id)
             said[worker.id] = f"has failed this task: {failure.message}"

@@ -121,8 +121,8 @@ async def test_a_segment_is_rendered_again_while_the_old_video_still_plays(
     await expect(dialog.locator("img")).to_have_js_property("naturalWidth", 96)
     await dialog.get_by_role("button", name="Render again…").click()
     # Those that no other segment shows.
-    await dialog.get_by_label("First frame").fill("13")
-    await dialog.get_by_label("Last frame").fill("14")
+    await expect(dialog.get_by_label("First frame")).to_have_value("13")
+    await expect(dialog.get_by_label("Last frame")).to_have_value("14")
     await dialog.get_by_test_id("confirm-rerender").click()
     await expect(dialog).to_contain_text("1 segment will be rendered again: s0-2.")
     await dialog.get_by_role("button", name="Good").click()

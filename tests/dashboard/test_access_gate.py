@@ -598,3 +598,16 @@ async def test_a_mistake_of_the_farm_is_written_down_as_such(door: Any) -> None:
 
     assert (await opened.http.post("/api/v1/jobs/x", headers=OWNER)).status_code == 500
     assert opened.audit.newest(1)[0]["status"] == 500
+
+
+async def test_a_refusal_that_leaves_a_body_unread_closes_the_connection(door: Any) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+
+    opened = door()
+    refused = await opened.http.post(JOBS, content=body())
+    assert (refused.status_code, refused.headers["connection"]) == (401, "close")
+    looked = await opened.http.get(JOBS)
+    assert (looked.status_code, "connection" in looked.headers) == (401, False)
+    read = await opened.http.post(SESSION, json={"key": "wrong"})
+    assert (read.status_code, "connection" in read.headers) == (401, False)

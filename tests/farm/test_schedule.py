@@ -351,7 +351,7 @@ def test_why_a_task_does_not_run_there_has_an_answer_for_every_worker(make: Any)
         "busy/0": "is busy",
         "failed/0": "has failed this task: a bad pixel",
         "draining/0": "is draining",
-        "small/0": "small/0 has 1.00 GiB, the smallest rung (stream) needs 2.00 GiB",
+        "small/0": "has 1.00 GiB, the smallest rung (stream) needs 2.00 GiB",
     }
 
 

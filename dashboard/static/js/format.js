@@ -35,7 +35,7 @@ export const duration = (/** @type {Maybe} */ seconds) => known(seconds, (s) => 
 
 /** A prediction: no finer than anyone can tell. */
 export const about = (/** @type {Maybe} */ seconds) =>
-  known(seconds, (s) => (s < 1 ? "under 1 s" : s <= 59 ? `${Math.ceil(s)} s` : duration(Math.ceil(s / 5) * 5)));
+  known(seconds, (s) => (s <= 59 ? `${Math.max(1, Math.ceil(s))} s` : duration(Math.ceil(s / 5) * 5)));
 
 export const bytes = (/** @type {Maybe} */ size) => known(size, (b) => {
   if (b >= 0.1 * GIB) return `${(b / GIB).toFixed(b >= 10 * GIB ? 1 : 2)} GiB`;

@@ -70,6 +70,19 @@ function tookOf(/** @type {JobModel} */ { segments }, /** @type {number} */ i, /
   return to == null ? "—" : duration(to - from);
 }
 
+/**
+ * The frames that no neighbour shows as well, so that they alone are rendered again; all of them where there are none.
+ * @param {import("./job-model.js").Segments} segments
+ * @param {number} i
+ * @returns {[number, number]} half-open
+ */
+const ownFrames = (segments, i) => {
+  const next = segments.start.findIndex((start, n) => n > i && segments.level[n] === "final" && start > segments.start[i]);
+  const start = segments.start[i] + segments.head[i];
+  const end = next < 0 ? segments.end[i] : Math.min(segments.end[i], segments.start[next]);
+  return start < end ? [start, end] : [segments.start[i], segments.end[i]];
+};
+
 /** @param {{job: any, model: JobModel, segment: number, mayChange: boolean, onRender: (start: number, end: number) => void, onClose: () => void, onPick: (segment: number) => void}} props */
 export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onClose, onPick }) => {
   const { segments } = model;
@@ -117,7 +130,7 @@ export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onC
     <div class="row end">
       ${done && html`<a class="button small" href=${address(`${base}/video`)} download>Segment as video</a>`}
       <a class="button small" href=${address(`${base}/log`)} target="_blank" rel="noopener">Log</a>
-      ${mayChange && done && segments.level[i] === "final" && html`<button type="button" class="button small primary" onClick=${() => onRender(segments.start[i], segments.end[i])}>Render again…</button>`}
+      ${mayChange && done && segments.level[i] === "final" && html`<button type="button" class="button small primary" onClick=${() => onRender(...ownFrames(segments, i))}>Render again…</button>`}
     </div>
   </${Dialog}>`;
 };

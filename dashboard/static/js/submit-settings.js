@@ -81,6 +81,6 @@ const Choices = ({ title, name, value, auto, unit, choices, onChange, hints = {}
         aria-describedby=${runnable ? undefined : `${id}-${key}`} />
       ${nameOf(key)}${runnable && need_bytes != null && html` <small title="What a worker must hold">${bytes(need_bytes)}</small>`}</label>`)}</div>
     ${hints[value || "auto"] && value && html`<p class="small-text quiet">${hints[value]}.</p>`}
-    ${refused.length > 0 && html`<ul class="reasons">${refused.map(({ key, reason }) => html`<li key=${key} id=${`${id}-${key}`}><strong>${nameOf(key)}</strong> ${reason}</li>`)}</ul>`}
+    ${refused.length > 0 && html`<ul class="reasons">${refused.map(({ key, reason }) => html`<li key=${key} id=${`${id}-${key}`}><strong>${nameOf(key)}</strong> ${(reason ?? "").replace(`mode ${key} `, "")}</li>`)}</ul>`}
   </fieldset>`;
 };
