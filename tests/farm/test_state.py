@@ -24,6 +24,7 @@ from farm.events import (
     WorkerJoined,
     WorkerLeft,
 )
+from farm.planner import LIBRARIES_S
 from farm.schedule import schedule
 from farm.state import State, Task
 from farm.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
@@ -313,7 +314,7 @@ def test_a_workers_speed_is_a_running_mean_without_the_load(make: Any) -> None:
 def test_before_a_load_was_measured_it_is_taken_from_the_models_size(make: Any) -> None:
     state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
     plan = state.jobs["job"].plan
-    assert state.profiles.loading_s(plan, make.worker("a/0")) == pytest.approx(3 * GIB / 1e9)
+    assert state.profiles.loading_s(plan, make.worker("a/0")) == pytest.approx(LIBRARIES_S + 3 * GIB / 1e9)
 
 
 def test_a_speed_learned_at_a_slow_rung_predicts_the_fast_one(make: Any) -> None:
