@@ -160,7 +160,9 @@ class Metrics:
         if job is None:
             return
         task = job.tasks[event.task_id]
-        attempt = next(a for a in reversed(task.attempts) if a.id == event.attempt_id)
+        attempt = task.attempt(event.attempt_id)
+        if attempt is None:
+            return
         since = ready_since(job, task, attempt, self._resumed_at.get(job.id, 0.0))
         if since is not None:
             self._queue_wait_s.observe(max(0.0, at - since))

@@ -90,12 +90,7 @@ class Snapshots:
             self._changed |= {("job", job.id): None for job in waiting}
         looks: dict[str, tuple[Any, ...]] = {}
         for worker_id, worker in state.workers.items():
-            running = []
-            for attempt_id, (job_id, task_id) in worker.attempts.items():
-                attempt = next(
-                    a for a in reversed(state.jobs[job_id].tasks[task_id].attempts) if a.id == attempt_id
-                )
-                running.append((attempt_id, attempt.phase, attempt.done_fraction))
+            running = [(a.id, a.phase, a.done_fraction) for _, _, a in state.running_on(worker)]
             look = (worker.worker, worker.draining, worker.warm_model, worker.telemetry_at, *running)
             looks[worker_id] = look
             if look != self._looks.get(worker_id):

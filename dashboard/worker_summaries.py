@@ -168,18 +168,15 @@ def _described(
 
 
 def _running(state: State, worker_state: WorkerState) -> Iterator[RunningTask]:
-    for attempt_id, (job_id, task_id) in worker_state.attempts.items():
-        for attempt in reversed(state.jobs[job_id].tasks[task_id].attempts):
-            if attempt.id == attempt_id:
-                yield {
-                    "job_id": job_id,
-                    "task_id": task_id,
-                    "rung": attempt.rung,
-                    "phase": attempt.phase,
-                    "done_fraction": attempt.done_fraction,
-                    "started_at": attempt.started_at,
-                }
-                break
+    for job, task, attempt in state.running_on(worker_state):
+        yield {
+            "job_id": job.id,
+            "task_id": task.id,
+            "rung": attempt.rung,
+            "phase": attempt.phase,
+            "done_fraction": attempt.done_fraction,
+            "started_at": attempt.started_at,
+        }
 
 
 class _Waiting:

@@ -76,7 +76,7 @@ def refusal(state: State, event: Event) -> str | None:
             legal = (task.status, event.type) in TASK_TRANSITIONS
             return None if legal else f"task {task.id} is {task.status}: {event.type} does not follow"
         case AttemptSucceeded() | AttemptFailed():
-            attempt = next((a for a in reversed(task.attempts) if a.id == event.attempt_id), None)
+            attempt = task.attempt(event.attempt_id)
             if attempt is None:
                 return f"attempt {event.attempt_id} was never given task {task.id}"
             if not attempt.running:
@@ -280,7 +280,8 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float)
 
 
 def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, now: float) -> Attempt:
-    attempt = next(a for a in reversed(task.attempts) if a.id == attempt_id)
+    attempt = task.attempt(attempt_id)
+    assert attempt is not None, "refusal() lets no other pass"
     attempt.outcome = outcome
     attempt.ended_at = now
     job.num_running -= 1

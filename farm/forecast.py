@@ -173,10 +173,8 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
 
 def _running(state: State, worker: WorkerState, now: float) -> Iterable[tuple[str, str, float]]:
     """What a worker does: (job, task, seconds it still takes)."""
-    for attempt_id, (job_id, task_id) in worker.attempts.items():
-        attempts = state.jobs[job_id].tasks[task_id].attempts
-        attempt = next(a for a in reversed(attempts) if a.id == attempt_id)
-        yield job_id, task_id, remaining_s(attempt, now)
+    for job, task, attempt in state.running_on(worker):
+        yield job.id, task.id, remaining_s(attempt, now)
 
 
 def _left(state: State, job: Job, now: float) -> Left:

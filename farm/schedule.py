@@ -161,11 +161,7 @@ def remaining_s(attempt: Attempt, now: float) -> float:
 
 
 def _free_at(state: State, worker: WorkerState, now: float) -> float:
-    left = 0.0
-    for attempt_id, (job_id, task_id) in worker.attempts.items():
-        attempts = state.jobs[job_id].tasks[task_id].attempts
-        left += next(remaining_s(a, now) for a in reversed(attempts) if a.id == attempt_id)
-    return now + left
+    return now + sum(remaining_s(attempt, now) for _, _, attempt in state.running_on(worker))
 
 
 def _copies(state: State, idle: set[str], now: float) -> list[Assignment]:

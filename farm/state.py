@@ -88,6 +88,10 @@ class Task:
     def id(self) -> str:
         return self.segment.id
 
+    def attempt(self, attempt_id: str) -> Attempt | None:
+        """The attempt of that id; the newest are looked at first."""
+        return next((a for a in reversed(self.attempts) if a.id == attempt_id), None)
+
     @property
     def running_attempts(self) -> list[Attempt]:
         return [a for a in self.attempts if a.running]
@@ -236,8 +240,16 @@ class State:
         task = job.tasks.get(ids["task_id"]) if job else None
         if job is None or task is None:
             return None
-        attempt = next((a for a in reversed(task.attempts) if a.id == attempt_id), None)
+        attempt = task.attempt(attempt_id)
         return (job, task, attempt) if attempt else None
+
+    def running_on(self, worker: WorkerState) -> Iterator[Found]:
+        """What a worker does."""
+        for attempt_id, (job_id, task_id) in worker.attempts.items():
+            job = self.jobs[job_id]
+            attempt = job.tasks[task_id].attempt(attempt_id)
+            assert attempt is not None, "a worker's attempts are its tasks'"
+            yield job, job.tasks[task_id], attempt
 
 
 Found = tuple[Job, Task, Attempt]
