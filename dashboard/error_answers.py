@@ -53,6 +53,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         return error_answer(NotFound(f"{request.url.path} is no address of this farm"))
     code = "invalid_input"
     message = str(error.detail)
+    if error.status_code == 408:
+        code = "too_slow"
     if error.status_code == 413:
         code = TooLarge.code
     if error.status_code == 405:

@@ -23,6 +23,7 @@ from dashboard.sessions import Sessions
 from farm.errors import FarmError, TooLarge, TooManyRequests
 
 _TOO_LARGE = "the body is larger than {} bytes, the most that is taken here"
+_TOO_SLOW = "nothing of the body came for {:g} s; send the request again"
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
@@ -48,6 +49,7 @@ class Gate:
         self._sessions = sessions
         self._audit = audit
         self._buckets = Buckets(limits)
+        self._body_silence_s = limits.body_silence_s
         self._streams = Streams()
         self._allowed_hosts = frozenset(host.lower().strip("[]") for host in allowed_hosts)
 
@@ -65,7 +67,7 @@ class Gate:
         principal = self._principal(request)
         scope["state"] = {**scope.get("state", {}), "principal": principal}
         refused = self._refusal(request, principal)
-        body = _Body(receive, whole=not request.changes)
+        body = _Body(receive, self._body_silence_s, whole=not request.changes)
         answer = _Answer(send, body, lambda: self._principal(request) is None)
         held = ExitStack()
         try:
@@ -141,14 +143,21 @@ class Gate:
 
 
 class _Body:
-    """Passes a request's body on, and remembers whether all of it was read."""
+    """Passes a request's body on as long as it comes, and remembers whether all of it was read."""
 
-    def __init__(self, receive: Receive, *, whole: bool) -> None:
+    def __init__(self, receive: Receive, silence_s: float, *, whole: bool) -> None:
         self._receive = receive
+        self._silence_s = silence_s
         self.whole = whole
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        if self.whole:  # what comes now is that the client left, whenever that is
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._silence_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, _TOO_SLOW.format(self._silence_s)) from None
         self.whole = not message.get("more_body", False)
         return message
 

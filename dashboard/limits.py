@@ -51,6 +51,8 @@ class Limits:
     login: Rate = Rate(1 / 5, 5)
     #: Refusals that are written to the audit log; more are not, so that nobody can flood it.
     refusal: Rate = Rate(1, 20)
+    #: How long nothing of a body may come before it is given up: a connection that was lost says nothing.
+    body_silence_s: float = 30.0
 
 
 class Bucket(NamedTuple):

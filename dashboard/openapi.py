@@ -67,6 +67,7 @@ _CODES = {
     401: ("not_allowed", "this farm wants its token; send it as `Authorization: Bearer <token>`", None),
     403: ("forbidden", "this key lacks the scope submit", None),
     404: ("not_found", "there is no job job-000000000000; `farm jobs` lists them", "job_id"),
+    408: ("too_slow", "nothing of the body came for 30 s; send the request again", None),
     413: ("too_large", "the upload is larger than 4294967296 bytes, the most that is taken", "inputs"),
     416: ("range_not_satisfiable", "the file has 1048576 bytes", "range"),
     422: ("cannot_run", "no worker can hold 1024x1024 in windows of 16 frames", "size"),
@@ -205,6 +206,8 @@ def _complete_operation(operation: dict[str, Any]) -> None:
         del responses["422"]
     for status, text in COMMON_ERRORS.items():
         responses.setdefault(str(status), {"description": text})
+    if "requestBody" in operation:
+        responses.setdefault("408", {"description": "Nothing of the body came for a while; send it again."})
     for status, response in responses.items():
         if status.isdigit() and int(status) >= 400:
             response["content"] = {

@@ -525,6 +525,25 @@ async def test_a_long_body_is_refused_before_it_is_in_memory(announced: bool, pa
     assert sent <= (0 if announced else MAX_JSON_BYTES + (1 << 17))
 
 
+@pytest.mark.parametrize("path", [JOBS, "/api/v1/join-tokens"])
+async def test_a_body_that_stops_coming_is_given_up_and_one_that_comes_slowly_is_not(
+    path: str, door: Any
+) -> None:
+    opened = door(limits=Limits(MUCH, MUCH, MUCH, MUCH, MUCH, body_silence_s=0.2))
+    headers = {**OWNER, "Content-Type": "application/json"}
+
+    async def body(end: str, pause_s: float) -> AsyncIterator[bytes]:
+        for part in ('{"name": ', '"so', "me", "bo", "dy", end):
+            yield part.encode()
+            await asyncio.sleep(pause_s)
+
+    answer = await opened.http.post(path, content=body('"}', 0.05), headers=headers)
+    assert answer.status_code in (200, 201)
+    answer = await opened.http.post(path, content=body('"}', 60), headers=headers)
+    assert said(answer)[:3] == (408, "invalid_request_error", "too_slow")
+    assert answer.headers["Connection"] == "close"
+
+
 async def test_a_form_with_files_passes_uncounted(door: Any) -> None:
     opened = door()
     form = {**OWNER, "Content-Type": "multipart/form-data; boundary=x"}
