@@ -4,6 +4,7 @@ import os
 import socket
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,24 +21,6 @@ from farm.options import (
     parse_size,
     request_options,
 )
-
-NOTHING_CHOSEN = {
-    "prompts": (),
-    "negative_prompt": "",
-    "model": "procedural",
-    "mode": "auto",
-    "seconds": None,
-    "frames": None,
-    "fps": None,
-    "size": None,
-    "window": None,
-    "overlap": None,
-    "steps": None,
-    "guidance": None,
-    "strength": None,
-    "seed": 0,
-    "priority": 50,
-}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +105,8 @@ def test_a_node_name_is_fit_for_ids(given: str, name: str, monkeypatch: pytest.M
     assert node_name(given) == name
 
 
-def test_nothing_chosen_is_left_to_the_planner() -> None:
-    options = request_options(**NOTHING_CHOSEN)  # type: ignore[arg-type]
+def test_nothing_chosen_is_left_to_the_planner(nothing_chosen: Any) -> None:
+    options = request_options(**nothing_chosen)
     assert options.pop("prompts") == ("",)
     assert (options.pop("model"), options.pop("mode"), options.pop("negative_prompt")) == (
         "procedural",
@@ -135,16 +118,16 @@ def test_nothing_chosen_is_left_to_the_planner() -> None:
 
 
 @pytest.mark.parametrize("option", ["fps", "size"])
-def test_an_empty_option_is_not_the_same_as_none(option: str) -> None:
+def test_an_empty_option_is_not_the_same_as_none(option: str, nothing_chosen: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{option} is ''"):
-        request_options(**(NOTHING_CHOSEN | {option: ""}))  # type: ignore[arg-type]
+        request_options(**(nothing_chosen | {option: ""}))
 
 
-def test_an_unknown_mode_is_refused_with_those_there_are() -> None:
+def test_an_unknown_mode_is_refused_with_those_there_are(nothing_chosen: Any) -> None:
     with pytest.raises(
         InvalidInput, match="expected one of auto, independent, chain, refine, infill, co_denoise"
     ):
-        request_options(**(NOTHING_CHOSEN | {"mode": "CHAIN"}))  # type: ignore[arg-type]
+        request_options(**(nothing_chosen | {"mode": "CHAIN"}))
 
 
 @pytest.mark.parametrize("price", [-0.01, float("nan"), float("inf"), -float("inf")])

@@ -12,24 +12,6 @@ from farm.options import request_options
 from farm.planner import plan
 from farm.presets import PRESETS, PREVIEW_STEPS, apply, preset
 
-NOTHING: dict[str, Any] = {
-    "prompts": (),
-    "negative_prompt": "",
-    "model": "synthetic",
-    "mode": "auto",
-    "seconds": None,
-    "frames": None,
-    "fps": None,
-    "size": None,
-    "window": None,
-    "overlap": None,
-    "steps": None,
-    "guidance": None,
-    "strength": None,
-    "seed": 0,
-    "priority": 50,
-}
-
 
 @pytest.mark.parametrize("chosen", PRESETS, ids=lambda p: p.name)
 @pytest.mark.parametrize("kind", ["image", "video"])
@@ -76,13 +58,13 @@ def test_a_preset_that_there_is_not_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["preview", "careful", "restyle"])
-def test_the_command_line_takes_presets_and_its_own_options_win(name: str) -> None:
-    options = request_options(**NOTHING, preset=name)
+def test_the_command_line_takes_presets_and_its_own_options_win(name: str, nothing_chosen: Any) -> None:
+    options = request_options(**nothing_chosen, preset=name)
     assert {field: options[field] for field in preset(name).options} == preset(name).options
-    own = request_options(**(NOTHING | {"steps": 7, "mode": "refine", "strength": 0.5}), preset=name)
+    own = request_options(**(nothing_chosen | {"steps": 7, "mode": "refine", "strength": 0.5}), preset=name)
     assert (own["num_inference_steps"], own["mode"], own["strength"]) == (7, "refine", 0.5)
 
 
-def test_preview_and_a_preset_do_not_go_together() -> None:
+def test_preview_and_a_preset_do_not_go_together(nothing_chosen: Any) -> None:
     with pytest.raises(InvalidInput, match="--preview and --preset careful are both given; give one"):
-        request_options(**NOTHING, preview=True, preset="careful")
+        request_options(**nothing_chosen, preview=True, preset="careful")

@@ -223,20 +223,14 @@ async def test_a_job_cancelled_and_retried_while_it_is_joined_is_whole(
 
 
 async def test_a_drained_worker_finishes_what_it_has_and_goes(
-    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any, held: Any
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait(worker: str, task: RenderTask, report: Report) -> None:
-        begun.set()
-        go_on.wait(60)
-
-    async with run_farm("a/0", engine=trouble(wait)) as farm:
+    async with run_farm("a/0", engine=trouble(held)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=13))
-        await farm.until(begun.is_set)
+        await farm.until(held.begun.is_set)
         farm.coordinator.drain("a/0")
         farm.coordinator.drain("a/0")
-        go_on.set()
+        held.go_on.set()
         await farm.until(lambda: not farm.ledger.state.workers)
         assert [e.reason for e in farm.events(WorkerLeft)] == ["was released"]
         job = farm.ledger.job(job_id)

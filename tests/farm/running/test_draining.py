@@ -96,21 +96,15 @@ async def test_an_idle_worker_that_is_drained_goes_at_once_and_comes_back_enable
 
 
 async def test_a_drain_that_has_not_ended_is_taken_back(
-    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any, held: Any
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait(worker: str, task: RenderTask, report: Report) -> None:
-        begun.set()
-        go_on.wait(60)
-
-    async with run_farm("a/0", engine=trouble(wait)) as farm:
+    async with run_farm("a/0", engine=trouble(held)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=13))
-        await farm.until(begun.is_set)
+        await farm.until(held.begun.is_set)
         farm.coordinator.drain("a/0")
         farm.coordinator.enable("a/0")
         farm.coordinator.enable("a/0")  # it is already
-        go_on.set()
+        held.go_on.set()
         job = await farm.ended(job_id)
         assert job.status == "succeeded"
         assert farm.events(WorkerLeft) == []

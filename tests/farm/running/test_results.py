@@ -83,21 +83,21 @@ async def test_a_log_that_comes_as_its_job_is_deleted_leaves_nothing_behind(
 
 
 async def test_log_records_about_an_attempt_carry_its_ids(
-    run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any, caplog: pytest.LogCaptureFixture
+    run_farm: Any,
+    make: Any,
+    photo: Any,
+    job_request: Any,
+    trouble: Any,
+    held: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    go_on, begun = threading.Event(), threading.Event()
-
-    def wait(worker: str, task: RenderTask, report: Report) -> None:
-        begun.set()
-        go_on.wait(60)
-
     caplog.set_level(logging.INFO, "farm")
-    async with run_farm("a/0", engine=trouble(wait)) as farm:
+    async with run_farm("a/0", engine=trouble(held)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
-        await farm.until(begun.is_set)
+        await farm.until(held.begun.is_set)
         farm.cluster.kill("a/0")
         await farm.until(lambda: farm.events(AttemptFailed))
-        go_on.set()
+        held.go_on.set()
         farm.cluster.add(make.worker("a/0", kind="cpu"))
         assert (await farm.ended(job_id)).status == "succeeded"
     records = [r for r in caplog.records if r.name in ("farm.coordinator", "farm.results")]

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
 
 from farm.errors import InvalidInput, NotAllowed
 from farm.membership import Membership
-from farm.render_task import RenderTask
-from nodes.engine import Report
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
 
@@ -81,22 +78,16 @@ async def test_the_name_of_a_machine_that_is_gone_is_free_though_its_workers_are
 
 
 async def test_a_machine_at_work_is_told_to_wait_for_its_segment(
-    run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any
+    run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any, held: Any
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait(worker: str, task: RenderTask, report: Report) -> None:
-        begun.set()
-        go_on.wait(60)
-
-    async with run_farm(engine=trouble(wait)) as farm:
+    async with run_farm(engine=trouble(held)) as farm:
         members = membership(farm)
         token = members.join("a")["node_token"]
         farm.cluster.add(make.worker("a/0", kind="cpu"))
         farm.coordinator.submit(job_request(photo(), num_frames=8))
-        await farm.until(begun.is_set)
+        await farm.until(held.begun.is_set)
         assert members.leave("a", token) == ["a/0"]
-        go_on.set()
+        held.go_on.set()
         await farm.until(lambda: members.leave("a", token) == [])
 
 

@@ -67,22 +67,16 @@ async def test_what_another_job_uses_stays(run_farm: Any, photo: Any, job_reques
 
 
 async def test_a_running_job_is_cancelled_before_it_is_deleted(
-    run_farm: Any, photo: Any, job_request: Any, trouble: Any
+    run_farm: Any, photo: Any, job_request: Any, trouble: Any, held: Any
 ) -> None:
-    go_on, begun = threading.Event(), threading.Event()
-
-    def wait(worker: str, task: RenderTask, report: Report) -> None:
-        begun.set()
-        go_on.wait(60)
-
-    async with run_farm("a/0", engine=trouble(wait)) as farm:
+    async with run_farm("a/0", engine=trouble(held)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=13))
-        await farm.until(begun.is_set)
+        await farm.until(held.begun.is_set)
         with pytest.raises(InvalidInput, match=f"job {job_id} is running; cancel it first"):
             farm.coordinator.delete(job_id)
         farm.coordinator.cancel(job_id)
         farm.coordinator.delete(job_id)
-        go_on.set()
+        held.go_on.set()
         # What its worker still says of it is no word about any job.
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
         assert job.status == "succeeded"
