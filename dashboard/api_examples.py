@@ -53,6 +53,8 @@ _FOOTPRINT = {
     "slowdown": {"resident": 1.0},
     "prior_seconds_per_mpixel_step": 0.01,
     "prior_load_s": 0.0,
+    "decode_steps": 1.0,
+    "encode_steps": 0.4,
 }
 _MEDIA = {"kind": "image", "width": 96, "height": 96, "num_frames": 1, "fps": None, "sha256": _SHA256}
 PLAN: dict[str, Any] = {

@@ -106,6 +106,9 @@ class EngineSpec(Value):
     rungs: tuple[RungSpec, ...]
     #: Seconds per million pixels, frame and step before anything was measured on a worker.
     prior_seconds_per_mpixel_step: float
+    #: What the VAE takes for a frame, in denoising steps: decoding it, and encoding it where there is one.
+    decode_steps: float = 0.0
+    encode_steps: float = 0.0
     #: The same model as a CPU worker holds it (other precision, other rungs); None: no different.
     on_cpu: EngineSpec | None = None
 

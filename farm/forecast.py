@@ -68,10 +68,13 @@ class _Crew:
     workers: Sequence[WorkerState]
     runners: Sequence[Runner]
 
-    @property
-    def seconds_per_unit(self) -> float:
-        """Of all together, on the first kind of segment, for one unit of it."""
-        return 1 / sum(1 / runner.costs[0] for runner in self.runners)
+    def whole_s(self, drawn: Outline) -> float:
+        """Seconds that all together take for every segment of the plan, were nothing to wait for."""
+        each_s = (
+            sum(cost * count for cost, count in zip(runner.costs, drawn.num_of_kind, strict=True))
+            for runner in self.runners
+        )
+        return 1.0 / sum(1.0 / one_s for one_s in each_s)
 
 
 def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
@@ -94,9 +97,10 @@ def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
         used = [w for w, count in zip(crew.workers, done.num_segments, strict=True) if count]
         known = [w for w in used if state.profiles.has_measured(plan, w.worker)]
         measured = len(known) == len(used) and state.profiles.join_s is not None
-        ahead_s = _ahead_s(state, plan, None, priority, _farm_s(drawn, crew, 1.0))
+        own_s = crew.whole_s(drawn)
+        ahead_s = _ahead_s(state, plan, None, priority, own_s)
         alone_s = _joined(plan, drawn, done.ends, state.profiles, 0)
-        predicted_s = max(alone_s, _farm_s(drawn, crew, 1.0) + ahead_s)
+        predicted_s = max(alone_s, own_s + ahead_s)
         fastest = [min(r.costs[kind] for r in crew.runners) for kind in range(len(drawn.samples))]
         kind_of = dict(zip((s.id for s in plan.segments), drawn.kinds, strict=True))
         critical_path_s = longest_path(plan, lambda s: fastest[kind_of[s.id]])
@@ -143,7 +147,7 @@ def eta_s(state: State, job: Job, now: float) -> float | None:
     crew = _crew(state, job.plan, drawn, now)
     if not crew.workers:
         return None
-    own_s = _farm_s(drawn, crew, num_left / len(drawn.kinds))
+    own_s = crew.whole_s(drawn) * num_left / len(drawn.kinds)
     ahead_s = _ahead_s(state, job.plan, job, job.request.priority, own_s)
     ends = simulate(drawn, left, crew.runners).ends
     return max(_joined(job.plan, drawn, ends, state.profiles, _num_joined(job)), own_s + ahead_s)
@@ -217,11 +221,6 @@ def _joined(plan: Plan, drawn: Outline, ends: Sequence[float], profiles: Profile
     return at
 
 
-def _farm_s(drawn: Outline, crew: _Crew, share: float) -> float:
-    """Seconds that all workers together take for this share of a plan, were nothing to wait for."""
-    return crew.seconds_per_unit * share * drawn.total_units / drawn.units[0]
-
-
 def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: float) -> float:
     """Seconds that all workers together give to other jobs before a job of ``own_s`` is done."""
     # For each model asked once: it is of the same workers, and sizes matter little beside the speed.
@@ -233,7 +232,7 @@ def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: fl
         drawn, model = job.outline, job.plan.model
         if model not in speeds:
             crew = _crew(state, job.plan, drawn, 0.0)
-            speeds[model] = crew.seconds_per_unit / drawn.units[0] if crew.workers else None
+            speeds[model] = crew.whole_s(drawn) / drawn.total_units if crew.workers else None
         per_unit = speeds[model]
         if per_unit is not None:
             left_s = per_unit * drawn.total_units * (1 - job.num_done / len(job.tasks))

@@ -85,6 +85,9 @@ class Footprint(Value):
     prior_seconds_per_mpixel_step: float
     #: Seconds to bring the model there, likewise.
     prior_load_s: float
+    #: What the VAE takes for a frame, in denoising steps.
+    decode_steps: float = 0.0
+    encode_steps: float = 0.0
 
 
 class Plan(Value):
@@ -127,10 +130,12 @@ class Plan(Value):
     def _num_inference_steps(self, segment: Segment) -> int:
         return segment.num_inference_steps or self.num_inference_steps
 
+    def is_over_frames(self, segment: Segment) -> bool:
+        """Whether a segment changes frames that are there, instead of rendering from noise alone."""
+        return bool(segment.sources) or self.shots[segment.shot].media.kind == "video"
+
     def _strength(self, segment: Segment) -> float | None:
-        """Of what is rendered over frames that are there; None for what is rendered from noise alone."""
-        over_frames = bool(segment.sources) or self.shots[segment.shot].media.kind == "video"
-        return self.strength if over_frames else None
+        return self.strength if self.is_over_frames(segment) else None
 
     def render_task(self, segment: Segment, *, take: int = 0) -> RenderTask:
         """The order for one segment of this plan."""

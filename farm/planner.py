@@ -136,6 +136,8 @@ def footprint(spec: EngineSpec, shape: RenderShape) -> Footprint:
             if spec.component_bytes
             else 0.0
         ),
+        decode_steps=spec.decode_steps,
+        encode_steps=spec.encode_steps,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
@@ -27,7 +28,8 @@ class Outline:
     dependents: tuple[Sequence[int], ...]
     #: Numbers of the segments that are joined into the video, in order.
     finals: tuple[int, ...]
-    #: Of all segments.
+    #: Segments of each kind, and the units of all together.
+    num_of_kind: tuple[int, ...]
     total_units: float
 
 
@@ -56,6 +58,7 @@ def outline(plan: Plan) -> Outline:
         if segment.level == "final":
             finals.append(i)
     units = tuple(map(plan.work_units, samples))
+    counts = Counter(kinds)
     return Outline(
         samples=tuple(samples),
         units=units,
@@ -63,7 +66,8 @@ def outline(plan: Plan) -> Outline:
         num_waits=tuple(num_waits),
         dependents=tuple(dependents),
         finals=tuple(finals),
-        total_units=sum(units[kind] for kind in kinds),
+        num_of_kind=tuple(counts[kind] for kind in range(len(samples))),
+        total_units=sum(units[kind] * count for kind, count in counts.items()),
     )
 
 

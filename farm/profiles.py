@@ -32,6 +32,7 @@ ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
 class Profiles:
     """Learned figures; derived from events alone, so a replay learns the same."""
 
+    #: By worker and model; units of ``_timed_units``.
     seconds_per_unit: dict[tuple[str, str], float] = field(default_factory=dict)
     load_s: dict[tuple[str, str], float] = field(default_factory=dict)
     #: Seconds to join and encode a frame of a million pixels; None before a video was made.
@@ -52,7 +53,7 @@ class Profiles:
         """A segment took ``render_s`` after the model was brought there in ``load_s``."""
         key = (attempt.worker_id, plan.model)
         slowdown = plan.on[kind].slowdown[attempt.rung]
-        measured = max(render_s, 1e-6) / plan.work_units(segment) / slowdown
+        measured = max(render_s, 1e-6) / _timed_units(plan, segment, kind) / slowdown
         before = self.seconds_per_unit.get(key, measured)
         self.seconds_per_unit[key] = before + NEWEST_WEIGHT * (measured - before)
         if load_s > 0:
@@ -89,11 +90,18 @@ class Profiles:
         """Predicted seconds of a segment on a worker with the model loaded."""
         here = plan.on[worker.kind]
         per_unit = self.seconds_per_unit.get((worker.id, plan.model), here.prior_seconds_per_mpixel_step)
-        return per_unit * plan.work_units(segment) * here.slowdown[rung]
+        return per_unit * _timed_units(plan, segment, worker.kind) * here.slowdown[rung]
 
     def loading_s(self, plan: Plan, worker: Worker) -> float:
         """Predicted seconds to bring the plan's model onto a worker that has another, or none."""
         return self.load_s.get((worker.id, plan.model), plan.on[worker.kind].prior_load_s)
+
+
+def _timed_units(plan: Plan, segment: Segment, kind: DeviceKind) -> float:
+    """Million pixels x frames x steps of a segment, what its VAE does counted as steps."""
+    here = plan.on[kind]
+    coding_steps = here.decode_steps + (here.encode_steps if plan.is_over_frames(segment) else 0.0)
+    return plan.work_units(segment) + segment.num_frames * plan.width * plan.height / 1e6 * coding_steps
 
 
 def frames_to_join(segment: Segment) -> int:

@@ -42,14 +42,17 @@ RING_GROUP_BYTES = 64 * 2**20
 
 #: Guided work of the full-size UNet (counted from its graph), and what unmeasured workers are taken to do.
 #: A CPU moves activations beside that, so many seconds for a channel of the first level; a card launches a
-#: pass layer by layer, in no less than a minimum. With them ``tiny_i2v`` is predicted to take 2.8 s for a
-#: unit on a CPU, where 2.3 were measured on two cores and 4.0 on one, and 0.19 on a card, as on an H200
-#: (benchmarks/results/tiny_i2v_speed.json and draft_refine.json).
+#: pass layer by layer, in no less than a minimum. With them ``tiny_i2v`` is predicted to take 3.8 s for a
+#: unit on a CPU, where 2.1 were measured on two cores and 3.7 on one, and 0.19 on a card, as on an H200
+#: (benchmarks/results/tiny_i2v_speed.json and draft_refine.json). Its VAE decodes a million pixels in 6.8 s
+#: on one core and encodes them in 2.3; the published one has half the convolutions in its encoder.
 _TFLOP_PER_MPIXEL_STEP = 10.0
 _FULL_UNET_PARAMETERS = 1_420_469_224
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.15}
-_PRIOR_S_PER_CHANNEL = {"cuda": 0.0, "cpu": 0.07}
+_PRIOR_S_PER_CHANNEL = {"cuda": 0.0, "cpu": 0.1}
+_PRIOR_DECODE_S_PER_CHANNEL = {"cuda": 0.0, "cpu": 0.1}
+_ENCODE_SHARE = 0.4
 _PRIOR_MIN_STEP_S = {"cuda": 0.025, "cpu": 0.0}
 
 
@@ -115,6 +118,15 @@ def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> 
 
     def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
         element_bytes = _ELEMENT_BYTES[kind]
+        step_s = (
+            _TFLOP_PER_MPIXEL_STEP * (sum(elements["unet"]) / _FULL_UNET_PARAMETERS) / _PRIOR_TFLOPS[kind]
+            + _PRIOR_S_PER_CHANNEL[kind] * unet["block_out_channels"][0]
+            + _PRIOR_MIN_STEP_S[kind] / native_mpixels
+        )
+        decode_s = (
+            decoder_tflop_per_mpixel(vae) / _PRIOR_TFLOPS[kind]
+            + _PRIOR_DECODE_S_PER_CHANNEL[kind] * vae["block_out_channels"][0]
+        )
         cost = _Cost.of(unet, vae, elements, element_bytes)
         return EngineSpec(
             model=model,
@@ -133,15 +145,29 @@ def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> 
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
-            prior_seconds_per_mpixel_step=(
-                _TFLOP_PER_MPIXEL_STEP * (sum(elements["unet"]) / _FULL_UNET_PARAMETERS) / _PRIOR_TFLOPS[kind]
-                + _PRIOR_S_PER_CHANNEL[kind] * unet["block_out_channels"][0]
-                + _PRIOR_MIN_STEP_S[kind] / native_mpixels
-            ),
+            prior_seconds_per_mpixel_step=step_s,
+            decode_steps=decode_s / step_s,
+            encode_steps=_ENCODE_SHARE * decode_s / step_s,
             on_cpu=on_cpu,
         )
 
     return on("cuda", on("cpu", None))
+
+
+def decoder_tflop_per_mpixel(vae: dict[str, Any]) -> float:
+    """Work of a VAE decoder: twice the multiply-adds of its residual blocks and upsamplers."""
+    widths: list[int] = vae["block_out_channels"]
+    convolutions: int = 2 * (vae.get("layers_per_block", 1) + 1)
+    before = widths[-1]
+    macs_per_pixel: float = 4 * 9 * before**2 * 4.0 ** -(len(widths) - 1)  # two blocks in the middle
+    for halvings, width in reversed(list(enumerate(widths))):
+        own_pixels = 4.0**-halvings
+        first, others = before * width, (convolutions - 1) * width**2
+        macs_per_pixel += 9 * (first + others) * own_pixels
+        if halvings:  # one more where it has been doubled in size
+            macs_per_pixel += 9 * width**2 * 4 * own_pixels
+        before = width
+    return 2 * macs_per_pixel / 1e6
 
 
 def placements(kind: DeviceKind) -> tuple[Placement, ...]:

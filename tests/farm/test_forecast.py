@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -169,6 +170,35 @@ def test_a_speed_never_learned_is_the_specs_and_the_quote_says_so(make: Any) -> 
     assert said.predicted_s == pytest.approx(prior_s)
     assert not said.measured
     assert "1 of 1 workers have not rendered with synthetic yet" in said.notes[-1]
+
+
+def test_the_vae_counts_as_steps_once_for_what_is_drawn_and_twice_for_what_is_changed(make: Any) -> None:
+    spec = make.spec(decode_steps=4.0, encode_steps=2.0)
+    state = farm(make, {"a/0": 1.0})
+    plan = make.plan(spec, mode="refine", num_frames=40, num_inference_steps=20)
+    changed = sum(bool(segment.sources) for segment in plan.segments)
+    drawn = len(plan.segments) - changed
+    assert (changed > 0, drawn > 0) == (True, True)
+    window_mpixels = plan.window_frames * plan.width * plan.height / 1e6
+    said = quote(state, plan, 0.0)
+    vae_s = window_mpixels * (4.0 * drawn + 6.0 * changed)
+    assert said.workers[0].busy_s == pytest.approx(plan.mpixel_steps + vae_s)
+    assert said.predicted_s == pytest.approx(said.workers[0].busy_s)
+
+
+def test_a_speed_learned_from_many_steps_holds_for_few(make: Any) -> None:
+    """What took 3 s a step and as long as two steps for its frames takes 3 s a step whatever their number."""
+    spec = make.spec(decode_steps=2.0)
+    state = farm(make, {"a/0": 1.0})
+    long, short = (make.plan(spec, num_frames=8, num_inference_steps=steps) for steps in (20, 4))
+    (segment,) = long.segments
+    step_units = long.mpixel_steps / 20
+    state.profiles.seconds_per_unit.clear()
+    attempt = SimpleNamespace(worker_id="a/0", rung="resident")
+    state.profiles.learn_success(
+        long, segment, attempt, "cuda", render_s=3.0 * step_units * (20 + 2), load_s=0.0
+    )
+    assert quote(state, short, 0.0).predicted_s == pytest.approx(3.0 * step_units * (4 + 2))
 
 
 def test_a_slow_rung_makes_a_worker_slower_by_what_the_spec_says(make: Any) -> None:
