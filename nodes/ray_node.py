@@ -122,7 +122,7 @@ def stop_process(pid: int) -> None:
             return
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            if not _group_alive(pid):
+            if not _session_alive(pid):
                 return
             time.sleep(0.1)
 
@@ -135,15 +135,18 @@ def process_alive(pid: int, word: str) -> bool:
         return False
 
 
-def _group_alive(pid: int) -> bool:
-    """Whether any process of the group runs (a zombie waits for its parent and does not count)."""
+def _session_alive(pid: int) -> bool:
+    """Whether any process of the session runs; Ray puts each worker into a group of its own.
+
+    A zombie waits for its parent and does not count.
+    """
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            if int(fields[2]) == pid and fields[0] != "Z":
+            if int(fields[3]) == pid and fields[0] != "Z":
                 return True
     return False
 

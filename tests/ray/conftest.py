@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,21 @@ def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
             return published.frames_sha256
 
     return asyncio.run(render())
+
+
+@pytest.fixture
+def still_running() -> Callable[[Iterable[int]], set[int]]:
+    """Which of these processes run; one that has ended and waits for its parent to hear of it does not."""
+
+    def find(pids: Iterable[int]) -> set[int]:
+        found = set()
+        for pid in pids:
+            with suppress(psutil.NoSuchProcess):
+                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    found.add(pid)
+        return found
+
+    return find
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def assigned(folder: Path) -> int:
 
 
 def test_a_photo_becomes_a_video_of_the_exact_length_and_nothing_is_left_running(
-    farm: Any, tmp_path: Path, slow_job_sha256: str
+    farm: Any, tmp_path: Path, slow_job_sha256: str, still_running: Callable[..., set[int]]
 ) -> None:
     command = farm("render", str(PHOTO), *SLOW_JOB, *WORKERS, "-o", "out/v.mp4", "--json")
     seen: set[int] = set()
@@ -58,7 +58,7 @@ def test_a_photo_becomes_a_video_of_the_exact_length_and_nothing_is_left_running
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert counted.stdout.strip() == "45"
-    assert [pid for pid in seen if psutil.pid_exists(pid)] == []
+    assert still_running(seen) == set()
 
 
 def test_a_killed_worker_costs_its_segment_only(

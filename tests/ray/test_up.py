@@ -53,7 +53,12 @@ def _ancestors(process: psutil.Process) -> list[str]:
 
 
 def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
-    farm: Any, state: Path, tmp_path: Path, wait_for: Callable[..., Any], tiny_i2vgen_xl_folder: Path
+    farm: Any,
+    state: Path,
+    tmp_path: Path,
+    wait_for: Callable[..., Any],
+    still_running: Callable[..., set[int]],
+    tiny_i2vgen_xl_folder: Path,
 ) -> None:
     port = free_port()
     job = [str(PHOTO), "--model", str(tiny_i2vgen_xl_folder), *JOB, "--watch", "-o", str(tmp_path / "v.mp4")]
@@ -97,7 +102,7 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     status, _, err = second.end()
     assert status == 0, err
     assert running_head(state) is None
-    assert not any(psutil.pid_exists(pid) for pid in before)
+    assert still_running(before) == set()
 
 
 def test_a_worker_serves_one_coordinator_after_the_other(
