@@ -51,12 +51,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return error_answer(NotFound(f"{request.url.path} is no address of this farm"))
-    code = "invalid_input"
+    code = {408: "too_slow", 413: TooLarge.code}.get(error.status_code, "invalid_input")
     message = str(error.detail)
-    if error.status_code == 408:
-        code = "too_slow"
-    if error.status_code == 413:
-        code = TooLarge.code
     if error.status_code == 405:
         code, message = "method_not_allowed", f"{request.url.path} does not take {request.method}"
         # The router names the methods of the first route it found alone.

@@ -127,6 +127,10 @@ class Plan(Value):
         steps = num_steps_run(self._num_inference_steps(segment), self._strength(segment))
         return segment.num_frames * self.width * self.height * steps / 1e6
 
+    def kind_of(self, segment: Segment) -> tuple[int, int, bool]:
+        """Segments of one kind are as much work, and take as long and as many bytes on one worker."""
+        return segment.num_frames, self._num_inference_steps(segment), self.is_over_frames(segment)
+
     def _num_inference_steps(self, segment: Segment) -> int:
         return segment.num_inference_steps or self.num_inference_steps
 

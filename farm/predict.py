@@ -17,7 +17,7 @@ _SAME_SPEED = log(1.1)
 
 @dataclass(frozen=True)
 class Outline:
-    """A plan in numbers. Segments of one length and as much work are of one kind."""
+    """A plan in numbers. Kinds are those of ``Plan.kind_of``."""
 
     #: One segment of each kind, and its million pixels x frames x steps.
     samples: tuple[Segment, ...]
@@ -35,20 +35,12 @@ class Outline:
 
 def outline(plan: Plan) -> Outline:
     number = {s.id: i for i, s in enumerate(plan.segments)}
-    kind_of: dict[tuple[int, int | None, bool, str], int] = {}
+    kind_of: dict[tuple[int, int, bool], int] = {}
     samples: list[Segment] = []
     kinds, num_waits, finals = [], [], []
     dependents: list[Sequence[int]] = [()] * len(plan.segments)
-    media = [shot.media.kind for shot in plan.shots]
     for i, segment in enumerate(plan.segments):
-        # All that ``Plan.work_units`` reads of a segment.
-        key = (
-            segment.num_frames,
-            segment.num_inference_steps,
-            bool(segment.sources),
-            media[segment.shot],
-        )
-        kind = kind_of.setdefault(key, len(samples))
+        kind = kind_of.setdefault(plan.kind_of(segment), len(samples))
         if kind == len(samples):
             samples.append(segment)
         kinds.append(kind)

@@ -53,15 +53,14 @@ def schedule(state: State, now: float) -> list[Assignment]:
     if not idle:
         return []
     free_at = {w.worker.id: _free_at(state, w, now) for w in state.workers.values() if not w.draining}
-    offers_of: dict[tuple[str, int, float, bool], list[Offer]] = {}
+    offers_of: dict[tuple[str, tuple[int, int, bool]], list[Offer]] = {}
     assignments = []
     budget = LOOKAHEAD_PER_WORKER * len(free_at)
     fits_nowhere: set[str] = set()
     for job, task in _in_turn(state, fits_nowhere):
         if not idle or budget == 0:
             break
-        segment, plan = task.segment, job.plan
-        key = (job.id, segment.num_frames, plan.work_units(segment), plan.is_over_frames(segment))
+        key = (job.id, job.plan.kind_of(task.segment))
         if key not in offers_of:
             offers_of[key] = offers(state, job, task)
         if not offers_of[key]:

@@ -87,18 +87,19 @@ def test_a_killed_coordinator_goes_on_where_it_was_and_ends_in_the_same_frames(
     only_job: Callable[[], str],
     slow_job_sha256: str,
     wait_for: Any,
+    still_running: Callable[..., set[int]],
     attempts_before_the_kill: int,
 ) -> None:
     first = farm("render", str(PHOTO), *SLOW_JOB, *WORKERS, "-o", "v.mp4")
     wait_for(lambda: assigned(tmp_path) >= attempts_before_the_kill, "that many attempts")
     # Ray's two agents notice within a minute that they are alone; all that works or stores ends at once.
     children = [
-        child
+        child.pid
         for child in psutil.Process(first.process.pid).children(recursive=True)
         if "Agent" not in " ".join(child.cmdline())
     ]
     first.kill()
-    wait_for(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), "the end of Ray")
+    wait_for(lambda: not still_running(children), "the end of Ray")
     job_id = only_job()
     status, _, err = farm("retry", job_id, *WORKERS, "-o", "v.mp4").end()
     assert status == 0, err
