@@ -4,14 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+# What is compiled once need not be compiled by every process that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-fast test-long test-pythons lint bench clean
 
 demo: $(READY)  ## A photograph becomes a ten-second video in out/.
 	$(BIN)/farm render examples/coffee.jpg --prompt "the camera slowly pans right" --seconds 10 \
 		--size 192x128 --overlap 2 -o out/demo.mp4
 
-test: $(READY)  ## The whole suite.
-	$(BIN)/python -m pytest
+test: $(READY)  ## The whole suite but for what is long by nature.
+	$(BIN)/python -m pytest -m "not long"
+
+test-fast: $(READY)  ## What starts no Ray, browser, namespace or official client, and takes no seconds of its own.
+	$(BIN)/python -m pytest -m "not (ray or netns or browser or clients or slow or long)"
+
+test-long: $(READY)  ## What is long by nature; pytest ends with 5 while nothing is.
+	$(BIN)/python -m pytest -m long --dist worksteal || [ $$? -eq 5 ]
+
+test-pythons: $(READY)  ## The pins and the fast tests with the other Pythons, without torch.
+	.ci/pythons
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -19,8 +31,9 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## The figures of benchmarks/results that need no GPU, measured again.
-	for each in planning forecast coordinator_cost demo_cost stitching_speed stitching_quality motion_judge \
-		tiny_i2v_speed tiny_i2v_quality watchers doors pages; do \
+	for each in coordination/planning coordination/forecast coordination/coordinator_cost coordination/demo_cost \
+		joining/speed joining/quality \
+		motion_judge tiny_i2v_speed tiny_i2v_quality serving/watchers serving/doors serving/pages; do \
 		$(BIN)/python benchmarks/$$each.py || exit 1; done
 
 $(READY): pyproject.toml constraints.txt

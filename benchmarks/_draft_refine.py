@@ -1,8 +1,8 @@
 """Carrying out a plan without Ray and without video files, for benchmarks/draft_refine.py.
 
-Inputs are made by the worker's own code (nodes/inputs.py), pixels by the engine, joins by the stitcher. Only
-the container differs: segments are kept as plain arrays, the same pixels as lossless video, so PyAV is not
-needed. A seam that fails its gates is kept and counted; the farm would render its segment again.
+Inputs are made by the worker's own code (nodes/work/inputs.py), pixels by the engine, joins by the stitcher.
+Only the container differs: segments are kept as plain arrays, the same pixels as lossless video, so PyAV is
+not needed. A seam that fails its gates is kept and counted; the farm would render its segment again.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from farm.cluster import Blob, Order, Role, SegmentFrame
-from farm.engine_spec import EngineSpec, Mode
-from farm.job import JobRequest
-from farm.media import MediaInfo
-from farm.plan import Plan, Segment
-from farm.planner import plan
-from farm.render_task import RenderTask
-from nodes.engine import Frames, RenderInputs
-from nodes.engines.i2vgen_xl import I2VGenXL
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
-from nodes.output_check import check_output
-from nodes.vram import use_expandable_segments
+from farm.capabilities.engine_spec import EngineSpec, Mode
+from farm.planning.plan import Plan, Segment
+from farm.planning.planner import plan
+from farm.planning.render_task import RenderTask
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.running.cluster import Blob, Order, Role, SegmentFrame
+from nodes.engines.engine import Frames, RenderInputs
+from nodes.engines.i2vgen_xl.engine import I2VGenXL
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
+from nodes.engines.memory.vram import use_expandable_segments
+from nodes.work.output_check import check_output
 from stitching import Stitcher
 
 
@@ -53,7 +53,7 @@ _arrays_as_video = ModuleType("stitching.video_io")
 _arrays_as_video.read_frames = _read_array  # type: ignore[attr-defined]
 sys.modules["stitching.video_io"] = _arrays_as_video
 
-from nodes.inputs import load_inputs  # noqa: E402
+from nodes.work.inputs import load_inputs  # noqa: E402
 
 Device = Literal["cpu", "cuda"]
 IMAGE_NAME = "image.png"
@@ -169,7 +169,7 @@ def render_segment(engine: I2VGenXL, plan: Plan, segment: Segment, folder: Path)
 
 
 class Join:
-    """One video being joined from the segments of a folder, in order, as nodes/joiner.py does."""
+    """One video being joined from the segments of a folder, in order, as nodes/work/joiner.py does."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

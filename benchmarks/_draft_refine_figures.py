@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks._draft_refine_videos import JUDGED, Row
 from benchmarks.held_out import PHOTOGRAPHS, Frames
-from farm.plan import Plan
-from farm.predict import critical_path
+from farm.planning.plan import Plan
+from farm.planning.predict import critical_path
 
 #: On the sheets: pixels of a frame and of the text beside it.
 SHEET_FRAME_PX, SHEET_TEXT_PX = 96, 170

@@ -15,13 +15,13 @@ import torch
 from benchmarks._draft_refine import Asked, Join, planned, render_segment, scratch_folder
 from benchmarks.held_out import FRAME_PX, PHOTOGRAPHS, Frames, filmed, held_out_pictures
 from benchmarks.motion_judge import judge
-from farm.engine_spec import EngineSpec
-from farm.plan import Plan
-from farm.predict import longest_path
+from farm.capabilities.engine_spec import EngineSpec
+from farm.planning.plan import Plan
+from farm.planning.predict import longest_path
 from models.tiny_i2v.recipe.camera import MOTIONS, Pace
 from models.tiny_i2v.recipe.pictures import HELD_OUT_SEED
 from models.tiny_i2v.recipe.prompts import random_prompt
-from nodes.engines.i2vgen_xl import I2VGenXL
+from nodes.engines.i2vgen_xl.engine import I2VGenXL
 
 Row = dict[str, Any]
 #: "camera" is no mode: what a real camera films, measured alike.

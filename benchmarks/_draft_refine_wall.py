@@ -22,9 +22,9 @@ from benchmarks._draft_refine import (
 from benchmarks._draft_refine_figures import save
 from benchmarks._draft_refine_videos import FPS, Row, job_plans, videos_of
 from benchmarks.held_out import FRAME_PX
-from farm.plan import Plan
-from farm.predict import longest_path, makespan
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
+from farm.planning.plan import Plan
+from farm.planning.predict import longest_path, makespan
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 
 
 def wall(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ both modes: motion followed (benchmarks/motion_judge.py), seams within their gat
 colour, sharpness kept; beside them what a real camera films. Before the others start, the first videos are
 rendered alone, one a GPU: from their segments' seconds come the critical path and the work. ``wall``: one of
 these jobs on 1, 2 and 4 GPUs of one host, a process a GPU, ready segments in plan order, joined as they come,
-beside what farm/predict.py says. Both go to benchmarks/results/draft_refine.json, each under its name.
+beside what farm/planning/predict.py says. Both go to benchmarks/results/draft_refine.json, each under its
+name.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from benchmarks._draft_refine_videos import FPS, Row, Video, job_plans, made_vid
 from benchmarks._draft_refine_wall import wall  # noqa: E402
 from benchmarks.held_out import FRAME_PX, PHOTOGRAPHS, Frames  # noqa: E402
 from farm.errors import FarmError  # noqa: E402
-from farm.plan import Plan  # noqa: E402
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec  # noqa: E402
+from farm.planning.plan import Plan  # noqa: E402
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "draft_refine.json"
 #: A video is handed out when this many times the longest one of its kind would be done in time.

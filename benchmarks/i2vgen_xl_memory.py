@@ -12,8 +12,8 @@ much the prediction is over: held is what the allocator takes when it may, not w
 
 Expandable segments are set here as a GPU worker sets them; set PYTORCH_CUDA_ALLOC_CONF to measure others.
 
-After a run, tests/nodes/test_i2vgen_xl_spec.py reads the table. Where it fails, or the ratio is over 1 or
-under 0.87, change nodes/engines/i2vgen_xl_spec.py: the slope of ``reserved_gib`` between 768x768x16 and
+After a run, tests/nodes/engines/i2vgen_xl/test_spec.py reads the table. Where it fails, or the ratio is over
+1 or under 0.87, change nodes/engines/i2vgen_xl/spec.py: the slope of ``reserved_gib`` between 768x768x16 and
 768x768x24 is RESERVE_RATIO x the coefficient of ``denoise`` (resident and evict: denoise_whole; else
 denoise_in_pieces); rows at 512x512x8 of resident and stream_cfg_split are VAE decoding; ``context_gib`` is
 CONTEXT_BYTES. Then put the ``x resident`` column of 512x512x16 in PLACEMENTS, and say in both comments what
@@ -37,18 +37,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nodes.vram import cap_process, peak_bytes, reset_peak, use_expandable_segments  # noqa: E402
+from nodes.engines.memory.vram import cap_process, peak_bytes, reset_peak, use_expandable_segments  # noqa: E402
 
 use_expandable_segments()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from farm.engine_spec import EngineSpec, RenderShape, need_bytes  # noqa: E402
-from farm.render_task import RenderTask  # noqa: E402
-from nodes.engine import OutOfMemory, RenderInputs  # noqa: E402
-from nodes.engines.i2vgen_xl import I2VGenXL  # noqa: E402
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec  # noqa: E402
+from farm.capabilities.engine_spec import EngineSpec, RenderShape, need_bytes  # noqa: E402
+from farm.planning.render_task import RenderTask  # noqa: E402
+from nodes.engines.engine import OutOfMemory, RenderInputs  # noqa: E402
+from nodes.engines.i2vgen_xl.engine import I2VGenXL  # noqa: E402
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec  # noqa: E402
 
 GIB = 2**30
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -51,11 +51,11 @@ from benchmarks.held_out import (  # noqa: E402
 )
 from benchmarks.motion_judge import judge  # noqa: E402
 from farm.errors import FarmError  # noqa: E402
-from farm.render_task import RenderTask  # noqa: E402
+from farm.planning.render_task import RenderTask  # noqa: E402
 from models.tiny_i2v.recipe.camera import PACES  # noqa: E402
-from nodes.engine import RenderInputs  # noqa: E402
-from nodes.engines.i2vgen_xl import I2VGenXL  # noqa: E402
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec  # noqa: E402
+from nodes.engines.engine import RenderInputs  # noqa: E402
+from nodes.engines.i2vgen_xl.engine import I2VGenXL  # noqa: E402
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "tiny_i2v_quality.json"
 Row = dict[str, Any]

@@ -30,13 +30,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from farm.engine_spec import RenderShape, need_bytes
-from farm.render_task import RenderTask
-from nodes.engine import RenderInputs
-from nodes.engines.i2vgen_xl import I2VGenXL
-from nodes.engines.i2vgen_xl_folder import variant
-from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
-from nodes.process_memory import peak_rss_bytes, reset_peak_rss
+from farm.capabilities.engine_spec import RenderShape, need_bytes
+from farm.planning.render_task import RenderTask
+from nodes.engines.engine import RenderInputs
+from nodes.engines.folders.layout import variant
+from nodes.engines.i2vgen_xl.engine import I2VGenXL
+from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
+from nodes.engines.memory.process_memory import peak_rss_bytes, reset_peak_rss
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, FRAMES, STEPS = 128, 8, 20
@@ -83,7 +83,7 @@ def stock_way(folder: Path, threads: int) -> Render:
     from diffusers import I2VGenXLPipeline
 
     torch.set_num_threads(threads)
-    which = variant(folder, "unet", half=False)
+    which = variant(folder / "unet", "diffusion_pytorch_model", half=False)
     pipeline = I2VGenXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, variant=which)
     pipeline.set_progress_bar_config(disable=True)
     # The stock text path reads ``text_model``, which transformers 5.6 dropped.

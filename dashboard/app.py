@@ -11,42 +11,29 @@ from typing import Any, Literal
 from fastapi import APIRouter, FastAPI
 from typing_extensions import TypedDict
 
-from dashboard.access_api import access_router
-from dashboard.artifacts import Artifacts
-from dashboard.artifacts_api import artifacts_router
-from dashboard.audit import AUDIT_NAME, Audit
+from dashboard.access import AUDIT_NAME, Audit, Gate, JoinTokens, Keys, Limits, Sessions, access_router
+from dashboard.api import (
+    artifacts_router,
+    jobs_router,
+    models_router,
+    nodes_router,
+    openai_models_router,
+    segments_router,
+    uploads_router,
+)
 from dashboard.background import beside
 from dashboard.doors_store import STORE_NAME, open_store
-from dashboard.error_answers import answer_errors
-from dashboard.gate import Gate
-from dashboard.intake import Intake
-from dashboard.jobs_api import jobs_router
-from dashboard.join_tokens import JoinTokens
-from dashboard.journal_reads import WorkersSeen
-from dashboard.kept_uploads import KeptUploads
-from dashboard.keys import Keys
-from dashboard.limits import Limits
+from dashboard.files import Artifacts, PictureCache, WorkersSeen
+from dashboard.http import NO_KEY, answer_errors, answers, describe, document_route
+from dashboard.intake import Intake, KeptUploads, Specs, Submitting
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
-from dashboard.models_api import models_router, openai_models_router
-from dashboard.nodes_api import nodes_router
-from dashboard.openapi import NO_KEY, answers, describe, document_route
 from dashboard.pages import pages_router
-from dashboard.picture_cache import PictureCache
-from dashboard.segments_api import segments_router
-from dashboard.sessions import Sessions
-from dashboard.specs import Specs
-from dashboard.submitting import Submitting
-from dashboard.uploads_api import uploads_router
-from dashboard.videos_api import videos_router
-from dashboard.videos_intake import VideosIntake
-from dashboard.webhook_store import WebhookStore
-from dashboard.webhooks import Webhooks
-from dashboard.webhooks_api import webhooks_router
-from farm.coordinator import Coordinator
-from farm.logs import log_events
-from farm.media_tools import MediaTools
-from farm.membership import Membership
+from dashboard.videos import VideosIntake, videos_router
+from dashboard.webhooks import Webhooks, WebhookStore, webhooks_router
+from farm.reporting import log_events
+from farm.request import MediaTools
+from farm.running import Coordinator, Membership
 
 MAX_UPLOAD_BYTES = 4 << 30
 VERSION = version("reelfarm")

@@ -19,24 +19,27 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_late
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.http import answers
 from dashboard.live import Feed
-from dashboard.openapi import answers
 from dashboard.webhooks import Webhooks
-from farm.events import (
+from farm.state import (
+    Attempt,
     AttemptFailed,
     AttemptSucceeded,
     Event,
+    Job,
     JobDeleted,
     JobReopened,
     JobRetried,
+    JobStatus,
+    Ledger,
     ResultRefused,
     SeamMeasured,
+    State,
+    Task,
     TaskAssigned,
     TaskReopened,
 )
-from farm.ledger import Ledger
-from farm.state import Attempt, Job, State, Task
-from farm.transitions import JobStatus
 
 log = logging.getLogger(__name__)
 

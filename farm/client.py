@@ -136,7 +136,7 @@ class FarmClient:
         return self._upload("jobs", paths, options, headers=headers)
 
     def plan(self, paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``submit`` would do: ``plan``, JSON of ``farm.plan.Plan``, and ``quote``: time and price."""
+        """What ``submit`` would do: ``plan``, the JSON of a ``Plan``, and ``quote``, time and price."""
         return self._upload("plans", paths, options)
 
     def jobs(self) -> Iterator[dict[str, Any]]:
@@ -220,7 +220,7 @@ class FarmClient:
     def events(self, job_id: str, *, after: int = 0) -> Iterator[tuple[int | None, dict[str, Any]]]:
         """A job's events until it has ended, as (sequence number, event).
 
-        The event is the JSON of a ``farm.events.Event`` with its time as ``at``; ``progress`` events have no
+        The event is the JSON of a ``farm.state.Event`` with its time as ``at``; ``progress`` events have no
         number. A lost connection is taken up where it broke off.
 
         Raises:

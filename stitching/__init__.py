@@ -1,5 +1,7 @@
 """Joining video clips that overlap in time. Works on arrays of frames; video_io does files.
 
+Functions of pixels enter, nothing that knows of jobs, workers or models. Each module is entered by its name:
+
 from stitching import Stitcher
 from stitching.video_io import VideoWriter, read_frames
 """

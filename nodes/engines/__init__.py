@@ -1,0 +1,23 @@
+"""Models and the code that runs them: one sub-package a family, found in one table.
+
+A family enters as a sub-package and a line of the table; what families share lives in ``common``, ``folders``
+and ``memory``.
+"""
+
+from __future__ import annotations
+
+from nodes.engines.engine import Cancelled, Engine, Frames, OutOfMemory, Rendered, RenderInputs
+from nodes.engines.table import create_engine, known_models, named_spec_of, spec_of
+
+__all__ = [
+    "Cancelled",
+    "Engine",
+    "Frames",
+    "OutOfMemory",
+    "RenderInputs",
+    "Rendered",
+    "create_engine",
+    "known_models",
+    "named_spec_of",
+    "spec_of",
+]

@@ -22,15 +22,15 @@ from pathlib import Path
 
 from dashboard.app import create_app
 from dashboard.server import serve
-from farm.capabilities import GIB, Worker
-from farm.membership import Membership
-from farm.render_task import RenderTask
-from nodes.engine import Rendered, RenderInputs, Report
-from nodes.engines.procedural import Procedural
-from nodes.host import coordinating
-from nodes.keep_up import media_tools
-from nodes.local_cluster import LocalCluster
-from nodes.registry import known_models
+from farm.capabilities.worker import GIB, Worker
+from farm.planning.render_task import RenderTask
+from farm.running.membership import Membership
+from nodes.engines.engine import Rendered, RenderInputs, Report
+from nodes.engines.procedural.engine import Procedural
+from nodes.engines.table import known_models
+from nodes.hosting.host import coordinating
+from nodes.hosting.keep_up import media_tools
+from nodes.work.local_cluster import LocalCluster
 
 LOOK_AGAIN_S = 0.1
 

@@ -15,22 +15,23 @@ import cv2
 import httpx2
 import numpy as np
 import pytest
+import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
 
+from dashboard.access.limits import Limits, Rate
 from dashboard.app import create_app
-from dashboard.limits import Limits, Rate
-from farm.capabilities import GIB, Worker
-from farm.coordinator import Coordinator
-from farm.engine_spec import EngineSpec
+from farm.capabilities.engine_spec import EngineSpec
+from farm.capabilities.worker import GIB, Worker
 from farm.errors import error_type
-from farm.journal import Journal
-from farm.ledger import Ledger
-from farm.membership import Membership
-from farm.storage import Storage
-from nodes.keep_up import media_tools
-from nodes.local_cluster import LocalCluster
-from nodes.registry import known_models, spec_of
+from farm.running.coordinator import Coordinator
+from farm.running.membership import Membership
+from farm.running.storage import Storage
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger
+from nodes.engines.table import known_models, spec_of
+from nodes.hosting.keep_up import media_tools
+from nodes.work.local_cluster import LocalCluster
 
 #: What is tested is seldom how often somebody may ask.
 UNLIMITED = Rate(1e6, 1e6)
@@ -112,6 +113,7 @@ async def running_farm(
 ) -> AsyncIterator[Farm]:
     storage = Storage(state_dir)
     journal = Journal(state_dir / "journal.sqlite")
+    others = set(threading.enumerate())  # such as the workers of ``shared_farm``
     cluster = LocalCluster([cpu_worker(worker_id) for worker_id in workers])
     ledger = Ledger(journal)
     ledger.recover(storage.holds)
@@ -140,7 +142,7 @@ async def running_farm(
             loop.cancel()
             with suppress(asyncio.CancelledError):
                 await loop
-            threads = [t for t in threading.enumerate() if t.daemon and "/cpu" in t.name]
+            threads = {t for t in threading.enumerate() if t.daemon and "/cpu" in t.name} - others
             await cluster.close()
             # A worker's last words need this loop.
             for thread in threads:
@@ -168,6 +170,13 @@ async def start_farm(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Fa
 @pytest.fixture
 async def farm(start_farm: Callable[..., Awaitable[Farm]]) -> Farm:
     return await start_farm()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Farm]:
+    """One farm for the tests of a file that change nothing; they share its loop (``loop_scope="module"``)."""
+    async with running_farm(tmp_path_factory.mktemp("shared") / "state") as farm:
+        yield farm
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from farm.errors import (
     NotReady,
     TooLarge,
 )
-from farm.events import event_adapter
+from farm.state.events import event_adapter
 
 OPTIONS = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": Fraction(30000, 1001)}
 
@@ -72,7 +72,7 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
 async def test_progress_is_heard_while_a_job_runs(
     farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.live.PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
     client = FarmClient(await serve(farm.app))
 
     def use() -> list[dict[str, Any]]:
@@ -92,8 +92,8 @@ async def test_progress_is_heard_while_a_job_runs(
 async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone(
     start_farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.live.PROGRESS_INTERVAL_S", 0.01)
-    monkeypatch.setattr("dashboard.live.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.live.feed.HEARTBEAT_S", 0.02)
     farm = await start_farm(workers=())
     client = FarmClient(await serve(farm.app))
     watchers = farm.coordinator.ledger._watchers

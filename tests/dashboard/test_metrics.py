@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard.metrics import route_of
-from farm.cluster import Telemetry
-from farm.events import AttemptFailed, ResultRefused
+from farm.state.events import AttemptFailed, ResultRefused
+from farm.state.telemetry import Telemetry
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "reelfarm.json"
 

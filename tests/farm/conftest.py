@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from farm.capabilities import GIB, Worker
-from farm.changes import apply, refusal
-from farm.engine_spec import EngineSpec, RungSpec, StageCost
-from farm.events import (
+from farm.capabilities.engine_spec import EngineSpec, RungSpec, StageCost
+from farm.capabilities.worker import GIB, Worker
+from farm.planning.plan import Plan
+from farm.planning.planner import plan
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.state.changes import apply, refusal
+from farm.state.events import (
     Artifact,
     AttemptFailed,
     AttemptSucceeded,
@@ -23,11 +27,7 @@ from farm.events import (
     TaskAssigned,
     WorkerJoined,
 )
-from farm.job import JobRequest
-from farm.media import MediaInfo
-from farm.plan import Plan
-from farm.planner import plan
-from farm.state import State
+from farm.state.state import State
 
 E = TypeVar("E")
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks.held_out import Frames
 from benchmarks.motion_judge import judge, measured_motion
-from farm.capabilities import GIB, Worker
-from farm.engine_spec import Mode
-from farm.job import JobRequest
-from farm.plan import Plan
-from nodes.host import coordinating, take_in
-from nodes.joiner import VIDEO_NAME
-from nodes.local_cluster import LocalCluster
+from farm.capabilities.engine_spec import Mode
+from farm.capabilities.worker import GIB, Worker
+from farm.planning.plan import Plan
+from farm.request.job import JobRequest
+from nodes.hosting.host import coordinating, take_in
+from nodes.work.joiner import VIDEO_NAME
+from nodes.work.local_cluster import LocalCluster
 from stitching.video_io import read_frames
 
 pytestmark = pytest.mark.slow

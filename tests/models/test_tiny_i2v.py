@@ -10,14 +10,16 @@ from PIL import Image, ImageOps
 
 from benchmarks.held_out import Frames
 from benchmarks.motion_judge import judge
-from farm.capabilities import GIB, Worker
-from farm.render_task import RenderTask
-from nodes.engine import Engine, RenderInputs
-from nodes.registry import OWN_MODELS, create_engine, spec_of
+from farm.capabilities.worker import GIB, Worker
+from farm.planning.render_task import RenderTask
+from nodes.engines.engine import Engine, RenderInputs
+from nodes.engines.i2vgen_xl import FAMILY
+from nodes.engines.table import create_engine, spec_of
 
 pytestmark = pytest.mark.slow
 
-FOLDER = OWN_MODELS["tiny_i2v"]
+FOLDER = FAMILY.models["tiny_i2v"]
+assert isinstance(FOLDER, Path)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPEC = spec_of("tiny_i2v")
 

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from models.tiny_i2v.recipe import prompt_words, text
 from models.tiny_i2v.recipe.camera import MOTIONS, PACES
 from models.tiny_i2v.recipe.prompts import HELD_OUT_TEMPLATES, TEMPLATES, random_prompt
-from nodes.engines.i2vgen_xl_conditioning import PenultimateText
+from nodes.engines.i2vgen_xl.conditioning import PenultimateText
 
 
 def prompts(motion: str, pace: str, count: int = 300, *, held_out: bool = False) -> list[str]:

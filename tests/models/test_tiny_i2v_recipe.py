@@ -19,7 +19,7 @@ from models.tiny_i2v.recipe.pictures import (
 )
 from models.tiny_i2v.recipe.train import collect, deliver
 from models.tiny_i2v.recipe.unet import prepare
-from nodes.engines.i2vgen_xl_conditioning import with_frame_clock
+from nodes.engines.i2vgen_xl.conditioning import with_frame_clock
 
 
 def points_of(motion: str, seconds: float = 1.0, side: int = 32) -> torch.Tensor:

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from farm.engine_spec import EngineSpec
+from farm.capabilities.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
-    from nodes.engines.i2vgen_xl import I2VGenXL
+    from nodes.engines.i2vgen_xl.engine import I2VGenXL
 
 
 @pytest.fixture(scope="session")
 def tiny_spec(tiny_i2vgen_xl_folder: Path) -> EngineSpec:
     """The spec for a card: its rungs place and stream components on a CPU just as well."""
-    from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
+    from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 
     return i2vgen_xl_spec(tiny_i2vgen_xl_folder, model="tiny")
 
@@ -26,7 +26,7 @@ def tiny_spec(tiny_i2vgen_xl_folder: Path) -> EngineSpec:
 @pytest.fixture(scope="session")
 def _tiny_engine(tiny_spec: EngineSpec, tiny_i2vgen_xl_folder: Path) -> I2VGenXL:
     """On a CPU; shared, since every test leaves it usable."""
-    from nodes.engines.i2vgen_xl import I2VGenXL
+    from nodes.engines.i2vgen_xl.engine import I2VGenXL
 
     return I2VGenXL(tiny_spec, source=tiny_i2vgen_xl_folder, device="cpu")
 

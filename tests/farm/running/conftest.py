@@ -16,21 +16,21 @@ import cv2
 import numpy as np
 import pytest
 
-from farm.capabilities import Worker
-from farm.coordinator import Coordinator
-from farm.engine_spec import EngineSpec
-from farm.events import AttemptFailed, AttemptSucceeded, Event, JobReopened, TaskReopened
-from farm.job import JobRequest
-from farm.journal import Journal
-from farm.ledger import Ledger
-from farm.media import MediaInfo
-from farm.render_task import RenderTask
-from farm.state import Job
-from farm.storage import Storage
-from nodes.engine import Engine, Frames, Rendered, RenderInputs, Report
-from nodes.engines import procedural
-from nodes.local_cluster import LocalCluster
-from nodes.registry import create_engine, spec_of
+from farm.capabilities.engine_spec import EngineSpec
+from farm.capabilities.worker import Worker
+from farm.planning.render_task import RenderTask
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.running.coordinator import Coordinator
+from farm.running.storage import Storage
+from farm.state.events import AttemptFailed, AttemptSucceeded, Event, JobReopened, TaskReopened
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger
+from farm.state.state import Job
+from nodes.engines.engine import Engine, Frames, Rendered, RenderInputs, Report
+from nodes.engines.procedural import engine as procedural
+from nodes.engines.table import create_engine, spec_of
+from nodes.work.local_cluster import LocalCluster
 from stitching.video_io import read_frames
 
 E = TypeVar("E")

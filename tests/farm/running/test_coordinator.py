@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farm.capabilities import Worker
-from farm.cluster import StitchOrder
+from farm.capabilities.worker import Worker
 from farm.errors import CannotRun, NotFound
-from farm.events import (
+from farm.planning.render_task import RenderTask
+from farm.request.media import MediaInfo
+from farm.running.cluster import StitchOrder
+from farm.state.events import (
     AttemptFailed,
     SeamAccepted,
     SeamMeasured,
@@ -23,11 +25,9 @@ from farm.events import (
     TaskReopened,
     WorkerLeft,
 )
-from farm.media import MediaInfo
-from farm.render_task import RenderTask
-from nodes.engine import Rendered, RenderInputs, Report
-from nodes.engines import procedural
-from nodes.local_cluster import LocalCluster, LocalStitchSession
+from nodes.engines.engine import Rendered, RenderInputs, Report
+from nodes.engines.procedural import engine as procedural
+from nodes.work.local_cluster import LocalCluster, LocalStitchSession
 from stitching.video_io import encode_lossless, read_frames
 
 # What is published.

@@ -10,15 +10,22 @@ from typing import Any
 
 import pytest
 
-from farm.blobs import Blobs
 from farm.errors import InvalidInput, NotFound
-from farm.events import AttemptFailed, AttemptSucceeded, JobCancelled, JobDeleted, JobSubmitted, ResultRefused
-from farm.journal import Journal
-from farm.ledger import Ledger
-from farm.render_task import RenderTask
-from farm.state import blob_hashes
-from farm.storage import Storage
-from nodes.engine import Report
+from farm.planning.render_task import RenderTask
+from farm.running.blobs import Blobs
+from farm.running.storage import Storage
+from farm.state.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    JobCancelled,
+    JobDeleted,
+    JobSubmitted,
+    ResultRefused,
+)
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger
+from farm.state.state import blob_hashes
+from nodes.engines.engine import Report
 
 
 async def emptied(farm: Any, *job_ids: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from farm.errors import NotFound
-from farm.events import TaskAssigned, WorkerDraining, WorkerEnabled, WorkerJoined, WorkerLeft
-from farm.render_task import RenderTask
-from farm.state import State
-from nodes.engine import Report
-from nodes.local_cluster import LocalCluster
+from farm.planning.render_task import RenderTask
+from farm.state.events import TaskAssigned, WorkerDraining, WorkerEnabled, WorkerJoined, WorkerLeft
+from farm.state.state import State
+from nodes.engines.engine import Report
+from nodes.work.local_cluster import LocalCluster
 
 # The state.
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farm.capabilities import Worker
-from farm.cluster import WorkerDown
+from farm.capabilities.worker import Worker
 from farm.errors import InvalidInput
-from farm.events import (
+from farm.planning.render_task import RenderTask
+from farm.running.cluster import WorkerDown
+from farm.running.storage import Storage
+from farm.state.events import (
     AttemptFailed,
     AttemptSucceeded,
     WorkerLeft,
 )
-from farm.render_task import RenderTask
-from farm.storage import Storage
-from nodes.engine import Rendered, Report
-from nodes.local_cluster import LocalCluster
+from nodes.engines.engine import Rendered, Report
+from nodes.work.local_cluster import LocalCluster
 
 
 async def test_a_worker_that_dies_in_the_middle_loses_its_segment_to_another(
@@ -168,7 +168,7 @@ async def test_a_result_whose_worker_is_lost_while_it_is_stored_is_refused(
 async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_moved(
     run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, job_request: Any, trouble: Any
 ) -> None:
-    monkeypatch.setattr("farm.stalls.CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("farm.running.stalls.CHECK_INTERVAL_S", 0.01)
     late_s = 0.0
     begun, go_on = threading.Event(), threading.Event()
 
@@ -197,7 +197,7 @@ async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_move
 async def test_a_straggler_gets_a_copy_and_the_first_result_wins(
     run_farm: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, job_request: Any, trouble: Any
 ) -> None:
-    monkeypatch.setattr("farm.stalls.CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("farm.running.stalls.CHECK_INTERVAL_S", 0.01)
     late_s = 0.0
     begun, stopped = threading.Event(), threading.Event()
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from farm.cluster import StitchOrder, StitchSession
-from farm.events import JobPublished, TaskReopened
-from farm.render_task import RenderTask
-from nodes.engine import Report
-from nodes.local_cluster import LocalCluster
+from farm.planning.render_task import RenderTask
+from farm.running.cluster import StitchOrder, StitchSession
+from farm.state.events import JobPublished, TaskReopened
+from nodes.engines.engine import Report
+from nodes.work.local_cluster import LocalCluster
 
 
 class Counted:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from farm.errors import InvalidInput, NotAllowed
-from farm.membership import Membership
+from farm.running.membership import Membership
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
 

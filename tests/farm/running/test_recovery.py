@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from farm.events import AttemptSucceeded, TaskReopened
-from farm.job import JobRequest
-from farm.journal import Journal
-from farm.media import MediaInfo
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.state.events import AttemptSucceeded, TaskReopened
+from farm.state.journal import Journal
 
 
 def request(media: MediaInfo, model: str, num_frames: int) -> JobRequest:
@@ -24,6 +24,7 @@ async def finished(farm: Any, job_id: str) -> Any:
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "num_frames", "least_events"), [("procedural", 20, 18), ("procedural-hard", 13, 12)]
 )

@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from farm.capabilities import Worker
-from farm.engine_spec import EngineSpec, Rung
-from farm.events import AttemptFailed, TaskReopened
-from farm.job import JobRequest
-from farm.media import MediaInfo
-from farm.render_task import Level, RenderTask
-from nodes.engine import Engine, Rendered, RenderInputs, Report
+from farm.capabilities.engine_spec import EngineSpec, Rung
+from farm.capabilities.worker import Worker
+from farm.planning.render_task import Level, RenderTask
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.state.events import AttemptFailed, TaskReopened
+from nodes.engines.engine import Engine, Rendered, RenderInputs, Report
 from stitching.between import frames_between
 from stitching.video_io import read_frames
+
+#: The tiny I2VGen-XL renders drafts, keyframes and windows in each of them.
+pytestmark = pytest.mark.slow
 
 Spy = Callable[[str, RenderTask, RenderInputs, Report], None]
 
@@ -30,7 +33,7 @@ Spy = Callable[[str, RenderTask, RenderInputs, Report], None]
 @pytest.fixture(scope="module")
 def sparse_spec(tiny_i2vgen_xl_folder: Path) -> EngineSpec:
     """The tiny model, as one that was trained for any frame rate."""
-    from nodes.engines.i2vgen_xl_spec import i2vgen_xl_spec
+    from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 
     spec = i2vgen_xl_spec(tiny_i2vgen_xl_folder, model="tiny")
     sparse = {"min_fps": 1.0}
@@ -66,7 +69,7 @@ class Spied:
 @pytest.fixture(scope="module")
 def loaded(sparse_spec: EngineSpec, tiny_i2vgen_xl_folder: Path) -> Callable[[str], Spied]:
     """The engine of a worker, by its id."""
-    from nodes.engines.i2vgen_xl import I2VGenXL
+    from nodes.engines.i2vgen_xl.engine import I2VGenXL
 
     lock = Lock()
 

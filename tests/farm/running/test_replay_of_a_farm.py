@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from farm.errors import FarmError
-from farm.journal import Journal
-from farm.ledger import Ledger
-from farm.render_task import RenderTask
-from farm.state import State, blob_hashes
-from nodes.engine import Report
+from farm.planning.render_task import RenderTask
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger
+from farm.state.state import State, blob_hashes
+from nodes.engines.engine import Report
 
 WORKERS = ("a/0", "a/1", "b/0")
 
@@ -75,6 +75,7 @@ def back(farm: Any, worker_id: str) -> None:
         farm.cluster.enable(worker_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_the_journal_of_a_farm_at_work_gives_its_state_again(
     run_farm: Any, photo: Any, job_request: Any, trouble: Any, tmp_path: Path, seed: int

@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farm.cluster import StitchOrder
 from farm.errors import CannotRun, InvalidInput, NotFound
-from farm.events import (
+from farm.planning.render_task import RenderTask
+from farm.request.media import MediaInfo
+from farm.running.cluster import StitchOrder
+from farm.state.events import (
     AttemptFailed,
     AttemptSucceeded,
     JobCancelled,
     JobReopened,
     SeamMeasured,
 )
-from farm.journal import Journal
-from farm.media import MediaInfo
-from farm.render_task import RenderTask
-from nodes.engine import Frames, Rendered, RenderInputs, Report
-from nodes.engines import procedural
-from nodes.local_cluster import LocalCluster, LocalStitchSession
+from farm.state.journal import Journal
+from nodes.engines.engine import Frames, Rendered, RenderInputs, Report
+from nodes.engines.procedural import engine as procedural
+from nodes.work.local_cluster import LocalCluster, LocalStitchSession
 from stitching.video_io import encode_lossless, read_frames
 
 
@@ -171,6 +171,7 @@ async def test_a_chain_rendered_again_is_one_whole_chain(run_farm: Any, photo: A
 # Killed.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "start"), [("procedural-typical", 12), ("procedural-hard", 0)])
 async def test_a_kill_after_any_event_of_a_rerender_ends_in_the_same_frames(
     run_farm: Any,
@@ -185,6 +186,7 @@ async def test_a_kill_after_any_event_of_a_rerender_ends_in_the_same_frames(
     assert await kill_after_every_event(farm_of, asked, rerender=(start, start + 1)) >= 16
 
 
+@pytest.mark.slow
 async def test_a_kill_after_any_event_of_a_restyled_videos_rerender_ends_in_the_same_frames(
     run_farm: Any, tmp_path: Path, job_request: Any, kill_after_every_event: Any
 ) -> None:
@@ -204,6 +206,7 @@ async def test_a_kill_after_any_event_of_a_restyled_videos_rerender_ends_in_the_
     assert await kill_after_every_event(partial(run_farm, "a/0"), asked, rerender=(0, 1)) >= 15
 
 
+@pytest.mark.slow
 async def test_a_kill_after_any_event_of_a_chains_rerender_ends_in_the_same_frames(
     run_farm: Any,
     photo: Any,
@@ -211,16 +214,17 @@ async def test_a_kill_after_any_event_of_a_chains_rerender_ends_in_the_same_fram
     kill_after_every_event: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("farm.retry.MAX_TAKES", 1)
+    monkeypatch.setattr("farm.scheduling.retry.MAX_TAKES", 1)
     farm_of = partial(run_farm, "a/0", engine=lambda model, worker: Chained(), spec=Chained().spec)
     asked = job_request(photo(), num_frames=13)
     assert await kill_after_every_event(farm_of, asked, rerender=(0, 1)) >= 15
 
 
+@pytest.mark.slow
 async def test_a_kill_after_any_event_of_a_rerender_while_it_runs_ends_in_the_same_frames(
     run_farm: Any, photo: Any, job_request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.retry.MAX_TAKES", 1)
+    monkeypatch.setattr("farm.scheduling.retry.MAX_TAKES", 1)
     begun, hold = threading.Event(), True
 
     def wait(task: RenderTask, report: Report) -> None:
@@ -263,7 +267,7 @@ async def test_what_cannot_be_rendered_again_is_refused_and_changes_nothing(
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
         with pytest.raises(InvalidInput, match="expected 0 <= start < end <= 8"):
             farm.coordinator.rerender(job.id, 8, 9)
-        monkeypatch.setattr("farm.storage.RESERVE_BYTES", 2**60)
+        monkeypatch.setattr("farm.running.storage.RESERVE_BYTES", 2**60)
         with pytest.raises(CannotRun, match="free there"):
             farm.coordinator.rerender(job.id, 0, 1)
         assert (job.status, farm.events(JobReopened)) == ("succeeded", [])

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from farm.cluster import Telemetry
 from farm.errors import InvalidInput
-from farm.events import AttemptFailed, AttemptSucceeded
-from farm.render_task import RenderTask
-from farm.storage import Storage
-from nodes.engine import Report
+from farm.planning.render_task import RenderTask
+from farm.running.storage import Storage
+from farm.state.events import AttemptFailed, AttemptSucceeded
+from farm.state.telemetry import Telemetry
+from nodes.engines.engine import Report
 
 
 def log_of(farm: Any, attempt_id: str) -> str:
@@ -100,7 +100,7 @@ async def test_log_records_about_an_attempt_carry_its_ids(
         held.go_on.set()
         farm.cluster.add(make.worker("a/0", kind="cpu"))
         assert (await farm.ended(job_id)).status == "succeeded"
-    records = [r for r in caplog.records if r.name in ("farm.coordinator", "farm.results")]
+    records = [r for r in caplog.records if r.name in ("farm.running.coordinator", "farm.running.results")]
     assert {r.attempt_id for r in records} == {f"{job_id}/s0-0/1", f"{job_id}/s0-0/2"}  # type: ignore[attr-defined]
     assert {r.job_id for r in records} == {job_id}  # type: ignore[attr-defined]
     assert len(records) == 4, "given, lost, given again, done"

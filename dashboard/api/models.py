@@ -1,0 +1,131 @@
+"""Routes of what can be rendered: models, presets, and the settings these workers can hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import JSONResponse
+from typing_extensions import TypedDict
+
+from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
+from dashboard.http import answers, known_query_only
+from dashboard.intake import Intake, Specs
+from farm.planning import Choices, choices
+from farm.request import PRESETS, JobRequest, Preset
+from farm.running import Coordinator
+
+
+class ModelSummary(TypedDict):
+    #: The name it is asked for by.
+    model: str
+    engine: str
+    #: Kinds of input: image, text, video.
+    takes: list[str]
+    source: str
+
+
+class ModelList(TypedDict):
+    data: list[ModelSummary]
+    next_cursor: str | None
+
+
+class OpenAIModel(TypedDict):
+    """A model in the shape of OpenAI's."""
+
+    #: What ``model`` is given as.
+    id: str
+    object: Literal["model"]
+    #: Clients want a number; when a model was made is not known here: 0.
+    created: int
+    owned_by: str
+
+
+class OpenAIModelList(TypedDict):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class PresetList(TypedDict):
+    data: list[Preset]
+    next_cursor: str | None
+
+
+def models_router(
+    coordinator: Coordinator, intake: Intake, specs: Specs, models: Callable[[], list[dict[str, Any]]]
+) -> APIRouter:
+    """Routes under which a person, or a program, finds out what may be asked for."""
+    router = APIRouter(tags=["models"], dependencies=[Depends(known_query_only)])
+
+    @router.get(
+        "/models",
+        summary="Models",
+        response_model=ModelList,
+        responses=answers({"data": [MODEL], "next_cursor": None}),
+    )
+    async def model_list() -> JSONResponse:
+        """The models that can be asked for by name."""
+        return JSONResponse({"data": await asyncio.to_thread(models), "next_cursor": None})
+
+    @router.get(
+        "/models/{model}/choices",
+        summary="What these workers can hold of a model",
+        response_model=Choices,
+        responses=answers(
+            CHOICES, errors={404: "There is no such model or upload.", 422: "The model cannot be read here."}
+        ),
+    )
+    async def choices_of(
+        model: Annotated[str, Path(description="Name of a model.", examples=["tiny_i2v"])],
+        upload_id: Annotated[
+            str | None,
+            Query(
+                description="What is to be animated; without it, an image of the model's own shape.",
+                examples=[UPLOAD_ID],
+            ),
+        ] = None,
+    ) -> JSONResponse:
+        """Sizes, windows and modes; those that no worker here can hold are there with the reason."""
+        spec = await specs.get(model)
+        request = None
+        if upload_id is not None:
+            media = (await asyncio.to_thread(intake.uploads.get, upload_id)).media
+            request = JobRequest(inputs=(media,), model=model)
+        workers = [w.worker for w in coordinator.ledger.state.workers.values() if not w.draining]
+        found = await asyncio.to_thread(choices, spec, workers, request)
+        return JSONResponse(found.model_dump(mode="json"))
+
+    @router.get(
+        "/presets",
+        summary="Presets",
+        response_model=PresetList,
+        responses=answers({"data": [PRESET], "next_cursor": None}),
+    )
+    async def presets() -> JSONResponse:
+        """Settings by name, for the option `preset` of a job."""
+        return JSONResponse({"data": [p.model_dump(mode="json") for p in PRESETS], "next_cursor": None})
+
+    return router
+
+
+def openai_models_router(models: Callable[[], list[dict[str, Any]]]) -> APIRouter:
+    """The route that front ends for OpenAI's API fill their list of models from."""
+    router = APIRouter(tags=["videos"])
+
+    @router.get(
+        "/models",
+        summary="List models",
+        responses=answers({"object": "list", "data": [_openai_model(MODEL["model"])]}),
+    )
+    async def model_list() -> OpenAIModelList:
+        """The models that can be asked for by name, as OpenAI lists its own."""
+        found = await asyncio.to_thread(models)
+        return {"object": "list", "data": [_openai_model(model["model"]) for model in found]}
+
+    return router
+
+
+def _openai_model(name: str) -> OpenAIModel:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "reelfarm"}

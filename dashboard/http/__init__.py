@@ -1,0 +1,59 @@
+"""What requests and answers have in common at every door: schemas, queries, errors, the document.
+
+Nothing that knows of keys, jobs under way or pages enters.
+"""
+
+from __future__ import annotations
+
+from dashboard.http.error_answers import answer_errors, error_answer
+from dashboard.http.openapi import MACHINE_KEY, NO_KEY, answers, describe, document_route
+from dashboard.http.queries import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    Order,
+    cursor_after,
+    known_query_only,
+    page_of,
+    position_of,
+)
+from dashboard.http.schemas import (
+    NodeRequest,
+    body_schema,
+    invalid,
+    job_body,
+    job_options,
+    job_request,
+    options_schema,
+    shown_event,
+    shown_plan,
+)
+from dashboard.http.security_headers import SECURITY_HEADERS
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MACHINE_KEY",
+    "NO_KEY",
+    "SECURITY_HEADERS",
+    "Cursor",
+    "Limit",
+    "NodeRequest",
+    "Order",
+    "answer_errors",
+    "answers",
+    "body_schema",
+    "cursor_after",
+    "describe",
+    "document_route",
+    "error_answer",
+    "invalid",
+    "job_body",
+    "job_options",
+    "job_request",
+    "known_query_only",
+    "options_schema",
+    "page_of",
+    "position_of",
+    "shown_event",
+    "shown_plan",
+]

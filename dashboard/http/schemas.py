@@ -1,0 +1,224 @@
+"""What the API takes in, and how what is wrong with it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+
+from farm.errors import InvalidInput
+from farm.planning import Plan
+from farm.request import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_INPUTS,
+    MAX_PROMPT_CHARS,
+    MAX_SIDE,
+    MIN_FPS,
+    PRESETS,
+    JobRequest,
+    MediaInfo,
+    presets,
+)
+from farm.state import Event, JobSubmitted, event_adapter
+from farm.values import Value
+
+#: An input of a job in JSON.
+INPUT_PATTERN = r"^(upload-[0-9a-f]{12}|data:[^,]*;base64,[A-Za-z0-9+/]+=*)$"
+
+#: Of every option, what it means and what it may be, for the API's description.
+_OPTION_DOCS: dict[str, dict[str, Any]] = {
+    "prompts": {
+        "description": "One for the whole video, or one for each input image.",
+        "minItems": 1,
+        "items": {"type": "string", "maxLength": MAX_PROMPT_CHARS},
+    },
+    "negative_prompt": {"description": "What should not be seen.", "maxLength": MAX_PROMPT_CHARS},
+    "model": {"description": "As `GET /api/v1/models` names it.", "examples": ["tiny_i2v"]},
+    "mode": {"description": "How segments relate; `auto` chooses the one that is done soonest."},
+    "num_frames": {"description": "Length of the video. Not together with `seconds`."},
+    "seconds": {"description": "Length of the video, above 0. Not together with `num_frames`."},
+    "fps": {
+        "description": "Frames a second: 8, 29.97 or 30000/1001.",
+        "anyOf": [
+            {"type": "number", "minimum": float(MIN_FPS), "maximum": float(MAX_FPS)},
+            {"type": "string", "pattern": r"^\d{1,20}(\.\d{1,9}|/\d{1,20})?$"},
+            {"type": "null"},
+        ],
+    },
+    "width": {"description": "Pixels; together with `height`."},
+    "height": {"description": "Pixels; together with `width`."},
+    "window_frames": {"description": "Frames of a segment."},
+    "overlap_frames": {"description": "Frames that neighbouring segments share."},
+    "num_inference_steps": {"description": "Denoising steps."},
+    "guidance_scale": {"description": "How closely the prompt is followed; 1 or less: not at all."},
+    "strength": {"description": "How far an input video is changed, above 0 to 1."},
+    "seed": {"description": "Same seed, same video."},
+    "priority": {"description": "Higher first."},
+}
+#: What ``farm.request.job.check_numbers`` lets through.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "num_frames": (1, MAX_FRAMES),
+    "width": (16, MAX_SIDE),
+    "height": (16, MAX_SIDE),
+    "window_frames": (1, 1024),
+    "overlap_frames": (0, 1023),
+    "num_inference_steps": (1, 1000),
+    "guidance_scale": (0, 100),
+    "seed": (0, 2**63 - 1),
+    "priority": (0, 100),
+}
+
+#: The fields of a request that are not files, and the preset they are chosen by.
+JobOptions: type[Value] = create_model(
+    "JobOptions",
+    __base__=Value,
+    preset=(str | None, None),
+    **{  # type: ignore[call-overload]
+        name: (field.annotation, field) for name, field in JobRequest.model_fields.items() if name != "inputs"
+    },
+)
+
+
+class JobBody(JobOptions):
+    """A job as JSON: the options, and the inputs by name or with their bytes."""
+
+    inputs: tuple[str, ...]
+
+
+def options_schema() -> dict[str, Any]:
+    """JSON Schema of ``JobOptions`` with the bounds that are checked behind it."""
+    schema: dict[str, Any] = JobOptions.model_json_schema()
+    properties = schema["properties"]
+    for name, described in _OPTION_DOCS.items():
+        properties[name] |= described
+    for name, (low, high) in _BOUNDS.items():
+        for choice in properties[name].get("anyOf", [properties[name]]):
+            if choice.get("type") in ("integer", "number"):
+                choice |= {"minimum": low, "maximum": high}
+    properties["preset"] = {
+        "anyOf": [{"type": "string", "enum": [p.name for p in PRESETS]}, {"type": "null"}],
+        "default": None,
+        "description": "Settings by name, as `GET /api/v1/presets` lists them; what is given besides wins.",
+    }
+    return schema
+
+
+def body_schema() -> dict[str, Any]:
+    """JSON Schema of ``JobBody``."""
+    schema = options_schema()
+    schema["title"] = "JobBody"
+    schema["required"] = [*schema["required"], "inputs"]
+    schema["properties"]["inputs"] = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_INPUTS,
+        "items": {"type": "string", "pattern": INPUT_PATTERN},
+        "description": "One video, or one or more images: ids of uploads, or data: URLs in base64.",
+    }
+    return schema
+
+
+class NodeRequest(Value):
+    """A machine by its name."""
+
+    node: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9-]+$", examples=["attic"])
+
+
+def job_options(text: bytes) -> dict[str, Any]:
+    """The options of an upload's ``request`` field, with what its preset says.
+
+    Raises:
+        InvalidInput: names the first field that is wrong.
+    """
+    return _preset(_validated(JobOptions, text))
+
+
+def job_body(text: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options of a job in JSON, with what its preset says, and the inputs as they are named there.
+
+    Raises:
+        InvalidInput: names the first field that is wrong.
+    """
+    options = _validated(JobBody, text)
+    inputs = options.pop("inputs")
+    if not inputs:
+        raise InvalidInput("inputs: expected at least one", param="inputs")
+    return _preset(options), inputs
+
+
+def _validated(model: type[Value], text: bytes) -> dict[str, Any]:
+    try:
+        return model.model_validate_json(text).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False)) from None
+
+
+def _preset(options: dict[str, Any]) -> dict[str, Any]:
+    name = options.pop("preset", None)
+    return options if name is None else presets.apply(name, options)
+
+
+def job_request(options: dict[str, Any], inputs: Sequence[MediaInfo]) -> JobRequest:
+    """Options and checked files as the request they describe.
+
+    Raises:
+        InvalidInput: names the first field that is wrong.
+    """
+    try:
+        return JobRequest(**options, inputs=tuple(inputs))
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False)) from None
+
+
+def invalid(found: Sequence[Any]) -> InvalidInput:
+    """Pydantic's complaints about the first field that is wrong as the farm's own error."""
+    first = found[0]
+    name = first["loc"][:1]
+    # Further parts of a place are positions in a list, or the branches of a choice: each has a complaint.
+    param = (
+        ".".join(str(part) for part in (*name, *(p for p in first["loc"][1:] if isinstance(p, int)))) or None
+    )
+    if first["type"] in ("extra_forbidden", "missing"):
+        said = "is not known here" if first["type"] == "extra_forbidden" else "is missing"
+        return InvalidInput(f"{param} {said}", param=param)
+    wrong = dict.fromkeys(
+        _lower(e["msg"].removeprefix("Value error, ")) for e in found if e["loc"][:1] == name
+    )
+    got = "" if isinstance(first["input"], dict) else f"; got {str(first['input'])[:80]!r}"
+    return InvalidInput(f"{param or 'request'}: {', or '.join(wrong)}{got}", param=param)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def shown_plan(plan: Plan) -> Plan:
+    """A plan without the folders of this machine; it is a whole ``Plan`` still."""
+    shots = (
+        shot.model_copy(
+            update={
+                "media": shown_media(shot.media),
+                "last_media": shown_media(shot.last_media) if shot.last_media else None,
+            }
+        )
+        for shot in plan.shots
+    )
+    return plan.model_copy(update={"shots": tuple(shots)})
+
+
+def shown_event(event: Event) -> dict[str, Any]:
+    """An event as JSON, without the folders of this machine; ``event_adapter`` reads it back."""
+    if isinstance(event, JobSubmitted):
+        request = event.request
+        inputs = tuple(shown_media(media) for media in request.inputs)
+        request = request.model_copy(update={"inputs": inputs})
+        event = event.model_copy(update={"request": request, "plan": shown_plan(event.plan)})
+    shown: dict[str, Any] = event_adapter.dump_python(event, mode="json")
+    return shown
+
+
+def shown_media(media: MediaInfo) -> MediaInfo:
+    return media.model_copy(update={"path": Path(media.path.name)})

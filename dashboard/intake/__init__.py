@@ -1,0 +1,29 @@
+"""From a request's body to a job that runs: uploads, the files that are kept, submitting once.
+
+What both doors share on the way in enters.
+"""
+
+from __future__ import annotations
+
+from dashboard.intake.job_requests import CHECKS_AT_ONCE, Intake
+from dashboard.intake.kept_uploads import KeptUpload, KeptUploads
+from dashboard.intake.specs import Specs
+from dashboard.intake.submitting import MAX_KEY_CHARS, Submitting, check_key
+from dashboard.intake.uploads import MAX_TEXT_WITH_INPUT_BYTES, File, Form, Upload, content_kind, read_body
+
+__all__ = [
+    "CHECKS_AT_ONCE",
+    "MAX_KEY_CHARS",
+    "MAX_TEXT_WITH_INPUT_BYTES",
+    "File",
+    "Form",
+    "Intake",
+    "KeptUpload",
+    "KeptUploads",
+    "Specs",
+    "Submitting",
+    "Upload",
+    "check_key",
+    "content_kind",
+    "read_body",
+]

@@ -1,0 +1,150 @@
+"""The way from a request's body to a ``JobRequest`` of checked files."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import Request
+
+from dashboard.http import job_body, job_options, job_request
+from dashboard.intake.kept_uploads import UPLOAD_ID, KeptUpload, KeptUploads
+from dashboard.intake.uploads import (
+    JOB_FORM,
+    UPLOAD_FORM,
+    File,
+    Form,
+    Upload,
+    content_kind,
+    read_body,
+    receive,
+)
+from farm.errors import CannotRun, InvalidInput
+from farm.request import JobRequest, MediaInfo, MediaTools
+from farm.running import Storage
+
+#: Uploads that are checked at the same time: each takes a process with up to some GiB.
+CHECKS_AT_ONCE = 2
+
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Whatever comes from outside is counted, looked at and checked here before anything else sees it."""
+
+    storage: Storage
+    tools: MediaTools
+    uploads: KeptUploads
+    max_upload_bytes: int
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+
+    @asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """A private folder for what a request brings; gone when the block ends."""
+        folder = await asyncio.to_thread(self.storage.incoming_folder)
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    @asynccontextmanager
+    async def job_request(self, request: Request) -> AsyncIterator[JobRequest]:
+        """What a request asks for, as a form or as JSON. Its files are there until the block ends."""
+        async with self.folder() as folder:
+            if content_kind(request) == b"application/json":
+                yield await self._from_json(request, folder)
+            else:
+                yield await self._from_form(request, folder)
+
+    async def form(self, request: Request, folder: Path, form: Form) -> Upload:
+        """A multipart form; the first bytes of its files are those of pictures or videos."""
+        return await receive(
+            request,
+            folder,
+            form=form,
+            max_bytes=self.max_upload_bytes,
+            check_head=self.tools.refuse_unknown,
+        )
+
+    async def checked(self, file: File, *, param: str) -> MediaInfo:
+        """A file as what it is after it was decoded whole and written anew beside it.
+
+        Raises:
+            InvalidInput: it is refused; ``param`` is the field it came in.
+        """
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(self.tools.normalise, file.path, file.path.parent)
+        except InvalidInput as error:
+            message = error.message.replace(file.path.name, file.name)
+            raise InvalidInput(message, param=param) from error
+
+    async def keep(self, request: Request) -> KeptUpload:
+        """Take one file in, to be named later.
+
+        Raises:
+            CannotRun: as many as are kept at a time are there already.
+        """
+        self.uploads.check_room(0)
+        async with self.folder() as folder:
+            found = await self.form(request, folder, UPLOAD_FORM)
+            if not found.files:
+                raise InvalidInput("file is missing: a picture or a video", param="file")
+            file = found.files[0]
+            media = await self.checked(file, param="file")
+            return await asyncio.to_thread(self.uploads.keep, media, file.name)
+
+    async def _from_form(self, request: Request, folder: Path) -> JobRequest:
+        found = await self.form(request, folder, JOB_FORM)
+        if not found.texts.get("request"):
+            raise InvalidInput("request is missing: the job's options as JSON", param="request")
+        if not found.files:
+            raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
+        options = job_options(bytes(found.texts["request"]))
+        return job_request(options, [await self.checked(file, param="inputs") for file in found.files])
+
+    async def _from_json(self, request: Request, folder: Path) -> JobRequest:
+        options, inputs = await asyncio.to_thread(job_body, await read_body(request))
+        return job_request(
+            options, [await self._named(text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)]
+        )
+
+    async def _named(self, text: str, path: Path) -> MediaInfo:
+        """An input of a JSON body: an upload by its id, or a data: URL."""
+        if UPLOAD_ID.fullmatch(text):
+            return (await asyncio.to_thread(self.uploads.get, text)).media
+        await asyncio.to_thread(self.write_data_url, text, path)
+        return await self.checked(File(path, path.name), param="inputs")
+
+    def write_data_url(self, text: str, path: Path, *, param: str = "inputs") -> None:
+        """The bytes of a base64 data: URL as a file. Its media type is not believed. Blocks.
+
+        Raises:
+            InvalidInput: it is none, or its bytes are of no kind that is taken.
+        """
+        found = _DATA_URL.match(text)
+        if found is None:
+            raise InvalidInput(
+                f"{param}: {text[:40]!r} is neither the id of an upload nor a data: URL in base64",
+                param=param,
+            )
+        try:
+            content = base64.b64decode(text[found.end() :], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInput(f"{param}: a data: URL is not base64 ({error})", param=param) from error
+        try:
+            self.tools.refuse_unknown(content[:64])
+        except InvalidInput as error:
+            raise InvalidInput(f"{path.name}: {error.message}", param=param) from error
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise CannotRun(f"the upload cannot be kept ({error.strerror}); free disk space") from error

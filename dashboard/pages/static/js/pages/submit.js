@@ -1,0 +1,205 @@
+// A new video: what goes in, how it should be, what the farm would make of it.
+import { get, post, query, remove, upload } from "../api.js";
+import { html, useCallback, useEffect, useMemo, useRef, useState } from "../html.js";
+import { about } from "../format.js";
+import { follow } from "../live.js";
+import { Button, Card, ErrorNote } from "../parts.js";
+import { start, useScope } from "../shell.js";
+import { forget, keep, kept, requestOf } from "../submit/form.js";
+import { Inputs } from "../submit/inputs.js";
+import { PlanPreview, usePlan } from "../submit/plan.js";
+import { Settings } from "../submit/settings.js";
+
+/** @typedef {import("../submit/form.js").Form} Form */
+/** @typedef {import("../submit/form.js").Input} Input */
+
+const CHOICES_ANEW_MS = 1000;
+
+const NewVideo = () => {
+  const [form, setForm] = useState(() => kept().form);
+  const [inputs, setInputs, onFiles] = useInputs();
+  const [models, presets] = useLists();
+  const [error, setError] = useState(/** @type {any} */ (null));
+  const maySubmit = useScope("submit");
+  const set = useCallback((/** @type {Partial<Form>} */ change) => setForm((before) => ({ ...before, ...change })), []);
+  useEffect(() => keep(form, inputs), [form, inputs]);
+  useEffect(() => {
+    if (models?.length && !models.some((/** @type {any} */ m) => m.model === form.model)) set({ model: defaultModel(models) });
+  }, [models]);
+
+  const isVideo = inputs[0]?.upload?.kind === "video";
+  const suited = useMemo(() => presets?.filter(({ suits }) => suits.includes(isVideo ? "video" : "image")) ?? [], [presets, isVideo]);
+  useEffect(() => {
+    if (suited.length && !suited.some(({ name }) => name === form.preset)) set({ preset: suited[0].name });
+  }, [suited]);
+
+  const waiting = waitingFor(inputs, form);
+  const [fleet, choices] = useChoices(form.model, inputs[0]?.upload?.id);
+  useEffect(() => {
+    // Another model or another picture has other sizes: what is no choice any more is not asked for unseen.
+    if (!choices) return;
+    const { sizes, windows, modes } = choices;
+    if (form.size && !sizes.some((/** @type {any} */ c) => `${c.width}x${c.height}` === form.size)) set({ size: "" });
+    if (form.window_frames && !windows.some((/** @type {any} */ c) => String(c.window_frames) === form.window_frames)) set({ window_frames: "" });
+    if (form.mode !== "auto" && !modes.some((/** @type {any} */ c) => c.mode === form.mode)) set({ mode: "auto" });
+  }, [choices]);
+  const body = useMemo(() => (waiting ? null : JSON.stringify(requestOf(form, inputs))), [form, inputs, waiting]);
+  // The workers are part of the question: when one comes or goes the same form has another plan.
+  const planned = usePlan(body, fleet);
+  const submit = useSubmit(setError);
+  const start_ = (/** @type {Partial<Form>} */ change) => submit(requestOf({ ...form, ...change }, inputs));
+  const ready = !waiting && !planned.error && maySubmit !== false;
+  const several = inputs.length > 1;
+  const predicted = planned.answer?.quote.predicted_s;
+
+  return html`<div class="page-head"><h1>New video</h1></div>
+  <form class="submit" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}
+      onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && ready && start_({})}>
+    <div class="stack">
+      <${Card} title=${several ? "Storyboard" : "Start from"}>
+        <${Inputs} inputs=${inputs} onFiles=${onFiles} onChange=${setInputs} onePrompt=${form.one_prompt} />
+        <div class="field prompt">
+          ${several && html`<div class="chips" role="radiogroup" aria-label="Prompts">
+            ${[[true, "One prompt for all"], [false, "One for each picture"]].map(([one, words]) => html`<label key=${words}>
+              <input type="radio" name="one_prompt" checked=${form.one_prompt === one} onChange=${() => set({ one_prompt: one })} />${words}</label>`)}
+          </div>`}
+          ${(form.one_prompt || !several) && html`<label for="prompt">Prompt</label>
+          <textarea id="prompt" name="prompt" rows="3" placeholder="What should be seen, and how it moves" value=${form.prompt}
+            aria-invalid=${planned.error?.param === "prompt" || undefined}
+            onInput=${(/** @type {any} */ event) => set({ prompt: event.target.value })}></textarea>`}
+        </div>
+      </${Card}>
+      <${Card} title="Settings">
+        <${Settings} form=${form} set=${set} models=${models} presets=${suited} choices=${choices}
+          wrong=${planned.error?.param ?? null} isVideo=${isVideo} />
+      </${Card}>
+    </div>
+    <div class="submit-side">
+      <${Card} title="Plan" className="plan-card"><div class="plan-scroll" tabindex="0" role="group" aria-label="Details of the plan"><${PlanPreview} planned=${planned} waiting=${waiting} /></div></${Card}>
+      <div class="submit-actions">
+        <${ErrorNote} error=${error} />
+        ${maySubmit === false && html`<p class="note warn">Your key may look but not submit.</p>`}
+        <div class="row"><${Button} kind="primary large" disabled=${!ready} onPress=${() => start_({})} testid="render">
+            Render${predicted != null && ready && html`<span class="predicted">${about(predicted)}</span>`}</${Button}>
+          <${Button} kind="large" disabled=${!ready} onPress=${() => start_({ preset: "preview", num_inference_steps: "" })} testid="quick-preview">Quick preview</${Button}></div>
+      </div>
+    </div>
+  </form>`;
+};
+
+/** The inputs, and what to do with new files: each is sent at once. */
+function useInputs() {
+  const [inputs, setInputs] = useState(() => kept().inputs);
+  const next = useRef(Date.now());
+  const sending = useRef(/** @type {Map<number, AbortController>} */ (new Map()));
+
+  useEffect(() => {
+    // The farm keeps an upload for a day; what was dropped before that is gone.
+    for (const { key, upload: there } of inputs) {
+      if (there) get(`/uploads/${there.id}`).catch((error) => error.status === 404 && drop(key));
+    }
+  }, []);
+  const drop = (/** @type {number} */ key) => setInputs((before) => before.filter((input) => input.key !== key));
+  const patch = (/** @type {number} */ key, /** @type {Partial<Input>} */ change) =>
+    setInputs((before) => before.map((input) => (input.key === key ? { ...input, ...change } : input)));
+
+  const onFiles = useCallback((/** @type {File[]} */ files) => {
+    const fresh = files.map((file) => ({ file, key: next.current++ }));
+    setInputs((before) => [...before.filter((input) => !input.error), ...fresh.map(({ file, key }) =>
+      ({ key, name: file.name, prompt: "", progress: 0, upload: null, error: null }))]);
+    for (const { file, key } of fresh) {
+      const abort = new AbortController();
+      sending.current.set(key, abort);
+      upload(file, (progress) => patch(key, { progress }), abort.signal)
+        .then((there) => patch(key, { upload: there, progress: 1 }), (error) => patch(key, { error }))
+        .finally(() => sending.current.delete(key));
+    }
+  }, []);
+  const change = (/** @type {Input[]} */ wanted) => {
+    for (const input of inputs.filter(({ key }) => !wanted.some((other) => other.key === key))) {
+      sending.current.get(input.key)?.abort();
+      if (input.upload) remove(`/uploads/${input.upload.id}`).catch(() => {}); // else it goes by itself in a day
+    }
+    setInputs(wanted);
+  };
+  return /** @type {const} */ ([inputs, change, onFiles]);
+}
+
+/** Models and presets, asked until they are there. */
+function useLists() {
+  const [models, setModels] = useState(/** @type {any[] | null} */ (null));
+  const [presets, setPresets] = useState(/** @type {any[] | null} */ (null));
+  const [again, setAgain] = useState(0);
+  useEffect(() => {
+    Promise.all([get("/models"), get("/presets")]).then(([m, p]) => {
+      setModels(m.data);
+      setPresets(p.data);
+    }, () => setTimeout(() => setAgain((n) => n + 1), 2000));
+  }, [again]);
+  return [models, presets];
+}
+
+const defaultModel = (/** @type {any[]} */ models) => (models.find((m) => m.default) ?? models.find((m) => m.model === "tiny_i2v") ?? models[0]).model;
+
+/**
+ * What the workers can run of a model, and how often they have changed.
+ * @param {string} model
+ * @param {string | undefined} uploadId
+ */
+function useChoices(model, uploadId) {
+  const [fleet, setFleet] = useState(0);
+  const [choices, setChoices] = useState(/** @type {any} */ (null));
+  useEffect(() => {
+    /** @type {number | undefined} */
+    let timer;
+    const anew = () => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => setFleet((n) => n + 1), CHOICES_ANEW_MS);
+    };
+    const changes = new Set(["worker_joined", "worker_left", "worker_draining", "worker_enabled"]);
+    let end = () => {};
+    get("/nodes").then((nodes) => {
+      end = follow(nodes.last_event_id ?? 0, ({ type }) => changes.has(type) && anew(), anew);
+    }, anew);
+    return () => {
+      clearTimeout(timer);
+      end();
+    };
+  }, []);
+  useEffect(() => {
+    if (!model) return undefined;
+    const abort = new AbortController();
+    get(`/models/${encodeURIComponent(model)}/choices${query({ upload_id: uploadId })}`, { signal: abort.signal })
+      .then(setChoices, () => {});
+    return () => abort.abort();
+  }, [model, uploadId, fleet]);
+  return [fleet, choices];
+}
+
+/** Submits once, however often the button is pressed or the connection breaks. */
+function useSubmit(/** @type {(error: any) => void} */ setError) {
+  const attempt = useRef({ body: "", key: "" });
+  return async (/** @type {object} */ request) => {
+    const body = JSON.stringify(request);
+    if (attempt.current.body !== body) attempt.current = { body, key: randomKey() };
+    try {
+      const job = await post("/jobs", request, { headers: { "Idempotency-Key": attempt.current.key } });
+      forget();
+      location.assign(`/jobs/${job.id}`);
+    } catch (error) {
+      setError(error);
+    }
+  };
+}
+
+/** `crypto.randomUUID` is there on safe origins only, and a farm on a home network has none. */
+const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
+
+function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form) {
+  if (inputs.length === 0) return "Drop a picture or a video to see what the farm can make of it.";
+  if (inputs.some(({ error }) => error)) return "Remove what could not be taken in.";
+  if (inputs.some(({ upload: there }) => !there)) return "The plan comes when everything is uploaded.";
+  return form.model ? "" : "The models are being read.";
+}
+
+start(NewVideo);

@@ -1,0 +1,39 @@
+"""What a model needs and what a worker has, and whether the one fits into the other.
+
+Only plain values and arithmetic enter: no machine is asked and no library that renders is imported.
+"""
+
+from __future__ import annotations
+
+from farm.capabilities.engine_spec import (
+    MODES,
+    Conditioning,
+    DeviceKind,
+    EngineSpec,
+    Mode,
+    RenderShape,
+    Rung,
+    RungSpec,
+    StageCost,
+    need_bytes,
+)
+from farm.capabilities.worker import GIB, Worker, fitting_rungs, gib, why_not, workers_from_json
+
+__all__ = [
+    "GIB",
+    "MODES",
+    "Conditioning",
+    "DeviceKind",
+    "EngineSpec",
+    "Mode",
+    "RenderShape",
+    "Rung",
+    "RungSpec",
+    "StageCost",
+    "Worker",
+    "fitting_rungs",
+    "gib",
+    "need_bytes",
+    "why_not",
+    "workers_from_json",
+]

@@ -1,0 +1,218 @@
+"""The commands that talk to a farm that is up; without one, those that can, read the journal instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farm.capabilities import gib
+from farm.client import FarmClient, read_endpoint
+from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.reporting import console, job_report, job_summary, workers_seen
+from farm.request import check_output
+from farm.state import JOURNAL_NAME, default_state_folder, event_adapter, past
+
+remote = typer.Typer()
+
+StateFolder = Annotated[Path | None, typer.Option("--state", help="The farm's state folder.")]
+Farm = Annotated[str | None, typer.Option("--farm", help="URL of a farm elsewhere.")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="REELFARM_TOKEN", help="Access token of that farm.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
+Name = Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")]
+
+
+def parse_frames(text: str) -> tuple[int, int]:
+    """``24:48`` -> (24, 48).
+
+    Raises:
+        InvalidInput: it is no such range.
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise InvalidInput(f"frames is {text!r}, expected FIRST:END such as 24:48", param="frames")
+    return int(found[1]), int(found[2])
+
+
+def client_or_none(farm: str | None, token: str | None, state: Path | None) -> FarmClient | None:
+    """The farm that is meant: the one named, else the one of the state folder when it is up."""
+    if farm is not None:
+        return FarmClient(farm, token)
+    endpoint = read_endpoint(state or default_state_folder())
+    if endpoint is None:
+        return None
+    client = FarmClient(endpoint.url, token or endpoint.token)
+    return client if client.is_up() else None
+
+
+def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmClient:
+    client = client_or_none(farm, token, state)
+    if client is None:
+        raise CannotRun("no farm is up here; start one with `farm up`, or name one with --farm")
+    return client
+
+
+@remote.command()
+def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
+    """List the jobs, newest first."""
+    client = client_or_none(farm, token, state)
+    found = list(client.jobs()) if client else _journal_jobs(state or default_state_folder())
+    if as_json:
+        console.print_json(found)
+        return
+    rows = (
+        (
+            job["id"],
+            job["status"],
+            f"{job['segments']['done']}/{job['segments']['total']}",
+            job["model"],
+            f"{job['num_frames']} frames {job['width']}x{job['height']}",
+            job["reason"],
+        )
+        for job in found
+    )
+    console.print_rows(("job", "status", "segments", "model", "video", "reason"), rows)
+
+
+@remote.command()
+def report(
+    job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
+    """Tell the story of a job: segments, workers, memory, seams, times."""
+    client = client_or_none(farm, token, state)
+    if client:
+        told: dict[str, Any] = client.report(job_id)
+    else:
+        with past(state or default_state_folder()) as ledger:
+            told = job_report(ledger.job(job_id), workers_seen(ledger.journal))
+    if as_json:
+        console.print_json(told)
+    else:
+        console.print_report(told)
+
+
+@remote.command()
+def watch(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Fetch the video when done.")] = None,
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+) -> None:
+    """Follow a job until it ends."""
+    follow(client_of(farm, token, state), job_id, output)
+
+
+@remote.command()
+def cancel(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Stop a job; what is done is kept, and `farm retry` continues it."""
+    client_of(farm, token, state).cancel(job_id)
+    console.out.print(f"{job_id} is cancelled; `farm retry {job_id}` continues it", markup=False)
+
+
+@remote.command()
+def rerender(
+    job_id: JobId,
+    frames: Annotated[str, typer.Option(help="FIRST:END, such as 24:48; END itself stays as it is.")],
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+) -> None:
+    """Render some frames of a video again, with other noise; the rest stays as it is."""
+    start, end = parse_frames(frames)
+    segments = client_of(farm, token, state).rerender(job_id, start, end)
+    console.out.print(f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it")
+
+
+@remote.command()
+def delete(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Forget a job that has ended, and remove its files."""
+    client_of(farm, token, state).delete(job_id)
+    console.out.print(f"{job_id} is deleted", markup=False)
+
+
+@remote.command()
+def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
+    """List the machines' workers: memory, what they do, why they idle."""
+    found = client_of(farm, token, state).nodes()
+    if as_json:
+        console.print_json(found)
+        return
+    rows = (
+        (
+            worker["id"],
+            worker["kind"],
+            worker["device_name"],
+            gib(worker["vram_bytes"]),
+            worker["status"],
+            ", ".join(task["task_id"] for task in worker["tasks"]) or worker["idle_because"],
+        )
+        for node in found
+        for worker in node["workers"]
+    )
+    console.print_rows(("worker", "kind", "device", "memory", "state", "what"), rows)
+
+
+@remote.command()
+def drain(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Let a node, or one worker, finish its segment and rest."""
+    client_of(farm, token, state).drain(name)
+    console.out.print(
+        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that",
+        markup=False,
+    )
+
+
+@remote.command()
+def enable(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Let a drained node, or worker, come back."""
+    client_of(farm, token, state).enable(name)
+    console.out.print(f"{name} is coming back", markup=False)
+
+
+@remote.command("join-token")
+def join_token(farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Print a fresh one-time token for `farm join`."""
+    console.out.print(client_of(farm, token, state).join_token(), markup=False)
+
+
+def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> str:
+    """Give the farm a job and say its id."""
+    job_id: str = client.submit(inputs, options)["id"]
+    console.out.print(job_id, markup=False)
+    return job_id
+
+
+def follow(client: FarmClient, job_id: str, output: Path | None) -> None:
+    """Show a job's progress until it ends, and fetch its video."""
+    if output is not None:
+        check_output(output)
+    with console.JobView() as view:
+        for _, data in client.events(job_id):
+            if data["type"] == "progress":
+                for attempt in data["running"]:
+                    view.step(attempt["attempt_id"], attempt["phase"], attempt["done_fraction"])
+            else:
+                at = data.pop("at")
+                view.event(at, event_adapter.validate_python(data))
+    job = client.job(job_id)
+    if job["status"] != "succeeded":
+        raise JobFailed(f"{job_id} is {job['status']}: {job['reason'] or '`farm retry` continues it'}")
+    if output is None:
+        console.out.print(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it", markup=False)
+        return
+    client.download(job_id, "video.mp4", output)
+    client.download(job_id, "sheet.png", output.with_suffix(".png"))
+    console.out.print(f"video: {output}, contact sheet: {output.with_suffix('.png')}", markup=False)
+
+
+def _journal_jobs(state: Path) -> list[Any]:
+    if not (state / JOURNAL_NAME).exists():
+        return []
+    with past(state) as ledger:
+        return [job_summary(job, None, 0.0) for job in reversed(ledger.state.jobs.values())]

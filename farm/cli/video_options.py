@@ -1,0 +1,76 @@
+"""The options that every command describing a video shares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from farm.request import DEFAULT_MODEL, PRESETS, PREVIEW_STEPS, request_options
+
+
+def _options(
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="One for all inputs, or one for each.")
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What should not be seen.")] = "",
+    model: Annotated[str, typer.Option(help="By name (`farm models`), or a model folder.")] = DEFAULT_MODEL,
+    mode: Annotated[
+        str, typer.Option(help="auto, independent, chain, refine, infill or co_denoise.")
+    ] = "auto",
+    seconds: Annotated[float | None, typer.Option(help="Length of the video.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of the video, exactly.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames a second, such as 8 or 30000/1001.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    window: Annotated[int | None, typer.Option(help="Frames a segment.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Frames shared by neighbours.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How far a video is changed, above 0 to 1.")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help=f"A quick look: the same motion in {PREVIEW_STEPS} steps.")
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help=f"{', '.join(p.name for p in PRESETS)}; other options win over it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
+) -> dict[str, Any]:
+    """Their definition for typer; the value is that of ``request_options``."""
+    return request_options(
+        prompts=prompt or (),
+        negative_prompt=negative_prompt,
+        model=model,
+        mode=mode,
+        seconds=seconds,
+        frames=frames,
+        fps=fps,
+        size=size,
+        window=window,
+        overlap=overlap,
+        steps=steps,
+        guidance=guidance,
+        strength=strength,
+        preview=preview,
+        preset=preset,
+        seed=seed,
+        priority=priority,
+    )
+
+
+def describes_video(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``_options`` and hand it their result as ``options``."""
+    shared = inspect.signature(_options, eval_str=True).parameters
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+
+    def run(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in shared}
+        command(options=_options(**chosen), **values)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

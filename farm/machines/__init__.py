@@ -1,0 +1,22 @@
+"""What owners say of their machines: the cluster file, and the words of the command line.
+
+Descriptions and their checks enter; what starts or reaches a machine lives in ``nodes``.
+"""
+
+from __future__ import annotations
+
+from farm.machines.cluster_file import ClusterFile, HeadMachine, Machine, read_cluster_file
+from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes, shared_cpu
+
+__all__ = [
+    "ClusterFile",
+    "HeadMachine",
+    "Machine",
+    "check_listen",
+    "check_price",
+    "cpu_workers",
+    "node_name",
+    "parse_bytes",
+    "read_cluster_file",
+    "shared_cpu",
+]

@@ -1,0 +1,33 @@
+"""From a request and a model's spec to a plan: segments, handles, seeds and dependencies, decided once.
+
+Pure functions on values enter, a mode a file; nothing here knows of a running job or asks a machine.
+"""
+
+from __future__ import annotations
+
+from farm.planning.choices import Choices, choices
+from farm.planning.plan import Plan, Segment
+from farm.planning.planner import footprint
+from farm.planning.predict import Left, Outline, Runner, Simulated, all_of, longest_path, outline, simulate
+from farm.planning.render_task import Phase, RenderTask
+from farm.planning.suggest import plan_over, refusal
+
+__all__ = [
+    "Choices",
+    "Left",
+    "Outline",
+    "Phase",
+    "Plan",
+    "RenderTask",
+    "Runner",
+    "Segment",
+    "Simulated",
+    "all_of",
+    "choices",
+    "footprint",
+    "longest_path",
+    "outline",
+    "plan_over",
+    "refusal",
+    "simulate",
+]

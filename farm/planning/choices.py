@@ -1,0 +1,172 @@
+"""What can be chosen for a video on the workers that are here, and why not the rest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from farm.capabilities import MODES, EngineSpec, Mode, RenderShape, Worker, why_not
+from farm.errors import CannotRun, InvalidInput
+from farm.planning.planner import footprint, near_size, plan
+from farm.request import MAX_SIDE, JobRequest, MediaInfo
+from farm.values import Value
+
+#: Shorter sides people ask for, beside multiples of the model's own area.
+_SHORT_SIDES = (256, 360, 480, 576, 720, 1080)
+_AREA_SCALES = (0.25, 1.0, 2.25, 4.0)
+#: Window lengths offered, at most.
+_MAX_WINDOWS = 12
+
+
+class SizeChoice(Value):
+    width: int
+    height: int
+    #: Of a window of the asked length: bytes at the smallest rung of the worker with the most memory.
+    need_bytes: int | None
+    #: Whether a worker can hold it; without any worker, whether the farm would wait for one.
+    runnable: bool
+    #: Why not, of the worker with the most memory.
+    reason: str | None
+
+
+class WindowChoice(Value):
+    """As ``SizeChoice``, at the asked size."""
+
+    window_frames: int
+    need_bytes: int | None
+    runnable: bool
+    reason: str | None
+
+
+class ModeChoice(Value):
+    """As ``SizeChoice``, at the asked size and window."""
+
+    mode: Mode
+    need_bytes: int | None
+    runnable: bool
+    #: Why the model cannot run it on this input, or why no worker can hold it.
+    reason: str | None
+
+
+class Choices(Value):
+    """Sizes and windows from the smallest on, modes in the order of ``MODES``."""
+
+    sizes: tuple[SizeChoice, ...]
+    windows: tuple[WindowChoice, ...]
+    modes: tuple[ModeChoice, ...]
+
+
+def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | None = None) -> Choices:
+    """Sizes, windows and modes, each judged with everything else as asked, or as the model has it.
+
+    Args:
+        spec: Of the model.
+        workers: That are here.
+        request: What is asked so far; None: nothing, over an input in the model's own shape.
+    """
+    asked = request or _nothing_asked(spec)
+    judge = _Judge(spec, list(workers), asked)
+    window = asked.window_frames or spec.window_frames
+    if asked.width is not None and asked.height is not None:
+        size = (asked.width, asked.height)
+    else:
+        size = near_size(spec, *_shape(spec, asked.inputs[0], 1.0), 1.0)
+    sizes = []
+    for width, height in _sizes(spec, asked.inputs[0], size):
+        need, reason = judge(width, height, window)
+        sizes.append(
+            SizeChoice(width=width, height=height, need_bytes=need, runnable=not reason, reason=reason)
+        )
+    windows = []
+    for frames in _windows(spec, window):
+        need, reason = judge(*size, frames)
+        windows.append(
+            WindowChoice(window_frames=frames, need_bytes=need, runnable=not reason, reason=reason)
+        )
+    modes = []
+    need, too_large = judge(*size, window)
+    for mode in MODES:
+        reason = _refused(asked, spec, mode) or too_large
+        modes.append(ModeChoice(mode=mode, need_bytes=need, runnable=not reason, reason=reason))
+    return Choices(sizes=tuple(sizes), windows=tuple(windows), modes=tuple(modes))
+
+
+def _nothing_asked(spec: EngineSpec) -> JobRequest:
+    image = "image" in spec.takes
+    media = MediaInfo(
+        kind="image" if image else "video",
+        width=spec.native_width,
+        height=spec.native_height,
+        num_frames=1 if image else spec.window_frames,
+        fps=None if image else Fraction(spec.native_fps),
+        sha256="",
+        path=Path(),
+    )
+    return JobRequest(inputs=(media,), model=spec.model)
+
+
+class _Judge:
+    """Whether a worker can hold a window of some size and length."""
+
+    def __init__(self, spec: EngineSpec, workers: Sequence[Worker], asked: JobRequest) -> None:
+        self._spec, self._workers = spec, workers
+        guidance = spec.default_guidance_scale if asked.guidance_scale is None else asked.guidance_scale
+        self._guided = guidance > 1.0
+        self._largest = max(workers, key=lambda w: w.vram_bytes, default=None)
+
+    def __call__(self, width: int, height: int, window: int) -> tuple[int | None, str | None]:
+        """Bytes at the smallest rung of the largest worker, and why no worker has them."""
+        if self._largest is None:
+            return None, None
+        # Memory does not depend on the number of steps.
+        shape = RenderShape(
+            num_frames=window, height=height, width=width, num_inference_steps=1, guided=self._guided
+        )
+        needs = {kind: footprint(self._spec.on(kind), shape).need_bytes for kind in ("cuda", "cpu")}
+        refused = all(why_not(needs[w.kind], w) for w in self._workers)
+        reason = why_not(needs[self._largest.kind], self._largest) if refused else None
+        return min(needs[self._largest.kind].values()), reason
+
+
+def _shape(spec: EngineSpec, media: MediaInfo, area_scale: float) -> tuple[int, int]:
+    """Sides of the input, brought to so many times the model's own area; a video is not enlarged."""
+    scale = (spec.native_width * spec.native_height * area_scale / (media.width * media.height)) ** 0.5
+    if media.kind == "video":
+        scale = min(scale, 1.0)
+    return round(media.width * scale), round(media.height * scale)
+
+
+def _sizes(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    """In the input's shape: parts and multiples of the model's own area, and usual heights of videos."""
+    short = min(media.width, media.height)
+    sides = [side for side in _SHORT_SIDES if media.kind == "image" or side <= short]
+    found = {near_size(spec, media.width, media.height, side / short) for side in sides}
+    found |= {near_size(spec, *_shape(spec, media, scale), 1.0) for scale in _AREA_SCALES}
+    return sorted({size for size in found if min(size) >= 16 and max(size) <= MAX_SIDE} | {asked})
+
+
+def _windows(spec: EngineSpec, asked: int) -> Sequence[int]:
+    """Lengths the model renders, thinned out evenly; the one asked for stays."""
+    allowed = [
+        n for n in range(spec.min_window_frames, spec.max_window_frames + 1) if spec.allows_num_frames(n)
+    ]
+    every = -(-len(allowed) // _MAX_WINDOWS)
+    first = allowed.index(asked) % every if asked in allowed else 0
+    return allowed[first::every]
+
+
+def _refused(asked: JobRequest, spec: EngineSpec, mode: Mode) -> str | None:
+    """Why the planner would not make this in this mode. What is wrong with a size is not the mode's fault."""
+    changes: dict[str, object] = {"mode": mode}
+    if mode != "infill":
+        # A window a shot tells as much as the whole video, and is planned at once.
+        num_frames = (asked.window_frames or spec.window_frames) * len(asked.inputs)
+        if asked.inputs[0].kind == "video":
+            num_frames = min(num_frames, asked.inputs[0].num_frames)
+        changes |= {"num_frames": num_frames, "seconds": None}
+    try:
+        plan(asked.model_copy(update=changes), spec)
+    except (CannotRun, InvalidInput) as error:
+        return error.message if error.param in ("mode", "window", "frames") else None
+    return None

@@ -1,0 +1,13 @@
+"""Mode ``independent``: every window alone, for engines that can start at any frame. Pure."""
+
+from __future__ import annotations
+
+from farm.planning.cutting import Cut, final_segments
+from farm.planning.plan import Segment, Shot
+from farm.planning.windows import cropped_windows
+
+
+def independent(shot: Shot, cut: Cut) -> list[Segment]:
+    """Every window alone."""
+    windows = cropped_windows(shot.end - shot.start, cut.window, cut.overlap)
+    return final_segments(shot, windows, cut.spec)

@@ -1,0 +1,166 @@
+"""The values of a plan: every segment, handle, seed and dependency of a job, decided once at submit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from farm.capabilities import DeviceKind, Mode, Rung
+from farm.planning.render_task import Level, RenderTask, num_steps_run
+from farm.request import MediaInfo
+from farm.values import Value
+
+#: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
+#: (A window shares frames with the one before alone, so that the numbers may come round again.)
+FIRST_NOISE_LEVEL: dict[Level, int] = {"final": 0, "keyframes": 2048, "draft": 2049}
+NUM_HOP_NOISE_LEVELS = 2047
+
+
+class FrameRun(Value):
+    """Frames that another segment has rendered, at its positions [first, end)."""
+
+    segment: str
+    first: int
+    end: int
+
+
+class Shot(Value):
+    """A run of frames without a cut, from one image (or the input video) and one prompt."""
+
+    index: int
+    start: int
+    end: int
+    mode: Mode
+    prompt: str
+    media: MediaInfo
+    #: The image the shot ends on (``infill`` only).
+    last_media: MediaInfo | None = None
+
+
+class Segment(Value):
+    """One window: what one render task makes. Frame numbers are global and half-open."""
+
+    id: str
+    shot: int
+    level: Level
+    #: The frames kept of this segment, its handles included; of a draft or keyframes, those it spans.
+    start: int
+    end: int
+    #: What the engine renders; frames past ``end`` are dropped.
+    num_frames: int
+    #: Handles: frames shared with the segment before and the one after.
+    head: int = 0
+    tail: int = 0
+    #: Frames of the video from one rendered frame to the next.
+    frame_stride: int = 1
+    #: Where the frames stand when they are not evenly apart (keyframes of a video).
+    keyframe_indices: tuple[int, ...] | None = None
+    #: Steps of its schedule; None: the plan's.
+    num_inference_steps: int | None = None
+    depends_on: tuple[str, ...] = ()
+    #: Position of the frame the next segment starts from.
+    handover_index: int | None = None
+    #: The segment whose hand-over this one starts from, and the one whose statistics it is pulled to.
+    handover_from: str | None = None
+    anchor_from: str | None = None
+    #: What this one is made from: its first frame and, where the shot has no video, the frames it is over.
+    sources: tuple[FrameRun, ...] = ()
+    #: Hops since the shot's image; each draws its own noise.
+    hop: int = 0
+    anchor_strength: float = 0.0
+
+    @property
+    def frame_indices(self) -> tuple[int, ...]:
+        span = self.num_frames * self.frame_stride
+        return self.keyframe_indices or tuple(range(self.start, self.start + span, self.frame_stride))
+
+
+class Footprint(Value):
+    """What the plan's largest window takes on one kind of worker."""
+
+    #: Bytes it holds, per rung, fastest first.
+    need_bytes: dict[Rung, int]
+    #: Seconds relative to the resident rung.
+    slowdown: dict[Rung, float]
+    #: Before anything was measured on a worker.
+    prior_seconds_per_mpixel_step: float
+    #: Seconds to bring the model there, likewise.
+    prior_load_s: float
+    #: What the VAE takes for a frame, in denoising steps.
+    decode_steps: float = 0.0
+    encode_steps: float = 0.0
+
+
+class Plan(Value):
+    """The whole job. ``segments`` stand in an order in which each one's dependencies come before it."""
+
+    model: str
+    mode: Mode
+    num_frames: int
+    fps: Fraction
+    width: int
+    height: int
+    window_frames: int
+    overlap_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    negative_prompt: str
+    strength: float | None
+    seed: int
+    shots: tuple[Shot, ...]
+    segments: tuple[Segment, ...]
+    #: What a window takes, per kind of worker.
+    on: dict[DeviceKind, Footprint]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def final_segments(self) -> tuple[Segment, ...]:
+        """The segments that are joined into the video, in order."""
+        return tuple(s for s in self.segments if s.level == "final")
+
+    @property
+    def mpixel_steps(self) -> float:
+        """Work of the whole job in million pixels x frames x steps run."""
+        return sum(map(self.work_units, self.segments))
+
+    def work_units(self, segment: Segment) -> float:
+        """Million pixels x frames x steps run of one segment."""
+        steps = num_steps_run(self._num_inference_steps(segment), self._strength(segment))
+        return segment.num_frames * self.width * self.height * steps / 1e6
+
+    def kind_of(self, segment: Segment) -> tuple[int, int, bool]:
+        """Segments of one kind are as much work, and take as long and as many bytes on one worker."""
+        return segment.num_frames, self._num_inference_steps(segment), self.is_over_frames(segment)
+
+    def _num_inference_steps(self, segment: Segment) -> int:
+        return segment.num_inference_steps or self.num_inference_steps
+
+    def is_over_frames(self, segment: Segment) -> bool:
+        """Whether a segment changes frames that are there, instead of rendering from noise alone."""
+        return bool(segment.sources) or self.shots[segment.shot].media.kind == "video"
+
+    def _strength(self, segment: Segment) -> float | None:
+        return self.strength if self.is_over_frames(segment) else None
+
+    def render_task(self, segment: Segment, *, take: int = 0) -> RenderTask:
+        """The order for one segment of this plan."""
+        shot = self.shots[segment.shot]
+        return RenderTask(
+            model=self.model,
+            level=segment.level,
+            prompt=shot.prompt,
+            negative_prompt=self.negative_prompt,
+            frame_indices=segment.frame_indices,
+            shot_start=shot.start,
+            shot_end=shot.end,
+            height=self.height,
+            width=self.width,
+            fps=float(self.fps / segment.frame_stride),
+            num_inference_steps=self._num_inference_steps(segment),
+            guidance_scale=self.guidance_scale,
+            seed=self.seed,
+            noise_level=FIRST_NOISE_LEVEL[segment.level] + segment.hop % NUM_HOP_NOISE_LEVELS,
+            strength=self._strength(segment),
+            take=take,
+            handover_index=segment.handover_index,
+            anchor_strength=segment.anchor_strength,
+        )

@@ -1,0 +1,327 @@
+"""From a request and a model's spec to a plan. Pure: reads no file, asks no machine.
+
+Each mode is one function from a shot to its segments, in the file of its name. A mode that the model cannot
+run is refused by name with the reason; nothing is changed silently, and what was rounded or chosen is said in
+``Plan.notes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+
+from farm.capabilities import EngineSpec, Mode, RenderShape, need_bytes
+from farm.errors import CannotRun, InvalidInput
+from farm.planning.chain import chain
+from farm.planning.cutting import Cut
+from farm.planning.independent import independent
+from farm.planning.infill import infill
+from farm.planning.plan import Footprint, Plan, Segment, Shot
+from farm.planning.predict import makespan
+from farm.planning.refine import DRAFT_STRENGTH, refine
+from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
+
+DEFAULT_SECONDS = 4
+#: A model's files come from a local disk about this fast.
+LOAD_BYTES_PER_S = 1e9
+#: Before that, importing the libraries that run weights.
+LIBRARIES_S = 4.0
+#: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
+MAX_FPS_DENOMINATOR = 1001
+
+
+_SEGMENTS: dict[Mode, Callable[[Shot, Cut], list[Segment]]] = {
+    "independent": independent,
+    "chain": chain,
+    "refine": refine,
+    "infill": infill,
+    # The windows of one shared latent canvas are the same; only their denoising is in step.
+    "co_denoise": independent,
+}
+
+
+def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
+    """Decide everything about a job once.
+
+    Args:
+        request: What is to be made.
+        spec: Of the model that makes it.
+        workers: How many can hold a window of this job: what ``auto`` chooses by between a chain, which keeps
+            one of them busy, and a mode that costs more work and keeps all of them busy.
+
+    Raises:
+        InvalidInput: a number or combination no model could serve.
+        CannotRun: the model does not take this input, size, window or mode.
+    """
+    check(request)
+    mode = _mode(request, spec)
+    made = _in_mode(request, spec, mode)
+    kind, shots = request.inputs[0].kind, len(request.inputs)
+    chosen_by_time = request.mode == "auto" and mode == "chain" and workers > 1
+    if not chosen_by_time or mode_refusal("refine", kind, shots, spec):
+        return made
+    return _sooner(made, _in_mode(request, spec, "refine"), workers)
+
+
+def _sooner(chained: Plan, refined: Plan, workers: int) -> Plan:
+    """The plan that is done first, with a note of why; the chain where no shot has more than a window."""
+    if all(s.level == "final" for s in refined.segments):
+        return chained
+    share = makespan(refined, workers) / makespan(chained, workers)
+    if share < 1:
+        note = f"refine chosen: {workers} workers, about {share:.2f} of chain's time"
+        return refined.model_copy(update={"notes": (*refined.notes, note)})
+    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for refine"
+    return chained.model_copy(update={"notes": (*chained.notes, note)})
+
+
+def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
+    fps, fps_notes = _fps(request, spec)
+    width, height, size_notes = _size(request, spec)
+    window, overlap = _window(request, spec, mode)
+    num_frames = _num_frames(request, fps, mode, window)
+    steps = request.num_inference_steps or spec.default_steps
+    guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
+    shots = _shots(request, mode, num_frames)
+    cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
+    segments = _with_tails([segment for shot in shots for segment in _SEGMENTS[mode](shot, cut)])
+    shape = RenderShape(
+        num_frames=max(s.num_frames for s in segments),
+        height=height,
+        width=width,
+        num_inference_steps=steps,
+        guided=guidance > 1.0,
+    )
+    return Plan(
+        model=spec.model,
+        mode=mode,
+        num_frames=num_frames,
+        fps=fps,
+        width=width,
+        height=height,
+        window_frames=window,
+        overlap_frames=overlap,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=request.negative_prompt,
+        strength=_strength(request, spec) if mode == "refine" else None,
+        seed=request.seed,
+        shots=shots,
+        segments=segments,
+        on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
+        notes=fps_notes + size_notes,
+    )
+
+
+def _strength(request: JobRequest, spec: EngineSpec) -> float | None:
+    """How far a video, or the draft of an image, is changed; None where the engine does not denoise."""
+    if request.strength is not None or spec.default_strength is None:
+        return request.strength
+    return spec.default_strength if request.inputs[0].kind == "video" else DRAFT_STRENGTH
+
+
+def _with_tails(segments: list[Segment]) -> tuple[Segment, ...]:
+    """What a segment shares with the one after is that one's head."""
+    finals = [s for s in segments if s.level == "final"]
+    tails = {before.id: after.head for before, after in pairwise(finals) if after.head}
+    return tuple(s.model_copy(update={"tail": tails[s.id]}) if s.id in tails else s for s in segments)
+
+
+def footprint(spec: EngineSpec, shape: RenderShape) -> Footprint:
+    """Memory and time of one window, per rung."""
+    return Footprint(
+        need_bytes={rung.name: need_bytes(spec, rung, shape) for rung in spec.rungs},
+        slowdown={rung.name: rung.slowdown for rung in spec.rungs},
+        prior_seconds_per_mpixel_step=spec.prior_seconds_per_mpixel_step,
+        prior_load_s=(
+            LIBRARIES_S + sum(spec.component_bytes.values()) / LOAD_BYTES_PER_S
+            if spec.component_bytes
+            else 0.0
+        ),
+        decode_steps=spec.decode_steps,
+        encode_steps=spec.encode_steps,
+    )
+
+
+def _mode(request: JobRequest, spec: EngineSpec) -> Mode:
+    kind = request.inputs[0].kind
+    mode = request.mode
+    if mode == "auto":
+        mode = "refine" if kind == "video" else "independent" if spec.random_access else "chain"
+    refusal = mode_refusal(mode, kind, len(request.inputs), spec)
+    if refusal:
+        raise CannotRun(refusal, param="mode")
+    return mode
+
+
+def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> str | None:
+    """Why this model cannot run this mode on this input, or None when it can."""
+    if kind == "video":
+        if "video" not in spec.takes:
+            return f"model {spec.model} takes no input video; give an image, or another model"
+        if mode != "refine":
+            return f"mode {mode} starts from images, and the input is a video; use refine"
+        return None
+    if "image" not in spec.takes:
+        return f"model {spec.model} takes no image; give a video, or another model"
+    if mode == "refine" and spec.random_access:
+        return f"mode refine drafts a video from an image first, and {spec.model} needs none; use independent"
+    if mode == "refine" and "video" not in spec.takes:
+        return f"mode refine works over a video, its own draft too, and {spec.model} takes none; use chain"
+    if mode == "independent" and not spec.random_access:
+        return f"mode independent needs a model that can start at any frame; {spec.model} cannot: use chain"
+    if mode == "infill" and "last_image" not in spec.takes:
+        return (
+            f"mode infill needs a model that takes a last image; {spec.model} does not: "
+            "use chain, one shot an image"
+        )
+    if mode == "infill" and num_inputs < 2:
+        return "mode infill renders between keyframes; give at least two images"
+    if mode == "co_denoise" and not spec.fusible:
+        return (
+            f"mode co_denoise needs a model whose windows can be fused between denoising steps; "
+            f"{spec.model} is not prepared for that: use chain"
+        )
+    return None
+
+
+def _fps(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ...]]:
+    """The frame rate: as asked, or the input video's, or the model's; rounded to what files can say."""
+    wanted = request.fps or request.inputs[0].fps or Fraction(spec.native_fps)
+    if not MIN_FPS <= wanted <= MAX_FPS:
+        raise InvalidInput(
+            f"the input video has {float(wanted):g} frames a second, expected {MIN_FPS} to {MAX_FPS}; "
+            "re-encode it, or give fps",
+            param="fps",
+        )
+    fps = wanted.limit_denominator(MAX_FPS_DENOMINATOR)
+    return fps, () if fps == wanted else (f"fps {fps} chosen as the nearest to {wanted}",)
+
+
+def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> int:
+    source = request.inputs[0]
+    if request.num_frames is not None:
+        num_frames = request.num_frames
+    elif request.seconds is not None:
+        num_frames = max(1, round(request.seconds * fps))
+    elif source.kind == "video":
+        num_frames = source.num_frames
+    elif mode == "infill":
+        num_frames = (len(request.inputs) - 1) * (window - 1) + 1
+    else:
+        num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
+    if source.kind == "video" and num_frames > source.num_frames:
+        raise InvalidInput(
+            f"{num_frames} frames are asked for, and the input video has {source.num_frames}; ask for fewer",
+            param="frames",
+        )
+    if num_frames > MAX_FRAMES:
+        raise InvalidInput(
+            f"{num_frames} frames are asked for, at most {MAX_FRAMES} are made", param="frames"
+        )
+    if num_frames < len(request.inputs):
+        raise InvalidInput(
+            f"{num_frames} frames cannot hold {len(request.inputs)} shots; ask for at least one a shot",
+            param="frames",
+        )
+    return num_frames
+
+
+def side_multiple(spec: EngineSpec) -> int:
+    """Of a frame's sides. H.264 in yuv420p needs even ones, whatever the model allows."""
+    return spec.side_multiple * (1 + spec.side_multiple % 2)
+
+
+def near_size(spec: EngineSpec, width: int, height: int, scale: float) -> tuple[int, int]:
+    """The size a model can render that is the nearest to so many times this one."""
+    multiple = side_multiple(spec)
+    wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in (width, height))
+    return wide, high
+
+
+def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:
+    """The frame size: as asked, or the model's native area in the shape of the first input."""
+    multiple = side_multiple(spec)
+    if request.width is not None and request.height is not None:
+        width, height = request.width, request.height
+        wrong = [side for side in (width, height) if side % multiple]
+        if wrong:
+            near = "x".join(map(str, near_size(spec, width, height, 1.0)))
+            raise InvalidInput(
+                f"size is {width}x{height}, and {spec.model} needs multiples of {multiple}; try {near}",
+                param="size",
+            )
+        return width, height, ()
+    media = request.inputs[0]
+    scale = (spec.native_width * spec.native_height / (media.width * media.height)) ** 0.5
+    if media.kind == "video":
+        scale = min(scale, 1.0)
+    width, height = near_size(spec, media.width, media.height, scale)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidInput(
+            f"the input's shape makes a size of {width}x{height}, and a side may have {MAX_SIDE} pixels; "
+            "cut the input or give a size",
+            param="size",
+        )
+    return (
+        width,
+        height,
+        (f"size {width}x{height} chosen from the input's shape and the model's native area",),
+    )
+
+
+def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int]:
+    window = spec.window_frames if request.window_frames is None else request.window_frames
+    if not spec.allows_num_frames(window):
+        form = f" in the form {spec.frame_step}k+{spec.frame_remainder}" if spec.frame_step > 1 else ""
+        raise CannotRun(
+            f"window is {window} frames, and {spec.model} renders {spec.min_window_frames} to "
+            f"{spec.max_window_frames}{form}; nearest is {_nearest_window(spec, window)}",
+            param="window",
+        )
+    hands_over = mode == "chain" or (mode == "refine" and request.inputs[0].kind == "image")
+    if hands_over and window < 2:
+        raise InvalidInput(
+            f"window is 1 frame, and mode {mode} needs 2 or more to hand one over", param="window"
+        )
+    overlap = spec.overlap_frames if request.overlap_frames is None else request.overlap_frames
+    if request.overlap_frames is None:
+        overlap = min(overlap, window // 2)
+    if overlap > window // 2:
+        raise InvalidInput(
+            f"overlap is {overlap}, expected at most half the window of {window} frames", param="overlap"
+        )
+    return window, overlap
+
+
+def _nearest_window(spec: EngineSpec, window: int) -> int:
+    allowed = [
+        n for n in range(spec.min_window_frames, spec.max_window_frames + 1) if spec.allows_num_frames(n)
+    ]
+    return min(allowed, key=lambda n: abs(n - window))
+
+
+def _shots(request: JobRequest, mode: Mode, num_frames: int) -> tuple[Shot, ...]:
+    """Share the frames over the inputs as evenly as can be; ``infill`` has a shot between two images."""
+    inputs = request.inputs
+    prompts = request.prompts if len(request.prompts) > 1 else request.prompts * len(inputs)
+    if mode == "infill":
+        keys = [round(i * (num_frames - 1) / (len(inputs) - 1)) for i in range(len(inputs))]
+        return tuple(
+            Shot(
+                index=i,
+                start=keys[i],
+                end=keys[i + 1] + 1,
+                mode=mode,
+                prompt=prompts[i],
+                media=inputs[i],
+                last_media=inputs[i + 1],
+            )
+            for i in range(len(inputs) - 1)
+        )
+    bounds = [round(i * num_frames / len(inputs)) for i in range(len(inputs) + 1)]
+    return tuple(
+        Shot(index=i, start=bounds[i], end=bounds[i + 1], mode=mode, prompt=prompts[i], media=inputs[i])
+        for i in range(len(inputs))
+    )

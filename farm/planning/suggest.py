@@ -1,0 +1,106 @@
+"""A plan for the workers that are there, or the settings nearest to it that one of them can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+
+from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, need_bytes, why_not
+from farm.errors import CannotRun
+from farm.planning.plan import Plan
+from farm.planning.planner import near_size, plan
+from farm.request import JobRequest
+from farm.values import Value
+
+NUM_SUGGESTIONS = 3
+#: Sizes tried, relative to the asked one.
+_SCALES = tuple(i / 16 for i in range(16, 1, -1))
+
+
+class Setting(Value):
+    width: int
+    height: int
+    window_frames: int
+    #: Only where the plan's does not go with this window.
+    overlap_frames: int | None = None
+    need_bytes: int
+
+    def __str__(self) -> str:
+        overlap = "" if self.overlap_frames is None else f" --overlap {self.overlap_frames}"
+        return (
+            f"--size {self.width}x{self.height} --window {self.window_frames}{overlap} "
+            f"({gib(self.need_bytes)})"
+        )
+
+
+def plan_over(request: JobRequest, spec: EngineSpec, workers: Iterable[Worker]) -> Plan:
+    """The plan of a job for these workers; without any, for one to come that can hold it.
+
+    Raises:
+        InvalidInput, CannotRun: as ``plan`` says, or because no worker can hold a window.
+    """
+    workers = list(workers)
+    made = plan(request, spec)
+    refused = refusal(made, spec, workers)
+    if refused:
+        raise CannotRun(refused, param="size")
+    num_able = len(_able(made, workers))
+    if request.mode == "auto" and made.mode == "chain" and num_able > 1:
+        # The other choice has the same windows, and so the same needs.
+        return plan(request, spec, workers=num_able)
+    return made
+
+
+def _able(made: Plan, workers: Iterable[Worker]) -> list[Worker]:
+    return [w for w in workers if fitting_rungs(made.on[w.kind].need_bytes, w)]
+
+
+def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | None:
+    """Why no worker can hold a window of this plan, with what would fit; None when one can."""
+    workers = list(workers)
+    if not workers or _able(made, workers):
+        return None
+    largest = max(workers, key=lambda w: w.vram_bytes)
+    near = nearest_settings(made, spec.on(largest.kind), largest)
+    hint = "; these fit: " + ", ".join(map(str, near)) if near else "; nothing smaller fits either"
+    return (
+        f"no worker can hold {made.width}x{made.height} in windows of {made.window_frames} frames: "
+        f"{why_not(made.on[largest.kind].need_bytes, largest)}{hint}"
+    )
+
+
+def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setting]:
+    """Up to three settings that fit, the nearest in pixels and window length first."""
+    sizes = {near_size(spec, made.width, made.height, scale) for scale in _SCALES}
+    # A chain, and the draft of one, needs a frame to hand over besides the one it starts from.
+    smallest = max(spec.min_window_frames, 2 if made.mode in ("chain", "refine") else 1)
+    windows = [n for n in range(smallest, made.window_frames + 1) if spec.allows_num_frames(n)]
+    fitting = []
+    for width, height in sizes:
+        for window in windows:
+            need = _smallest_need(made, spec, width, height, window)
+            if need <= worker.vram_bytes:
+                pixels = log(made.width * made.height / (width * height))
+                frames = log(made.window_frames / window)
+                fitting.append((abs(pixels) + frames, -width, -window, width, height, need))
+    return [
+        Setting(
+            width=width,
+            height=height,
+            window_frames=-window,
+            overlap_frames=-window // 2 if made.overlap_frames > -window // 2 else None,
+            need_bytes=need,
+        )
+        for _, _, window, width, height, need in sorted(fitting)[:NUM_SUGGESTIONS]
+    ]
+
+
+def _smallest_need(made: Plan, spec: EngineSpec, width: int, height: int, window: int) -> int:
+    shape = RenderShape(
+        num_frames=window,
+        height=height,
+        width=width,
+        num_inference_steps=made.num_inference_steps,
+        guided=made.guidance_scale > 1.0,
+    )
+    return min(need_bytes(spec, rung, shape) for rung in spec.rungs)

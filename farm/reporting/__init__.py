@@ -1,0 +1,36 @@
+"""What people are told: reports and summaries, lines in a terminal, logs.
+
+Functions that read the state and write text or JSON-safe values enter; nothing here changes a job.
+"""
+
+from __future__ import annotations
+
+from farm.reporting import console
+from farm.reporting.logs import LogFormat, log_events, logging_to
+from farm.reporting.report import (
+    JobSummary,
+    job_report,
+    job_summary,
+    progress,
+    report_parts,
+    seam_list,
+    segment_detail,
+    timeline,
+    workers_seen,
+)
+
+__all__ = [
+    "JobSummary",
+    "LogFormat",
+    "console",
+    "job_report",
+    "job_summary",
+    "log_events",
+    "logging_to",
+    "progress",
+    "report_parts",
+    "seam_list",
+    "segment_detail",
+    "timeline",
+    "workers_seen",
+]

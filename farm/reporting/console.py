@@ -1,0 +1,226 @@
+"""What a person sees in a terminal: progress while a job runs, tables, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from farm.capabilities import Worker, gib
+from farm.planning import Plan
+from farm.scheduling import Quote
+from farm.state import (
+    Event,
+    Job,
+    SeamAccepted,
+    State,
+    TaskAssigned,
+    TaskReopened,
+    WorkerJoined,
+    WorkerLeft,
+    apply,
+    refusal,
+)
+
+#: Output that is not looked at in a terminal must not fold its tables to 80 columns.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def print_error(message: str) -> None:
+    """One line, whatever names of files are in it: no line breaks, no terminal codes."""
+    message = "".join(c if c.isprintable() else "?" for c in message)
+    err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+
+
+class JobView:
+    """Follows one job from its events. A live bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._console = console
+        self._state = State()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._rows: dict[str, TaskID] = {}
+        self._tenth = -1
+
+    def __enter__(self) -> JobView:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def event(self, at: float, event: Event) -> None:
+        """Take in what happened and redraw."""
+        if refusal(self._state, event):
+            return
+        apply(self._state, event, at)
+        match event:
+            case WorkerJoined(worker=worker):
+                self._say(f"worker {worker.id} is here with {gib(worker.vram_bytes)}")
+            case WorkerLeft():
+                self._say(f"worker {event.worker_id} left: {event.reason}")
+            case TaskReopened():
+                self._say(f"segment {event.task_id} is rendered again: {event.reason}")
+        job = next(iter(self._state.jobs.values()), None)
+        if job is not None:
+            self._draw(job, event)
+
+    def worker(self, worker: Worker) -> None:
+        """A worker that is here from the start."""
+        self.event(0.0, WorkerJoined(worker=worker))
+
+    def step(self, attempt_id: str, phase: str, done_fraction: float) -> None:
+        """Progress inside an attempt."""
+        row = self._rows.get(attempt_id.split("/")[1])
+        if row is not None:
+            self._progress.update(row, completed=round(100 * done_fraction), note=phase)
+
+    def _draw(self, job: Job, event: Event) -> None:
+        total = len(job.tasks)
+        joined = sum(1 for seam in job.seams.values() if seam.accepted_take is not None)
+        note = f"{joined} seams joined"
+        if "" not in self._rows:
+            self._rows[""] = self._progress.add_task("segments", total=total, note=note)
+        self._progress.update(self._rows[""], completed=job.num_done, note=note)
+        for task in job.tasks.values():
+            row = self._rows.get(task.id)
+            attempts = task.running_attempts
+            if attempts and row is None and self._console.is_terminal:
+                described = f"{task.id} on {attempts[0].worker_id}"
+                self._rows[task.id] = self._progress.add_task(described, total=100, note="")
+            elif not attempts and row is not None:
+                self._progress.remove_task(self._rows.pop(task.id))
+        tenth = 10 * job.num_done // total
+        if not self._console.is_terminal and tenth != self._tenth and not isinstance(event, TaskAssigned):
+            self._tenth = tenth
+            self._say(f"{job.num_done} of {total} segments, {note}")
+        elif isinstance(event, SeamAccepted) and not job.seams[event.task_id].measured[event.take].passed:
+            failed = job.seams[event.task_id].measured[event.take].report["failed_gates"]
+            self._say(f"seam before {event.task_id} kept with failed gates: {', '.join(failed)}")
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, style="dim", markup=False)
+
+
+def print_report(report: Mapping[str, Any], console: Console = out) -> None:
+    """The story of a finished job: segments, workers, memory, seams, times."""
+    segments = Table(title="Segments", title_justify="left", box=None, pad_edge=False)
+    for name in ("segment", "frames", "worker", "rung", "need / VRAM", "seconds", "seam", "why there"):
+        segments.add_column(name, overflow="fold")
+    seams = {seam["before"]: seam for seam in report["seams"]}
+    for segment in report["segments"]:
+        need = (
+            f"{gib(segment['need_bytes']).removesuffix(' GiB')} / {gib(segment['vram_bytes'])}"
+            if segment["vram_bytes"]
+            else ""
+        )
+        segments.add_row(
+            segment["id"],
+            f"{segment['start']}-{segment['end'] - 1}",
+            segment["worker_id"] or "",
+            segment["rung"] or "",
+            need,
+            f"{segment['wall_s']:.2f}" if segment["wall_s"] is not None else "",
+            _seam_words(seams.get(segment["id"])),
+            # That it fits is in the columns before.
+            (segment["why"] or "").split("; ", 1)[-1],
+        )
+    console.print(segments)
+    workers = Table(title="Workers", title_justify="left", box=None, pad_edge=False)
+    for name in ("worker", "VRAM", "segments", "busy seconds"):
+        workers.add_column(name)
+    for worker_id, worker in report["workers"].items():
+        vram = gib(worker["vram_bytes"]) if worker["vram_bytes"] else ""
+        workers.add_row(worker_id, vram, str(worker["segments"]), f"{worker['busy_s']:.1f}")
+    console.print(workers)
+    totals = report["totals"]
+    console.print(
+        f"{report['num_frames']} frames {report['width']}x{report['height']} at {report['fps']} fps, "
+        f"{len(report['segments'])} segments, "
+        f"{sum(1 for s in report['seams'] if s['passed'])} of {len(report['seams'])} seams passed, "
+        f"{totals['wall_s']:.1f} s from submit to video (joining {totals['stitch_s']:.1f} s), "
+        f"{totals['refused_results']} late results refused"
+    )
+
+
+def print_plan(plan: Plan, console: Console = out) -> None:
+    """The segments of a plan and what they need."""
+    rows = (
+        (
+            s.id,
+            s.level,
+            f"{s.start}-{s.end - 1}",
+            f"{s.head}+{s.tail}",
+            ", ".join(s.depends_on) or "nothing",
+        )
+        for s in plan.segments
+    )
+    print_rows(("segment", "level", "frames", "shared", "waits for"), rows, console)
+    for kind, footprint in plan.on.items():
+        needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
+        console.print(f"a window on {kind}: {needs}", markup=False)
+    console.print(
+        f"{plan.num_frames} frames {plan.width}x{plan.height} at {plan.fps} fps, mode {plan.mode}, "
+        f"{len(plan.segments)} segments of {plan.window_frames} frames, overlap {plan.overlap_frames}, "
+        f"{plan.num_inference_steps} steps",
+        markup=False,
+    )
+    for note in plan.notes:
+        console.print(note, style="dim", markup=False)
+
+
+def print_quote(quote: Quote, console: Console = out) -> None:
+    """How long a plan would take, and what it would cost where that is known."""
+    if quote.predicted_s is None:
+        return
+    count = sum(1 for worker in quote.workers if worker.segments)
+    basis = "" if quote.measured else "; an estimate, for not every speed was measured"
+    cost = "" if quote.cost is None else f", cost {quote.cost:.2f}"
+    console.print(
+        f"about {quote.predicted_s:.0f} s on {count} worker{'s' if count > 1 else ''}{cost}{basis}",
+        markup=False,
+    )
+
+
+def _seam_words(seam: Mapping[str, Any] | None) -> str:
+    if seam is None:
+        return ""
+    takes = f" (take {seam['accepted_take'] + 1})" if seam["accepted_take"] else ""
+    return ("passed" if seam["passed"] else "failed: " + ", ".join(seam["failed_gates"])) + takes
+
+
+def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], console: Console = out) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_workers(workers: Iterable[Worker], console: Console = out) -> None:
+    rows = ((w.id, w.kind, w.device_name, gib(w.vram_bytes)) for w in workers)
+    print_rows(("worker", "kind", "device", "memory"), rows, console)

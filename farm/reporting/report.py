@@ -1,0 +1,360 @@
+"""What people are shown of a job: plain, JSON-safe values. Reads the state; writes ``Job.forecast`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from farm.capabilities import Mode, Worker
+from farm.planning import Segment
+from farm.request import MediaInfo
+from farm.scheduling import after_seam, eta_s, explain
+from farm.state import Attempt, Job, JobStatus, Journal, Seam, State, Task, WorkerJoined
+
+#: Ends of an attempt that are nobody's failure.
+_WITHDRAWN = ("cancelled", "coordinator_restart")
+#: Columns of ``timeline``.
+_SEGMENT_COLUMNS = (
+    *("id", "shot", "level", "start", "end", "head"),
+    *("status", "take", "worker", "assigned_at", "ended_at", "done_fraction"),
+)
+_ATTEMPT_COLUMNS = ("id", "segment", "worker", "take", "started_at", "ended_at", "outcome")
+#: Seconds for which a predicted end is shown before it is worked out again from every segment that is left.
+FORECAST_LASTS_S = 1.0
+
+
+class SegmentCounts(TypedDict):
+    total: int
+    done: int
+    running: int
+
+
+class SeamCounts(TypedDict):
+    measured: int
+    #: Of those: the kept take, or the newest, did not pass its gates.
+    failed: int
+
+
+class JobSummary(TypedDict):
+    """One job in a line. Times in seconds since the epoch."""
+
+    id: str
+    status: JobStatus
+    #: Why it failed; empty otherwise.
+    reason: str
+    #: Why nothing of a running job runs now; empty when something does, or when no state was given.
+    waiting_for: str
+    model: str
+    mode: Mode
+    #: The first one.
+    prompt: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    segments: SegmentCounts
+    #: Share of the segments that is rendered, running ones by their steps, 0 to 1.
+    progress: float
+    #: Predicted seconds to the finished video; None when it has ended or nothing can be said.
+    eta_s: float | None
+    submitted_at: float
+    finished_at: float | None
+    #: Name of who submitted it; empty when there was no name.
+    submitted_by: str
+    #: The job it was made from.
+    remixed_from: str | None
+    #: Late and duplicate results that were not let in.
+    refused_results: int
+    seams: SeamCounts
+    #: Of all attempts that ended, in the currency of the workers' prices; None where a worker had no price.
+    cost: float | None
+    #: Sequence number of its newest event.
+    last_event_id: int
+
+
+def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
+    """The job in one line. ``state`` adds why it waits and when, seen from ``now``, it will be done."""
+    plan = job.plan
+    begun = job.num_done or job.cost
+    return {
+        "id": job.id,
+        "status": job.status,
+        "reason": job.reason,
+        "waiting_for": _waiting_for(state, job) if state else "",
+        "model": plan.model,
+        "mode": plan.mode,
+        "prompt": plan.shots[0].prompt,
+        "width": plan.width,
+        "height": plan.height,
+        "fps": float(plan.fps),
+        "num_frames": plan.num_frames,
+        "segments": {
+            "total": len(job.tasks),
+            "done": job.num_done,
+            "running": len(_running(job)),
+        },
+        "progress": progress(job),
+        "eta_s": _eta_s(state, job, now) if state else None,
+        "submitted_at": job.submitted_at,
+        "finished_at": job.finished_at,
+        "submitted_by": job.submitted_by,
+        "remixed_from": job.remixed_from,
+        "refused_results": job.num_refused,
+        "seams": {"measured": len(job.measured_seams), "failed": len(job.failed_seams)},
+        "cost": job.cost if begun else None,
+        "last_event_id": job.last_seq,
+    }
+
+
+def _eta_s(state: State, job: Job, now: float) -> float | None:
+    if job.status != "running":
+        return None
+    if job.forecast is None or not 0 <= now - job.forecast[0] < FORECAST_LASTS_S:
+        left_s = eta_s(state, job, now)
+        job.forecast = (now, None if left_s is None else now + left_s)
+    done_at = job.forecast[1]
+    return None if done_at is None else round(max(done_at - now, 0.0), 1)
+
+
+def progress(job: Job) -> float:
+    """Share of the segments that is rendered, running ones by the steps of their furthest attempt."""
+    begun = sum(_furthest(task).done_fraction for task in _running(job))
+    return round((job.num_done + begun) / len(job.tasks), 4)
+
+
+def _running(job: Job) -> list[Task]:
+    tasks = (job.tasks[task_id] for task_id in job.running_tasks)
+    return [task for task in tasks if task.status == "running"]
+
+
+def _furthest(task: Task) -> Attempt:
+    """Of a running task's attempts, the one with the most steps done."""
+    return max(task.running_attempts, key=lambda a: a.done_fraction)
+
+
+def workers_seen(journal: Journal) -> dict[str, Worker]:
+    """Every worker that ever joined, by id, as it last joined."""
+    return {e.worker.id: e.worker for _, _, e in journal.events() if isinstance(e, WorkerJoined)}
+
+
+def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """Everything about one job: settings, shots, segments with their attempts, seams, totals.
+
+    ``workers`` (see ``workers_seen``) says what the workers were; one that is not in it is shown without.
+    """
+    parts = report_parts(job, workers)
+    return {name: list(part) if isinstance(part, Iterator) else part for name, part in parts.items()}
+
+
+def report_parts(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """``job_report`` whose long lists, segments and seams, are iterators: made as they are taken."""
+    plan = job.plan
+    return {
+        **job_summary(job, None, 0.0),
+        "settings": plan.model_dump(mode="json", exclude={"shots", "segments", "on", "notes"}),
+        "notes": list(plan.notes),
+        "shots": [
+            {
+                **shot.model_dump(mode="json", exclude={"media", "last_media"}),
+                "media": _media(shot.media),
+                "last_media": _media(shot.last_media) if shot.last_media else None,
+            }
+            for shot in plan.shots
+        ],
+        "segments": (segment_detail(job, job.tasks[s.id], workers) for s in plan.segments),
+        "seams": _seams(job),
+        "workers": _worker_totals(job, workers),
+        "totals": _totals(job),
+    }
+
+
+def _waiting_for(state: State, job: Job) -> str:
+    if job.status != "running" or job.num_running:
+        return ""
+    if not job.ready:
+        return "the segments are being joined"
+    if not state.workers:
+        return "no worker is here; `farm join` on a machine brings its cards"
+    task = job.tasks[job.order[job.ready[0]]]
+    said = (f"{worker_id} {why}" for worker_id, why in explain(state, job, task).items())
+    return f"segment {task.id}: " + "; ".join(said)
+
+
+def _media(media: MediaInfo) -> dict[str, Any]:
+    return media.model_dump(mode="json", exclude={"path"})
+
+
+def _kept_attempt(job: Job, task: Task) -> Attempt | None:
+    """The attempt whose frames are in the video."""
+    take = job.kept_take(task)
+    return next((a for a in task.attempts if a.outcome == "succeeded" and a.take == take), None)
+
+
+def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """One segment: its frames, the attempt whose result is kept, and every attempt."""
+    segment, kept = task.segment, _kept_attempt(job, task)
+    worker = workers.get(kept.worker_id) if kept else None
+    return {
+        "id": task.id,
+        "shot": segment.shot,
+        "level": segment.level,
+        "start": segment.start,
+        "end": segment.end,
+        "num_frames": segment.num_frames,
+        "head": segment.head,
+        "tail": segment.tail,
+        "depends_on": list(segment.depends_on),
+        "status": task.status,
+        "take": job.kept_take(task),
+        "takes": len(task.artifacts),
+        "worker_id": kept.worker_id if kept else None,
+        "why": kept.why if kept else "",
+        "rung": kept.rung if kept else None,
+        "need_bytes": kept.need_bytes if kept else None,
+        "vram_bytes": worker.vram_bytes if worker else None,
+        "predicted_s": kept.predicted_s if kept else None,
+        "wall_s": kept.wall_s if kept else None,
+        "peak_bytes": kept.peak_bytes if kept else None,
+        "failed_attempts": sum(_failed(a) for a in task.attempts),
+        "attempts": [
+            {
+                "id": attempt.id,
+                "worker_id": attempt.worker_id,
+                "rung": attempt.rung,
+                "take": attempt.take,
+                "started_at": attempt.started_at,
+                "ended_at": attempt.ended_at,
+                "wall_s": attempt.wall_s,
+                "load_s": attempt.load_s,
+                "outcome": attempt.outcome,
+                "message": attempt.message,
+            }
+            for attempt in task.attempts
+        ],
+    }
+
+
+def _failed(attempt: Attempt) -> bool:
+    return attempt.outcome not in ("running", "succeeded", *_WITHDRAWN)
+
+
+def seam_list(job: Job) -> list[dict[str, Any]]:
+    """Every seam that was measured, in order."""
+    return list(_seams(job))
+
+
+def _seams(job: Job) -> Iterator[dict[str, Any]]:
+    for earlier, later in pairwise(job.plan.final_segments):
+        if later.id in job.measured_seams:
+            yield _seam(earlier, later, job.seams[later.id])
+
+
+def _seam(earlier: Segment, later: Segment, seam: Seam) -> dict[str, Any]:
+    kept = max(seam.measured) if seam.accepted_take is None else seam.accepted_take
+    decision = "not decided yet"
+    if seam.accepted_take is not None:
+        decision = after_seam(seam, may_rerender=False).reason or "gates passed"
+    return {
+        "after": earlier.id,
+        "before": later.id,
+        "start": later.start,
+        "overlap": later.head,
+        "accepted_take": seam.accepted_take,
+        "passed": seam.passed,
+        "failed_gates": seam.measured[kept].report["failed_gates"],
+        "decision": decision,
+        "report": seam.measured[kept].report,
+        "takes": [
+            {"take": take, "passed": measured.passed, "failed_gates": measured.report["failed_gates"]}
+            for take, measured in sorted(seam.measured.items())
+        ],
+    }
+
+
+def timeline(job: Job, now: float) -> dict[str, Any]:
+    """Who rendered what and when, in columns: segments in plan order, attempts in the order they began.
+
+    ``worker`` counts in ``workers``, -1 where none has it; times in seconds since the epoch, None where
+    unknown. A segment's are those of the attempt that is kept, or else of the running one that is furthest.
+    ``now`` is given back, for clocks that differ.
+    """
+    numbers: dict[str, int] = {}
+    segments: dict[str, list[Any]] = {name: [] for name in _SEGMENT_COLUMNS}
+    attempts: list[tuple[Any, ...]] = []
+    for number, task in enumerate(job.tasks.values()):
+        segment = task.segment
+        shown = _kept_attempt(job, task) if task.status == "done" else None
+        if task.status == "running":
+            shown = _furthest(task)
+        for attempt in task.attempts:
+            worker = numbers.setdefault(attempt.worker_id, len(numbers))
+            times = (attempt.started_at, attempt.ended_at)
+            attempts.append((attempt.id, number, worker, attempt.take, *times, attempt.outcome))
+        row = (
+            task.id,
+            segment.shot,
+            segment.level,
+            segment.start,
+            segment.end,
+            segment.head,
+            task.status,
+            job.kept_take(task),
+            numbers[shown.worker_id] if shown else -1,
+            shown.started_at if shown else None,
+            shown.ended_at if shown else None,
+            1.0 if task.status == "done" else round(shown.done_fraction, 4) if shown else 0.0,
+        )
+        for column, value in zip(segments.values(), row, strict=True):
+            column.append(value)
+    attempts.sort(key=lambda row: row[_ATTEMPT_COLUMNS.index("started_at")])
+    return {
+        "now": now,
+        "workers": list(numbers),
+        "segments": segments,
+        "attempts": {name: [row[i] for row in attempts] for i, name in enumerate(_ATTEMPT_COLUMNS)},
+    }
+
+
+def _totals(job: Job) -> dict[str, Any]:
+    published = job.published
+    return {
+        "wall_s": None if job.finished_at is None else job.finished_at - job.submitted_at,
+        "critical_path_s": _critical_path_s(job),
+        "stitch_s": published.stitch_s if published else None,
+        "size_bytes": published.size_bytes if published else None,
+        "frames_sha256": published.frames_sha256 if published else None,
+        "refused_results": job.num_refused,
+    }
+
+
+def _critical_path_s(job: Job) -> float:
+    """Seconds of the longest run of segments that had to follow each other: no farm is faster than that."""
+    ends: dict[str, float] = {}
+    for segment in job.plan.segments:
+        kept = _kept_attempt(job, job.tasks[segment.id])
+        own = kept.wall_s or 0.0 if kept else 0.0
+        ends[segment.id] = own + max((ends[d] for d in segment.depends_on), default=0.0)
+    return max(ends.values())
+
+
+def _worker_totals(job: Job, workers: Mapping[str, Worker]) -> dict[str, dict[str, Any]]:
+    own: dict[str, list[Attempt]] = {}
+    for task in job.tasks.values():
+        for attempt in task.attempts:
+            own.setdefault(attempt.worker_id, []).append(attempt)
+    return {
+        worker_id: {
+            "kind": worker.kind if worker else None,
+            "device_name": worker.device_name if worker else None,
+            "vram_bytes": worker.vram_bytes if worker else None,
+            "segments": sum(a.outcome == "succeeded" for a in attempts),
+            # Of attempts that ended well; how long the others held the worker is not kept.
+            "busy_s": sum(a.wall_s or 0.0 for a in attempts),
+            "failed_attempts": sum(_failed(a) for a in attempts),
+        }
+        for worker_id, attempts in sorted(own.items())
+        for worker in (workers.get(worker_id),)
+    }

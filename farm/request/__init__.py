@@ -1,0 +1,46 @@
+"""What is asked for: the job, its inputs, its options and presets, and whether they make sense at all.
+
+Nothing of models, workers or jobs under way enters; what a user typed becomes a value here or is refused.
+"""
+
+from __future__ import annotations
+
+from farm.request import presets
+from farm.request.job import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_INPUTS,
+    MAX_PROMPT_CHARS,
+    MAX_SIDE,
+    MIN_FPS,
+    JobRequest,
+    check,
+    check_numbers,
+)
+from farm.request.media import FrameRate, MediaInfo
+from farm.request.media_tools import MediaTools
+from farm.request.options import DEFAULT_MODEL, check_output, parse_size, request_options
+from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "MAX_FPS",
+    "MAX_FRAMES",
+    "MAX_INPUTS",
+    "MAX_PROMPT_CHARS",
+    "MAX_SIDE",
+    "MIN_FPS",
+    "PRESETS",
+    "PREVIEW_STEPS",
+    "FrameRate",
+    "JobRequest",
+    "MediaInfo",
+    "MediaTools",
+    "Preset",
+    "check",
+    "check_numbers",
+    "check_output",
+    "parse_size",
+    "presets",
+    "request_options",
+]

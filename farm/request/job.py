@@ -1,0 +1,136 @@
+"""What a user asks for: one long video. Everything left None is decided by the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from farm.capabilities import Mode
+from farm.errors import InvalidInput
+from farm.request.media import FrameRate, MediaInfo
+from farm.values import Value
+
+MAX_FRAMES = 200_000
+#: A frame for ten seconds: slower is a slide show, and file formats round it.
+MIN_FPS, MAX_FPS = Fraction(1, 10), Fraction(240)
+MAX_SIDE = 4096
+MAX_PROMPT_CHARS = 4000
+MAX_INPUTS = 200
+
+
+class JobRequest(Value):
+    """One image, several images (a storyboard), or one video, and what to make of them."""
+
+    inputs: tuple[MediaInfo, ...]
+    #: One for the whole job, or one per image.
+    prompts: tuple[str, ...] = ("",)
+    negative_prompt: str = ""
+    model: str
+    mode: Mode | Literal["auto"] = "auto"
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: FrameRate | None = None
+    width: int | None = None
+    height: int | None = None
+    window_frames: int | None = None
+    overlap_frames: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    strength: float | None = None
+    seed: int = 0
+    priority: int = 50
+
+    @field_validator("inputs", "prompts")
+    @classmethod
+    def _not_empty(cls, value: tuple[object, ...]) -> tuple[object, ...]:
+        if not value:
+            raise ValueError("expected at least one")
+        return value
+
+
+def check(request: JobRequest) -> None:
+    """Refuse numbers and combinations that no model could serve.
+
+    Raises:
+        InvalidInput: names the parameter, what it was and what it may be.
+    """
+    check_numbers(dict(request))
+    if request.num_frames is not None and request.seconds is not None:
+        raise InvalidInput("frames and seconds are both given; give one of them", param="frames")
+    if (request.width is None) != (request.height is None):
+        raise InvalidInput("width and height go together; give both or neither", param="size")
+    kinds = {media.kind for media in request.inputs}
+    if "video" in kinds and len(request.inputs) > 1:
+        raise InvalidInput(
+            f"got {len(request.inputs)} inputs with a video among them; "
+            "give one video, or one or more images",
+            param="inputs",
+        )
+    if len(request.inputs) > MAX_INPUTS:
+        raise InvalidInput(
+            f"got {len(request.inputs)} inputs, at most {MAX_INPUTS} are taken", param="inputs"
+        )
+    if len(request.prompts) not in (1, len(request.inputs)):
+        raise InvalidInput(
+            f"got {len(request.prompts)} prompts for {len(request.inputs)} inputs; "
+            "give one prompt for all or one for each",
+            param="prompt",
+        )
+    for prompt in (*request.prompts, request.negative_prompt):
+        if len(prompt) > MAX_PROMPT_CHARS:
+            raise InvalidInput(
+                f"a prompt has {len(prompt)} characters, at most {MAX_PROMPT_CHARS} are taken",
+                param="prompt",
+            )
+    prompts = [("prompt", text) for text in (*request.prompts, request.negative_prompt)]
+    for name, text in (("model", request.model), *prompts):
+        if not _is_text(text):
+            raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
+
+
+def check_numbers(fields: Mapping[str, Any]) -> None:
+    """Refuse numbers out of range, before any file is looked at. ``fields``: of a ``JobRequest``, by name.
+
+    Raises:
+        InvalidInput: names the parameter, what it was and what it may be.
+    """
+    _in_range("seconds", fields["seconds"], 0, MAX_FRAMES, above_low=True)
+    _in_range("frames", fields["num_frames"], 1, MAX_FRAMES)
+    _in_range("fps", fields["fps"], MIN_FPS, MAX_FPS)
+    _in_range("width", fields["width"], 16, MAX_SIDE)
+    _in_range("height", fields["height"], 16, MAX_SIDE)
+    _in_range("window", fields["window_frames"], 1, 1024)
+    _in_range("overlap", fields["overlap_frames"], 0, 1023)
+    _in_range("steps", fields["num_inference_steps"], 1, 1000)
+    _in_range("guidance", fields["guidance_scale"], 0, 100)
+    _in_range("strength", fields["strength"], 0, 1, above_low=True)
+    _in_range("priority", fields["priority"], 0, 100)
+    _in_range("seed", fields["seed"], 0, 2**63 - 1)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; arguments of a command may be any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _in_range(
+    name: str,
+    value: float | Fraction | None,
+    low: float | Fraction,
+    high: float | Fraction,
+    *,
+    above_low: bool = False,
+) -> None:
+    if value is None:
+        return
+    finite = value == value and abs(value) != float("inf")
+    if not finite or value > high or value < low or (above_low and value == low):
+        bound = f"above {low} and at most {high}" if above_low else f"{low} to {high}"
+        raise InvalidInput(f"{name} is {value}, expected {bound}", param=name)

@@ -1,0 +1,48 @@
+"""The loop that acts: the coordinator, what it drives, where it stores, and the port to the machines.
+
+I/O lives here and decisions do not; whoever is driven takes what it needs, never the whole coordinator.
+"""
+
+from __future__ import annotations
+
+from farm.running.cluster import (
+    MAX_LOG_BYTES,
+    SO_FAR_NAME,
+    Blob,
+    Failed,
+    Finished,
+    Message,
+    Order,
+    Progress,
+    Published,
+    Role,
+    StitchOrder,
+    WorkerDown,
+    WorkerUp,
+)
+from farm.running.coordinator import Coordinator
+from farm.running.joining import StitchFailed
+from farm.running.membership import Membership
+from farm.running.storage import RESERVE_BYTES, Storage, stored_bytes
+
+__all__ = [
+    "MAX_LOG_BYTES",
+    "RESERVE_BYTES",
+    "SO_FAR_NAME",
+    "Blob",
+    "Coordinator",
+    "Failed",
+    "Finished",
+    "Membership",
+    "Message",
+    "Order",
+    "Progress",
+    "Published",
+    "Role",
+    "StitchFailed",
+    "StitchOrder",
+    "Storage",
+    "WorkerDown",
+    "WorkerUp",
+    "stored_bytes",
+]

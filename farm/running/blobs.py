@@ -1,0 +1,73 @@
+"""Content that jobs share: stored once under its hash, removed with the last job that uses it.
+
+Every decision is made on the coordinator's loop, where events are recorded too, so that nothing is removed
+between being found in the storage and being recorded as a result. Bytes are moved in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from itertools import islice
+
+from farm.running.storage import Storage, content_hash
+from farm.state import Ledger
+
+#: Files that are taken away between two turns of the loop.
+BATCH = 64
+
+
+class Blobs:
+    """Stores results and removes what nobody uses."""
+
+    def __init__(self, storage: Storage, ledger: Ledger) -> None:
+        self._storage = storage
+        self._ledger = ledger
+        self._held: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def stored(self, content: bytes | memoryview) -> AsyncIterator[str]:
+        """Store bytes and give their SHA-256; after the block they stay if a job uses them by then.
+
+        Raises:
+            CannotRun: no space.
+        """
+        sha256 = await asyncio.to_thread(content_hash, content)
+        self._held[sha256] += 1
+        try:
+            await asyncio.to_thread(self._storage.put, content)
+            yield sha256
+        finally:
+            self._held[sha256] -= 1
+            if not self._held[sha256]:
+                del self._held[sha256]
+        if not self._ledger.state.blob_uses[sha256]:
+            await self.remove_unused([sha256])
+
+    async def remove_unused(self, hashes: Iterable[str]) -> None:
+        """Remove those of them that no job uses."""
+        rest = iter(hashes)
+        while batch := list(islice(rest, BATCH)):
+            for sha256 in batch:
+                if not self._ledger.state.blob_uses[sha256] and not self._held[sha256]:
+                    self._storage.discard(self._storage.path(sha256))
+            await asyncio.sleep(0)
+        await asyncio.to_thread(self._storage.empty_trash)
+
+    async def remove_job(self, job_id: str, hashes: Iterable[str]) -> None:
+        """Remove what a deleted job had."""
+        self._discard_folder(job_id)
+        await self.remove_unused(hashes)
+
+    async def sweep(self) -> None:
+        """Remove what no job has: left by a coordinator that was killed between an event and its files."""
+        hashes, job_ids = await asyncio.to_thread(self._storage.contents)
+        for job_id in job_ids:
+            self._discard_folder(job_id)
+        await self.remove_unused(hashes)
+
+    def _discard_folder(self, job_id: str) -> None:
+        if job_id not in self._ledger.state.jobs:
+            self._storage.discard(self._storage.job_path(job_id))

@@ -1,0 +1,169 @@
+"""The port to the machines: what the coordinator asks of a cluster and what it hears back.
+
+``nodes.ray.cluster`` is the real one; ``nodes.work.local_cluster`` runs workers as threads of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from farm.capabilities import Rung, Worker
+from farm.planning import RenderTask
+from farm.state import FailureKind, Telemetry
+from farm.values import Value
+
+Role = Literal["image", "last_image", "video", "handover", "anchor"]
+
+
+class Blob(Value):
+    """Content in the farm's storage: its hash, and its path on the coordinator's machine."""
+
+    sha256: str
+    path: Path
+
+
+class SegmentFrame(Value):
+    """One frame that another segment has rendered."""
+
+    #: The segment's id, under which its frames are among the order's inputs.
+    segment: str
+    position: int
+    #: Global number of the frame.
+    frame_index: int
+
+
+class Order(Value):
+    """One attempt at one task, as a worker gets it."""
+
+    attempt_id: str
+    worker_id: str
+    task: RenderTask
+    rung: Rung
+    need_bytes: int
+    #: By role; frames that another segment has rendered, by its id.
+    inputs: dict[Role | str, Blob]
+    #: Of the segments among the inputs, the frames this one is made from.
+    segment_frames: tuple[SegmentFrame, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkerUp:
+    worker: Worker
+
+
+@dataclass(frozen=True)
+class WorkerDown:
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    attempt_id: str
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A checked result. ``content`` is lossless video, ``handover`` arrays for the next segment."""
+
+    attempt_id: str
+    content: memoryview
+    handover: memoryview | None
+    num_frames: int
+    frames_sha256: str
+    wall_s: float
+    load_s: float
+    peak_bytes: int | None
+    #: What the worker noted meanwhile: lines "time level text", at most ``MAX_LOG_BYTES``.
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    attempt_id: str
+    kind: FailureKind
+    message: str
+    #: As in ``Finished``.
+    log: str = ""
+
+
+Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry
+
+#: Of an attempt's log; the middle is left out of a longer one.
+MAX_LOG_BYTES = 64 * 1024
+
+
+#: A fragmented MP4 that grows and can be played at any moment; gone when the video is whole.
+SO_FAR_NAME = "so-far.mp4"
+
+
+class StitchOrder(Value):
+    """The video a stitcher makes: ``video.mp4`` and ``sheet.png`` in ``folder``.
+
+    While it joins, ``SO_FAR_NAME`` beside them holds what is joined so far.
+    """
+
+    folder: Path
+    fps: Fraction
+    width: int
+    height: int
+    num_frames: int
+
+
+class Published(Value):
+    num_frames: int
+    #: Of the raw frames, before encoding.
+    frames_sha256: str
+    size_bytes: int
+
+
+class StitchSession(Protocol):
+    """One video being joined, in order. Nothing is at its final name before ``finish``."""
+
+    async def start(self, segment: Path, num_frames: int) -> None:
+        """The first segment of a shot. ``num_frames`` of it are kept."""
+
+    async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+        """Join the next segment for a look; returns the seam's report with ``failed_gates``."""
+
+    async def accept(self) -> None:
+        """Keep the last proposal."""
+
+    async def finish(self) -> Published: ...
+
+    async def close(self) -> None:
+        """Let go; an unfinished video is removed."""
+
+
+class Cluster(Protocol):
+    def messages(self) -> AsyncIterator[Message]:
+        """What happens out there, in order, until ``close``."""
+
+    def start(self, order: Order) -> None:
+        """Begin an attempt; returns at once. Its end comes as a message."""
+
+    def cancel(self, attempt_id: str) -> None:
+        """Stop an attempt at its next step. Its result, if it still comes, is ignored by the fence."""
+
+    def kill(self, worker_id: str) -> None:
+        """End a worker that no longer answers; it comes back fresh when its node is alive."""
+
+    async def release(self, worker_id: str) -> None:
+        """End a drained worker's process; it stays away until ``enable``."""
+
+    def enable(self, worker_id: str) -> None:
+        """Let a released worker come up again, now or when its node is back. Returns at once."""
+
+    def has_place(self, worker_id: str) -> bool:
+        """Whether the worker's machine is here, its process up or not."""
+
+    async def open_stitcher(self, order: StitchOrder) -> StitchSession: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,195 @@
+"""Joining a job's segments into its video, in order, as they arrive.
+
+The stitcher is driven from what the journal says: after a crash it starts over from the stored
+segments, takes the decisions that were made as they were made, and ends in the same frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from farm.errors import CannotRun
+from farm.planning import Segment
+from farm.running.cluster import Cluster, StitchOrder, StitchSession
+from farm.running.storage import Storage
+from farm.scheduling import Rerender, after_seam
+from farm.state import Job, JobPublished, Ledger, Seam, SeamAccepted, SeamMeasured, Task, TaskReopened
+
+log = logging.getLogger(__name__)
+
+#: A stitcher that dies is started over this often before the job stops.
+MAX_STITCHERS = 3
+
+
+class StitchFailed(Exception):
+    """The stitcher could not go on: a damaged segment, a full disk, a dead process."""
+
+
+class Joiners:
+    """Joins every running job, each by one joiner at a time: they write the same files."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        storage: Storage,
+        *,
+        dispatch: Callable[[], None],
+        stop_job: Callable[[Job, str], None],
+    ) -> None:
+        """``dispatch`` hands out a segment that is wanted again; ``stop_job`` ends a job for a reason."""
+        self._cluster = cluster
+        self._ledger = ledger
+        self._storage = storage
+        self._dispatch = dispatch
+        self._stop_job = stop_job
+        #: By job: joiners that have not let go of its files yet; only the last is not to end.
+        self.open: dict[str, list[asyncio.Task[None]]] = {}
+
+    def begin(self, job: Job) -> None:
+        """Join a job, from its first segment on, once whoever joins it has let go."""
+        before = self.stop(job.id)
+        joiner = asyncio.ensure_future(self._join_after(before, job))
+        self.open[job.id] = [*before, joiner]
+        joiner.add_done_callback(partial(self._closed, job.id))
+
+    def stop(self, job_id: str) -> list[asyncio.Task[None]]:
+        """Let the joiner of a job end. Returns those that have yet to let go of its files."""
+        joiners = self.open.get(job_id, [])
+        if joiners and not joiners[-1].cancelling():
+            joiners[-1].cancel()
+        return list(joiners)
+
+    async def close(self) -> None:
+        """Let all of them end."""
+        ending = [joiner for job_id in list(self.open) for joiner in self.stop(job_id)]
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _join_after(self, before: list[asyncio.Task[None]], job: Job) -> None:
+        if before:
+            await asyncio.wait(before)
+        await self._join_job(job)
+
+    async def _join_job(self, job: Job) -> None:
+        """Run until the job is published or has ended otherwise."""
+        for number in range(1, MAX_STITCHERS + 1):
+            try:
+                await _Joining(self._cluster, self._ledger, self._storage, self._dispatch, job).run()
+                return
+            except (StitchFailed, CannotRun) as error:
+                said = "job %s: stitcher %d of %d failed: %s"
+                log.warning(said, job.id, number, MAX_STITCHERS, error, extra={"job_id": job.id})
+                if number == MAX_STITCHERS and job.status == "running":
+                    self._stop_job(job, f"the segments could not be joined: {error}")
+
+    def _closed(self, job_id: str, joiner: asyncio.Task[None]) -> None:
+        self.open[job_id].remove(joiner)
+        if not self.open[job_id]:
+            del self.open[job_id]
+
+
+class _Joining:
+    """One stitcher's way through a job."""
+
+    def __init__(
+        self, cluster: Cluster, ledger: Ledger, storage: Storage, dispatch: Callable[[], None], job: Job
+    ) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._storage = storage
+        self._dispatch = dispatch
+        self._job = job
+        self._waited_s = 0.0
+
+    async def run(self) -> None:
+        plan = self._job.plan
+        session = await self._cluster.open_stitcher(
+            StitchOrder(
+                folder=self._storage.job_folder(self._job.id),
+                fps=plan.fps,
+                width=plan.width,
+                height=plan.height,
+                num_frames=plan.num_frames,
+            )
+        )
+        started = time.monotonic()
+        try:
+            shot = -1
+            for segment in plan.final_segments:
+                task = self._job.tasks[segment.id]
+                if not await self._finished(task):
+                    return
+                if segment.shot != shot and segment.head == 0:
+                    await session.start(self._path(task, task.take), _kept(segment))
+                elif not await self._join_seam(task, session):
+                    return
+                shot = segment.shot
+            published = await session.finish()
+            if self._job.status == "running":
+                self._ledger.record(
+                    JobPublished(
+                        job_id=self._job.id,
+                        num_frames=published.num_frames,
+                        frames_sha256=published.frames_sha256,
+                        size_bytes=published.size_bytes,
+                        stitch_s=time.monotonic() - started - self._waited_s,
+                    )
+                )
+        finally:
+            await session.close()
+
+    async def _join_seam(self, task: Task, session: StitchSession) -> bool:
+        """Join a segment to the one before, rendering it again where its seam fails. False: job ended."""
+        job, ledger, segment = self._job, self._ledger, task.segment
+        seam = job.seams.get(task.id, Seam())
+        proposed: int | None = None
+        while seam.accepted_take is None:
+            if not await self._finished(task):
+                return False
+            if task.take not in seam.measured:
+                proposed = task.take
+                report = await session.propose(self._path(task, proposed), _kept(segment), segment.head)
+                ledger.record(
+                    SeamMeasured(
+                        job_id=job.id,
+                        task_id=task.id,
+                        take=proposed,
+                        report=report,
+                        passed=not report["failed_gates"],
+                    )
+                )
+                seam = job.seams[task.id]
+            decision = after_seam(seam, may_rerender=task.id not in job.dependents)
+            if isinstance(decision, Rerender):
+                ledger.record(
+                    TaskReopened(job_id=job.id, task_id=task.id, take=decision.take, reason=decision.reason)
+                )
+                self._dispatch()
+            else:
+                ledger.record(SeamAccepted(job_id=job.id, task_id=task.id, take=decision.take))
+        if proposed != seam.accepted_take:
+            path = self._path(task, seam.accepted_take)
+            await session.propose(path, _kept(segment), segment.head)
+        await session.accept()
+        return True
+
+    async def _finished(self, task: Task) -> bool:
+        """Wait until a task is done. False: the job ended first."""
+        before = time.monotonic()
+        with self._ledger.watch() as queue:
+            while task.status != "done" and self._job.status == "running":
+                await queue.get()
+        self._waited_s += time.monotonic() - before
+        return self._job.status == "running"
+
+    def _path(self, task: Task, take: int) -> Path:
+        return self._storage.path(task.artifacts[take].sha256)
+
+
+def _kept(segment: Segment) -> int:
+    return segment.end - segment.start

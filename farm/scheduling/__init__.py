@@ -1,0 +1,24 @@
+"""What should happen next: which worker takes which segment, what follows a failure, when all will be done.
+
+Pure functions that read a state enter; whoever acts on what they decide lives in ``farm.running``.
+"""
+
+from __future__ import annotations
+
+from farm.scheduling.forecast import Quote, eta_s, quote
+from farm.scheduling.retry import Rerender, StopJob, after_failure, after_seam, stall_limit_s
+from farm.scheduling.schedule import Assignment, explain, schedule
+
+__all__ = [
+    "Assignment",
+    "Quote",
+    "Rerender",
+    "StopJob",
+    "after_failure",
+    "after_seam",
+    "eta_s",
+    "explain",
+    "quote",
+    "schedule",
+    "stall_limit_s",
+]

@@ -1,0 +1,275 @@
+"""When a video will be done and what it will cost, on the workers that are here as they are now. Pure.
+
+Segments are handed out as ``farm/scheduling/schedule.py`` does, with every prediction coming true
+(``farm/planning/predict.py``); the joiner follows in segment order. Other jobs count as work for the whole
+farm: a higher priority is served first, and jobs of one priority share the farm evenly until the smaller of
+them is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from farm.capabilities import Mode, Rung, fitting_rungs, why_not
+from farm.planning import Left, Outline, Plan, Runner, Simulated, all_of, longest_path, outline, simulate
+from farm.scheduling.schedule import remaining_s
+from farm.state import Job, Profiles, State, WorkerState, frames_to_join
+from farm.values import Value
+
+
+class WorkerShare(Value):
+    """What one worker would do of a job."""
+
+    worker_id: str
+    device_name: str
+    segments: int
+    #: Seconds it would load and render.
+    busy_s: float
+    #: The fastest rung that fits, None where none does; bytes held there, or at the smallest rung.
+    rung: Rung | None
+    need_bytes: int | None
+    #: Why it takes no part, or None when it can.
+    why_not: str | None
+
+
+class Quote(Value):
+    """What a plan would take on the workers that are here."""
+
+    num_segments: int
+    num_frames: int
+    #: Of the video.
+    duration_s: float
+    mode: Mode
+    width: int
+    height: int
+    fps: float
+    #: Seconds from now to the finished video; None where no worker can hold a window.
+    predicted_s: float | None
+    #: Whether every speed this is worked out from was measured here, joining included.
+    measured: bool
+    #: Seconds of the longest run of segments that must follow each other, each on the fastest worker.
+    critical_path_s: float | None
+    #: In the currency of the workers' prices; None where a worker that takes part has no price.
+    cost: float | None
+    #: Not known: no worker tells what power a job takes.
+    energy_wh: None = None
+    workers: tuple[WorkerShare, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """The workers that can hold a plan's windows."""
+
+    workers: Sequence[WorkerState]
+    runners: Sequence[Runner]
+
+    def whole_s(self, drawn: Outline) -> float:
+        """Seconds that all together take for every segment of the plan, were nothing to wait for."""
+        each_s = (
+            sum(cost * count for cost, count in zip(runner.costs, drawn.num_of_kind, strict=True))
+            for runner in self.runners
+        )
+        return 1.0 / sum(1.0 / one_s for one_s in each_s)
+
+
+def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
+    """What this plan would take if it were submitted now.
+
+    Args:
+        state: Of the farm; other jobs and what runs are counted in.
+        plan: Of the job.
+        now: Seconds since the epoch.
+        priority: Of the job, 0 to 100.
+    """
+    drawn = outline(plan)
+    crew = _crew(state, plan, drawn, now)
+    notes: list[str] = []
+    predicted_s = critical_path_s = cost = None
+    done = Simulated([], [0] * len(crew.workers), [0.0] * len(crew.workers))
+    measured = False
+    if crew.workers:
+        done = simulate(drawn, all_of(drawn), crew.runners)
+        used = [w for w, count in zip(crew.workers, done.num_segments, strict=True) if count]
+        known = [w for w in used if state.profiles.has_measured(plan, w.worker)]
+        measured = len(known) == len(used) and state.profiles.join_s is not None
+        own_s = crew.whole_s(drawn)
+        ahead_s = _ahead_s(state, plan, None, priority, own_s)
+        alone_s = _joined(plan, drawn, done.ends, state.profiles, 0)
+        predicted_s = max(alone_s, own_s + ahead_s)
+        fastest = [min(r.costs[kind] for r in crew.runners) for kind in range(len(drawn.samples))]
+        kind_of = dict(zip((s.id for s in plan.segments), drawn.kinds, strict=True))
+        critical_path_s = longest_path(plan, lambda s: fastest[kind_of[s.id]])
+        cost = _cost(used, [s for s in done.busy_s if s])
+        notes = _notes(plan, len(used), len(known), predicted_s - alone_s)
+    elif not state.workers:
+        notes = ["no worker is here: nothing can be said about time"]
+    shares = {
+        w.worker.id: (count, busy_s)
+        for w, count, busy_s in zip(crew.workers, done.num_segments, done.busy_s, strict=True)
+    }
+    return Quote(
+        num_segments=len(plan.segments),
+        num_frames=plan.num_frames,
+        duration_s=float(plan.num_frames / plan.fps),
+        mode=plan.mode,
+        width=plan.width,
+        height=plan.height,
+        fps=float(plan.fps),
+        predicted_s=predicted_s,
+        measured=measured,
+        critical_path_s=critical_path_s,
+        cost=cost,
+        workers=tuple(
+            _share(state.profiles, plan, drawn, w, *shares.get(w.worker.id, (0, 0.0)))
+            for w in state.workers.values()
+        ),
+        notes=(*plan.notes, *notes),
+    )
+
+
+def eta_s(state: State, job: Job, now: float) -> float | None:
+    """Seconds until this job's video is done; None when it has ended or no worker can hold its windows."""
+    if job.status != "running":
+        return None
+    drawn = job.outline
+    left = _left(state, job, now)
+    num_left = len(left.ready) + left.num_waiting
+    if num_left == 0:
+        ends = [0.0] * len(drawn.kinds)
+        for end, number in left.running:
+            ends[number] = end
+        return _joined(job.plan, drawn, ends, state.profiles, _num_joined(job))
+    crew = _crew(state, job.plan, drawn, now)
+    if not crew.workers:
+        return None
+    own_s = crew.whole_s(drawn) * num_left / len(drawn.kinds)
+    ahead_s = _ahead_s(state, job.plan, job, job.request.priority, own_s)
+    ends = simulate(drawn, left, crew.runners).ends
+    return max(_joined(job.plan, drawn, ends, state.profiles, _num_joined(job)), own_s + ahead_s)
+
+
+def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
+    """Who can hold every window of the plan, and how fast. Times are seconds from now."""
+    workers, runners = [], []
+    needs_of = {
+        kind: [state.profiles.needs(plan, sample, kind) for sample in drawn.samples] for kind in plan.on
+    }
+    for worker_state in state.workers.values():
+        worker = worker_state.worker
+        costs = []
+        for sample, needs in zip(drawn.samples, needs_of[worker.kind], strict=True):
+            rungs = fitting_rungs(needs, worker)
+            costs.append(state.profiles.render_s(plan, sample, worker, rungs[0]) if rungs else inf)
+        if worker_state.draining or inf in costs:
+            continue
+        warm = worker_state.warm_model == plan.model
+        load_s = 0.0 if warm else state.profiles.loading_s(plan, worker)
+        free_at = sum(end for _, _, end in _running(state, worker_state, now))
+        workers.append(worker_state)
+        runners.append(Runner(tuple(costs), load_s, free_at))
+    return _Crew(workers, runners)
+
+
+def _running(state: State, worker: WorkerState, now: float) -> Iterable[tuple[str, str, float]]:
+    """What a worker does: (job, task, seconds it still takes)."""
+    for job, task, attempt in state.running_on(worker):
+        yield job.id, task.id, remaining_s(attempt, now)
+
+
+def _left(state: State, job: Job, now: float) -> Left:
+    """What of a job is not done."""
+    ends: dict[int, float] = {}
+    for worker in state.workers.values():
+        for job_id, task_id, end in _running(state, worker, now):
+            task = job.tasks[task_id] if job_id == job.id else None
+            if task is not None and task.status == "running":
+                ends[task.order] = min(end, ends.get(task.order, inf))
+    num_waits = [0] * len(job.tasks)
+    num_waiting = len(job.tasks) - job.num_done - len(job.ready) - len(ends)
+    if num_waiting:
+        waiting = [task for task in job.tasks.values() if task.status == "waiting"]
+        num_waiting = len(waiting)
+        for task in waiting:
+            num_waits[task.order] = len(task.waits_for)
+    return Left(num_waits, list(job.ready), num_waiting, [(end, number) for number, end in ends.items()])
+
+
+def _num_joined(job: Job) -> int:
+    """How many of the final segments the joiner has gone past."""
+    newest = next(reversed(job.seams), None)
+    if newest is None or job.published is not None:
+        # What was published is joined from the start again.
+        return 0
+    return job.outline.finals.index(job.tasks[newest].order) + 1
+
+
+def _joined(plan: Plan, drawn: Outline, ends: Sequence[float], profiles: Profiles, num_joined: int) -> float:
+    """When the last of these segments is joined, which end at ``ends``."""
+    frame_s = profiles.joining_s(plan)
+    segments = plan.segments
+    at = 0.0
+    for number in drawn.finals[num_joined:]:
+        segment = segments[number]
+        own_s = frames_to_join(segment) * frame_s
+        end = ends[number]
+        at = (end if end > at else at) + own_s
+    return at
+
+
+def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: float) -> float:
+    """Seconds that all workers together give to other jobs before a job of ``own_s`` is done."""
+    # For each model asked once: it is of the same workers, and sizes matter little beside the speed.
+    speeds: dict[str, float | None] = {}
+    ahead_s = 0.0
+    for job in state.jobs.values():
+        if job is own or job.status != "running" or job.request.priority < priority:
+            continue
+        drawn, model = job.outline, job.plan.model
+        if model not in speeds:
+            crew = _crew(state, job.plan, drawn, 0.0)
+            speeds[model] = crew.whole_s(drawn) / drawn.total_units if crew.workers else None
+        per_unit = speeds[model]
+        if per_unit is not None:
+            left_s = per_unit * drawn.total_units * (1 - job.num_done / len(job.tasks))
+            ahead_s += left_s if job.request.priority > priority else min(left_s, own_s)
+    return ahead_s
+
+
+def _cost(workers: Sequence[WorkerState], busy_s: Sequence[float]) -> float | None:
+    prices = [w.worker.price_per_hour for w in workers]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
+        return None
+    return sum(price * s / 3600 for price, s in zip(known, busy_s, strict=True))
+
+
+def _notes(plan: Plan, num_used: int, num_known: int, waits_s: float) -> list[str]:
+    notes = []
+    if num_known < num_used:
+        notes.append(
+            f"{num_used - num_known} of {num_used} workers have not rendered with {plan.model} yet: "
+            "their speed is an estimate"
+        )
+    if waits_s >= 1:
+        notes.append(f"other jobs take about {waits_s:.0f} s of the farm meanwhile")
+    return notes
+
+
+def _share(
+    profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerState, segments: int, busy_s: float
+) -> WorkerShare:
+    worker = worker_state.worker
+    needs = profiles.needs(plan, max(drawn.samples, key=lambda s: s.num_frames), worker.kind)
+    rungs = fitting_rungs(needs, worker)
+    return WorkerShare(
+        worker_id=worker.id,
+        device_name=worker.device_name,
+        segments=segments,
+        busy_s=busy_s,
+        rung=rungs[0] if rungs else None,
+        need_bytes=needs[rungs[0]] if rungs else min(needs.values()),
+        why_not="is draining" if worker_state.draining else why_not(needs, worker),
+    )

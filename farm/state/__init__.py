@@ -1,0 +1,90 @@
+"""What has happened: events, the state they make, and the journal that keeps them.
+
+Events, how they are applied and what follows from them alone enter; what to do next is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from farm.state.changes import apply, refusal
+from farm.state.events import (
+    Artifact,
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    FailureKind,
+    JobCancelled,
+    JobDeleted,
+    JobFailed,
+    JobPublished,
+    JobReopened,
+    JobRetried,
+    JobSubmitted,
+    ResultRefused,
+    SeamAccepted,
+    SeamMeasured,
+    TaskAssigned,
+    TaskReopened,
+    WorkerDraining,
+    WorkerEnabled,
+    WorkerJoined,
+    WorkerLeft,
+    event_adapter,
+)
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger, Recorded, past
+from farm.state.profiles import Profiles, frames_to_join
+from farm.state.rerender import to_rerender
+from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
+from farm.state.state_folder import JOURNAL_NAME, default_state_folder, locked
+from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
+from farm.state.transitions import JobStatus, TaskStatus
+
+__all__ = [
+    "JOURNAL_NAME",
+    "TELEMETRY_INTERVAL_S",
+    "Artifact",
+    "Attempt",
+    "AttemptFailed",
+    "AttemptSucceeded",
+    "Event",
+    "FailureKind",
+    "Found",
+    "Job",
+    "JobCancelled",
+    "JobDeleted",
+    "JobFailed",
+    "JobPublished",
+    "JobReopened",
+    "JobRetried",
+    "JobStatus",
+    "JobSubmitted",
+    "Journal",
+    "Ledger",
+    "Profiles",
+    "Recorded",
+    "ResultRefused",
+    "Seam",
+    "SeamAccepted",
+    "SeamMeasured",
+    "State",
+    "Task",
+    "TaskAssigned",
+    "TaskReopened",
+    "TaskStatus",
+    "Telemetry",
+    "WorkerDraining",
+    "WorkerEnabled",
+    "WorkerJoined",
+    "WorkerLeft",
+    "WorkerState",
+    "apply",
+    "attempt_ids",
+    "blob_hashes",
+    "default_state_folder",
+    "event_adapter",
+    "frames_to_join",
+    "locked",
+    "past",
+    "refusal",
+    "to_rerender",
+]

@@ -1,0 +1,304 @@
+"""How events change the farm's state.
+
+``refusal`` says why an event cannot happen (the fence against late and duplicate results);
+``apply`` makes it happen. Replaying a journal through ``apply`` gives the same state again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from farm.state.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    JobCancelled,
+    JobDeleted,
+    JobFailed,
+    JobPublished,
+    JobReopened,
+    JobRetried,
+    JobSubmitted,
+    ResultRefused,
+    SeamAccepted,
+    SeamMeasured,
+    TaskAssigned,
+    TaskReopened,
+    WorkerDraining,
+    WorkerEnabled,
+    WorkerJoined,
+    WorkerLeft,
+)
+from farm.state.rerender import reopen
+from farm.state.state import Attempt, Failure, Job, Seam, State, Task, WorkerState, blob_hashes, input_hashes
+from farm.state.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
+
+
+def refusal(state: State, event: Event) -> str | None:
+    """Why this event may not happen now, or None when it may."""
+    match event:
+        case ResultRefused():
+            return None
+        case WorkerJoined(worker=worker):
+            return f"worker {worker.id} is here" if worker.id in state.workers else None
+        case WorkerLeft(worker_id=worker_id):
+            known = worker_id in state.workers or worker_id in state.starting
+            return None if known else f"no worker {worker_id}"
+        case WorkerDraining(worker_id=worker_id, leaving=False) if worker_id in state.drained:
+            return f"worker {worker_id} is drained"
+        case WorkerEnabled(worker_id=worker_id) if worker_id in state.starting:
+            return f"worker {worker_id} is starting"
+        case WorkerDraining(worker_id=worker_id) | WorkerEnabled(worker_id=worker_id):
+            known = any(worker_id in some for some in (state.workers, state.drained, state.starting))
+            return None if known else f"no worker {worker_id}"
+        case JobSubmitted(job_id=job_id):
+            return f"job {job_id} exists" if job_id in state.jobs else None
+    job = state.jobs.get(event.job_id)
+    if job is None:
+        return f"no job {event.job_id}"
+    match event:
+        case JobDeleted():
+            ended = job.status in FINAL and not job.num_running
+            return None if ended else f"job {job.id} is {job.status}: it cannot be deleted"
+        case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
+            if (job.status, event.type) not in JOB_TRANSITIONS:
+                return f"job {job.id} is {job.status}: {event.type} does not follow"
+            return _why_not_reopened(job, event) if event.type == "job_reopened" else None
+    task = job.tasks.get(event.task_id)
+    if task is None:
+        return f"no task {event.task_id} in job {job.id}"
+    match event:
+        case SeamAccepted(take=take):
+            measured = task.id in job.seams and take in job.seams[task.id].measured
+            return None if measured else f"take {take} of the seam before {task.id} was not measured"
+        case TaskAssigned() | TaskReopened():
+            legal = (task.status, event.type) in TASK_TRANSITIONS
+            return None if legal else f"task {task.id} is {task.status}: {event.type} does not follow"
+        case AttemptSucceeded() | AttemptFailed():
+            attempt = task.attempt(event.attempt_id)
+            if attempt is None:
+                return f"attempt {event.attempt_id} was never given task {task.id}"
+            if not attempt.running:
+                return f"attempt {event.attempt_id} no longer owns task {task.id}: it is {attempt.outcome}"
+            # The second copy of a task that is done can only be taken back.
+            if event.type == "attempt_succeeded" and task.status != "running":
+                return f"task {task.id} is {task.status}: {event.type} does not follow"
+    return None
+
+
+def apply(state: State, event: Event, now: float) -> None:
+    """Make an event happen. Call ``refusal`` first: an event that may not happen corrupts the state."""
+    match event:
+        case WorkerJoined():
+            # A drained one came up again, with its machine or the coordinator: it has to go once more.
+            was_drained = state.drained.pop(event.worker.id, None) is not None
+            state.starting.pop(event.worker.id, None)
+            state.workers[event.worker.id] = WorkerState(event.worker, draining=was_drained)
+        case WorkerDraining():
+            _drain(state, event)
+        case WorkerEnabled():
+            if event.worker_id in state.drained:
+                state.starting[event.worker_id] = state.drained.pop(event.worker_id)
+            else:
+                worker = state.workers[event.worker_id]
+                worker.draining = worker.leaving = False
+        case WorkerLeft():
+            state.starting.pop(event.worker_id, None)
+            left = state.workers.pop(event.worker_id, None)
+            if left and left.draining and not left.leaving:
+                state.drained[event.worker_id] = left.worker
+        case JobSubmitted():
+            job = _new_job(event, now)
+            job.attempts_before = state.deleted.pop(job.id, 0)
+            state.jobs[job.id] = job
+            state.blob_uses.update(input_hashes(job))
+        case JobDeleted():
+            deleted = state.jobs.pop(event.job_id)
+            most = max(len(task.attempts) for task in deleted.tasks.values())
+            state.deleted[deleted.id] = deleted.attempts_before + most
+            _forget(state.blob_uses, blob_hashes(deleted))
+        case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
+            _apply_to_job(state, event, now)
+        case _:
+            job = state.jobs[event.job_id]
+            _apply_to_task(state, job, job.tasks[event.task_id], event, now)
+
+
+def _forget(uses: Counter[str], hashes: Iterable[str]) -> None:
+    for sha256 in hashes:
+        uses[sha256] -= 1
+        if not uses[sha256]:
+            del uses[sha256]
+
+
+def _drain(state: State, event: WorkerDraining) -> None:
+    worker = state.workers.get(event.worker_id)
+    if worker is not None:
+        worker.draining, worker.leaving = True, event.leaving
+        return
+    off = state.starting if event.worker_id in state.starting else state.drained
+    gone = off.pop(event.worker_id)
+    if not event.leaving:
+        state.drained[event.worker_id] = gone
+
+
+def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
+    for task_id in event.takes:
+        if task_id not in job.tasks:
+            return f"no task {task_id} in job {job.id}"
+        status = job.tasks[task_id].status
+        if (status, event.type) not in TASK_TRANSITIONS:
+            return f"task {task_id} is {status}: {event.type} does not follow"
+    return None
+
+
+def _new_job(event: JobSubmitted, now: float) -> Job:
+    segments = event.plan.segments
+    tasks = {s.id: Task(s, i, set(s.depends_on)) for i, s in enumerate(segments)}
+    dependents: dict[str, list[str]] = {}
+    job = Job(
+        id=event.job_id,
+        request=event.request,
+        plan=event.plan,
+        submitted_at=now,
+        tasks=tasks,
+        order=[s.id for s in segments],
+        dependents=dependents,
+        submitted_by=event.submitted_by,
+        submitted_by_id=event.submitted_by_id,
+        remixed_from=event.remixed_from,
+    )
+    for task in tasks.values():
+        for dependency in task.segment.depends_on:
+            dependents.setdefault(dependency, []).append(task.id)
+        job.queue(task)
+    return job
+
+
+def _apply_to_job(
+    state: State, event: JobPublished | JobFailed | JobCancelled | JobRetried | JobReopened, now: float
+) -> None:
+    job = state.jobs[event.job_id]
+    ended = job.status in FINAL
+    job.status = JOB_TRANSITIONS[job.status, event.type]
+    job.finished_at = None if job.status == "running" else now
+    if ended:
+        job.reason = ""
+        for task in job.tasks.values():
+            task.failures.clear()
+    match event:
+        case JobPublished():
+            job.published = event
+            state.profiles.learn_joining(job.plan, event.stitch_s)
+        case JobFailed():
+            job.reason = event.reason
+        case JobReopened():
+            reopen(job, event.takes)
+
+
+def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float) -> None:
+    match event:
+        case TaskAssigned():
+            _assign(state, job, task, event, now)
+        case AttemptSucceeded():
+            attempt = _end_attempt(state, job, task, event.attempt_id, "succeeded", now)
+            attempt.wall_s, attempt.load_s = event.wall_s, event.load_s
+            attempt.peak_bytes = event.peak_bytes
+            task.status = "done"
+            replaced = task.artifacts.get(task.take)
+            _forget(state.blob_uses, replaced.hashes if replaced else ())
+            task.artifacts[task.take] = event.artifact
+            state.blob_uses.update(event.artifact.hashes)
+            job.num_done += 1
+            worker = state.workers.get(attempt.worker_id)
+            if worker is not None:
+                kind = worker.worker.kind
+                render_s = event.wall_s - event.load_s
+                state.profiles.learn_success(
+                    job.plan,
+                    task.segment,
+                    attempt.worker_id,
+                    attempt.rung,
+                    kind,
+                    render_s=render_s,
+                    load_s=event.load_s,
+                )
+            for dependent_id in job.dependents.get(task.id, ()):
+                dependent = job.tasks[dependent_id]
+                dependent.waits_for.discard(task.id)
+                if dependent.status == "waiting":
+                    job.queue(dependent)
+        case AttemptFailed():
+            attempt = _end_attempt(state, job, task, event.attempt_id, event.kind, now)
+            attempt.message = event.message
+            if event.kind not in ("cancelled", "coordinator_restart"):
+                task.failures.append(Failure(attempt.worker_id, event.kind, event.message))
+            if event.kind == "oom":
+                worker = state.workers.get(attempt.worker_id)
+                if worker is not None:
+                    held = worker.worker.vram_bytes
+                    state.profiles.learn_oom(job.plan, task.segment, attempt.rung, worker.worker.kind, held)
+            if task.status == "running" and not task.running_attempts:
+                job.queue(task)
+        case ResultRefused():
+            job.num_refused += 1
+        case SeamMeasured():
+            job.seams.setdefault(task.id, Seam()).measured[event.take] = event
+            job.seam_changed(task.id)
+        case SeamAccepted():
+            job.seams.setdefault(task.id, Seam()).accepted_take = event.take
+            job.seam_changed(task.id)
+        case TaskReopened():
+            task.take = event.take
+            task.failures.clear()
+            job.num_done -= 1
+            task.waits_for = {d for d in task.segment.depends_on if job.tasks[d].status != "done"}
+            job.queue(task)
+            for dependent_id in job.dependents.get(task.id, ()):
+                job.wait_again(job.tasks[dependent_id], task.id)
+
+
+def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float) -> None:
+    if task.status == "ready":
+        job.ready.remove(task.order)
+    task.status = "running"
+    task.attempts.append(
+        Attempt(
+            id=event.attempt_id,
+            worker_id=event.worker_id,
+            rung=event.rung,
+            need_bytes=event.need_bytes,
+            predicted_s=event.predicted_s,
+            why=event.why,
+            take=task.take,
+            started_at=now,
+            heard_at=now,
+        )
+    )
+    job.num_running += 1
+    job.running_tasks.add(task.id)
+    worker = state.workers.get(event.worker_id)
+    if worker is not None:
+        task.attempts[-1].price_per_hour = worker.worker.price_per_hour
+        worker.attempts[event.attempt_id] = (job.id, task.id)
+        worker.warm_model = job.plan.model
+
+
+def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, now: float) -> Attempt:
+    attempt = task.attempt(attempt_id)
+    assert attempt is not None, "refusal() lets no other pass"
+    attempt.outcome = outcome
+    attempt.ended_at = now
+    job.num_running -= 1
+    if not task.running_attempts:
+        job.running_tasks.discard(task.id)
+    # How long a coordinator was away is no time that a worker worked.
+    if attempt.price_per_hour is None:
+        job.cost = None
+    elif job.cost is not None and outcome != "coordinator_restart":
+        job.cost += attempt.price_per_hour * (now - attempt.started_at) / 3600
+    worker = state.workers.get(attempt.worker_id)
+    if worker is not None:
+        worker.attempts.pop(attempt_id, None)
+    return attempt

@@ -1,0 +1,221 @@
+"""Everything that can happen, one class an event. The journal is a list of these and nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from farm.capabilities import Rung, Worker
+from farm.planning import Plan
+from farm.request import JobRequest
+from farm.values import Value
+
+FailureKind = Literal[
+    "error",  # the engine raised
+    "invalid_output",  # wrong count, size, not finite, black
+    "lost",  # the worker died under the attempt
+    "stalled",  # no sign of life for longer than the phase allows
+    "oom",  # the card could not hold it: the need is raised, nobody is blamed
+    "cannot_start",  # the worker refused: over its budget, model missing
+    "cancelled",  # taken back by the coordinator
+    "coordinator_restart",  # in flight when the coordinator went away
+]
+
+
+class Artifact(Value):
+    """A finished segment in storage: lossless video, and what the next segment starts from."""
+
+    sha256: str
+    size_bytes: int
+    num_frames: int
+    #: Hash of the raw frames: equal frames, equal hash, however they were stored.
+    frames_sha256: str
+    handover_sha256: str | None = None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Its content in the storage."""
+        return (self.sha256,) if self.handover_sha256 is None else (self.sha256, self.handover_sha256)
+
+
+class WorkerJoined(Value):
+    type: Literal["worker_joined"] = "worker_joined"
+    worker: Worker
+
+
+class WorkerDraining(Value):
+    """The worker finishes what it has, gets nothing new and then ends; it stays listed unless it leaves."""
+
+    type: Literal["worker_draining"] = "worker_draining"
+    worker_id: str
+    #: Its machine goes away: nothing of it is kept.
+    leaving: bool = False
+
+
+class WorkerEnabled(Value):
+    """A drain is taken back: a worker that still drains works on, one that is drained starts again."""
+
+    type: Literal["worker_enabled"] = "worker_enabled"
+    worker_id: str
+
+
+class WorkerLeft(Value):
+    type: Literal["worker_left"] = "worker_left"
+    worker_id: str
+    reason: str
+
+
+class JobSubmitted(Value):
+    type: Literal["job_submitted"] = "job_submitted"
+    job_id: str
+    request: JobRequest
+    plan: Plan
+    #: Name of who asked for it; empty where nobody has to say.
+    submitted_by: str = ""
+    #: Which principal that was: names are not unique.
+    submitted_by_id: str = ""
+    #: The job whose video this one is made from.
+    remixed_from: str | None = None
+
+
+class TaskAssigned(Value):
+    type: Literal["task_assigned"] = "task_assigned"
+    job_id: str
+    task_id: str
+    attempt_id: str
+    worker_id: str
+    rung: Rung
+    need_bytes: int
+    predicted_s: float
+    #: Why this worker, for people.
+    why: str
+
+
+class AttemptSucceeded(Value):
+    type: Literal["attempt_succeeded"] = "attempt_succeeded"
+    job_id: str
+    task_id: str
+    attempt_id: str
+    artifact: Artifact
+    wall_s: float
+    #: Of ``wall_s``, bringing the model onto the device.
+    load_s: float
+    #: Most memory the worker's process held; None where it cannot be read.
+    peak_bytes: int | None
+
+
+class AttemptFailed(Value):
+    type: Literal["attempt_failed"] = "attempt_failed"
+    job_id: str
+    task_id: str
+    attempt_id: str
+    kind: FailureKind
+    message: str
+
+
+class ResultRefused(Value):
+    """A late or duplicate result of an attempt that no longer owns its task."""
+
+    type: Literal["result_refused"] = "result_refused"
+    job_id: str
+    task_id: str
+    attempt_id: str
+    reason: str
+
+
+class SeamMeasured(Value):
+    """One take of a segment was joined to the one before. Gates and figures of the join."""
+
+    type: Literal["seam_measured"] = "seam_measured"
+    job_id: str
+    #: The later segment of the seam, and which take of it.
+    task_id: str
+    take: int
+    report: dict[str, Any]
+    passed: bool
+
+
+class TaskReopened(Value):
+    """A finished segment is rendered again (a failed seam), with other noise."""
+
+    type: Literal["task_reopened"] = "task_reopened"
+    job_id: str
+    task_id: str
+    take: int
+    reason: str
+
+
+class SeamAccepted(Value):
+    type: Literal["seam_accepted"] = "seam_accepted"
+    job_id: str
+    task_id: str
+    take: int
+
+
+class JobPublished(Value):
+    type: Literal["job_published"] = "job_published"
+    job_id: str
+    num_frames: int
+    frames_sha256: str
+    size_bytes: int
+    stitch_s: float
+
+
+class JobFailed(Value):
+    type: Literal["job_failed"] = "job_failed"
+    job_id: str
+    reason: str
+
+
+class JobCancelled(Value):
+    type: Literal["job_cancelled"] = "job_cancelled"
+    job_id: str
+
+
+class JobRetried(Value):
+    """Failures are forgiven, what is done is kept."""
+
+    type: Literal["job_retried"] = "job_retried"
+    job_id: str
+
+
+class JobReopened(Value):
+    """Rendered segments are rendered again; the published video stays until the new one is whole."""
+
+    type: Literal["job_reopened"] = "job_reopened"
+    job_id: str
+    #: By finished segment, which take of it is rendered next.
+    takes: dict[str, int]
+
+
+class JobDeleted(Value):
+    """An ended job leaves the farm; its files go with it."""
+
+    type: Literal["job_deleted"] = "job_deleted"
+    job_id: str
+
+
+Event = Annotated[
+    WorkerJoined
+    | WorkerDraining
+    | WorkerEnabled
+    | WorkerLeft
+    | JobSubmitted
+    | TaskAssigned
+    | AttemptSucceeded
+    | AttemptFailed
+    | ResultRefused
+    | SeamMeasured
+    | TaskReopened
+    | SeamAccepted
+    | JobPublished
+    | JobFailed
+    | JobCancelled
+    | JobRetried
+    | JobReopened
+    | JobDeleted,
+    Field(discriminator="type"),
+]
+
+event_adapter: TypeAdapter[Event] = TypeAdapter(Event)

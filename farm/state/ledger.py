@@ -1,0 +1,158 @@
+"""State and journal together: the one place where an event becomes fact."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from farm.errors import CannotRun, InvalidInput, NotFound
+from farm.state.changes import apply, refusal
+from farm.state.events import (
+    Artifact,
+    AttemptFailed,
+    Event,
+    JobDeleted,
+    JobSubmitted,
+    TaskReopened,
+    WorkerLeft,
+)
+from farm.state.journal import Journal
+from farm.state.state import Job, State
+from farm.state.state_folder import JOURNAL_NAME
+
+#: (sequence number, time, event)
+Recorded = tuple[int, float, Event]
+
+
+class Ledger:
+    """The farm's state, changed only by ``record``, and whoever wants to hear of it."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
+        self.state = State()
+        self.journal = journal
+        self.clock = clock
+        #: Sequence number of the newest event; 0 before the first.
+        self.last_seq = 0
+        self._watchers: set[asyncio.Queue[Recorded]] = set()
+        self._failure: CannotRun | None = None
+        self._failed = asyncio.Event()
+
+    def record(self, event: Event) -> None:
+        """Check, journal, apply, tell.
+
+        Raises:
+            RuntimeError: the event may not happen now (a fault of the caller, who checks first).
+            CannotRun: the journal cannot be written; ``broken`` ends with it too.
+        """
+        refused = refusal(self.state, event)
+        if refused:
+            raise RuntimeError(refused)
+        now = self.clock()
+        try:
+            seq = self.journal.append(event, now)
+        except CannotRun as error:
+            self._failure = error
+            self._failed.set()
+            raise
+        self._apply(seq, now, event)
+        for queue in self._watchers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait((seq, now, event))
+
+    def replay(self) -> None:
+        """Rebuild the state from the journal, without writing."""
+        for seq, at, event in self.journal.events():
+            self._apply(seq, at, event)
+
+    def _apply(self, seq: int, at: float, event: Event) -> None:
+        apply(self.state, event, at)
+        self.last_seq = seq
+        job = self.state.jobs.get(getattr(event, "job_id", ""))
+        if job is not None:
+            job.last_seq = seq
+            if isinstance(event, JobSubmitted):
+                job.first_seq = seq
+
+    def recover(self, stored: Callable[[Artifact], bool]) -> None:
+        """Replay, then take back what was in flight when the last coordinator went away."""
+        self.replay()
+        for worker_id in (*self.state.workers, *self.state.starting):
+            self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
+        for job in self.state.jobs.values():
+            tasks = list(job.tasks.values())
+            for task in tasks:
+                for attempt in task.running_attempts:
+                    self.record(
+                        AttemptFailed(
+                            job_id=job.id,
+                            task_id=task.id,
+                            attempt_id=attempt.id,
+                            kind="coordinator_restart",
+                            message="coordinator restarted",
+                        )
+                    )
+            for task in tasks if job.status == "running" else ():
+                take = job.kept_take(task)
+                if task.status == "done" and not stored(task.artifacts[take]):
+                    reason = "its file is gone from the storage"
+                    self.record(TaskReopened(job_id=job.id, task_id=task.id, take=take, reason=reason))
+
+    def job(self, job_id: str) -> Job:
+        job = self.state.jobs.get(job_id)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}; `farm jobs` lists them", param="job_id")
+        return job
+
+    @contextmanager
+    def watch(self, newest: int = 0) -> Iterator[asyncio.Queue[Recorded]]:
+        """Every event from now on; of those that are not taken, only so many of the newest (0: all)."""
+        queue: asyncio.Queue[Recorded] = asyncio.Queue(newest)
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.discard(queue)
+
+    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """A job's events past ``after``, those to come included, until the job has ended or is deleted.
+
+        Those of an earlier job of this id, deleted since, are not among them.
+        """
+        job = self.job(job_id)
+        after = max(after, job.first_seq - 1)
+        with self.watch() as queue:
+            for seq, at, event in self.journal.events(job_id=job_id, after=after):
+                after = seq
+                yield seq, at, event
+            while job.status == "running" or not queue.empty():
+                seq, at, event = await queue.get()
+                if seq > after and getattr(event, "job_id", None) == job_id:
+                    yield seq, at, event
+                    if isinstance(event, JobDeleted):
+                        return
+
+    async def broken(self) -> None:
+        """Ends, with the error, when the journal could not be written."""
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
+
+@contextmanager
+def past(folder: Path) -> Iterator[Ledger]:
+    """What the journal of a state folder tells, for reading; the farm may be up or not.
+
+    Raises:
+        InvalidInput: there is no journal.
+    """
+    path = folder / JOURNAL_NAME
+    if not path.exists():
+        raise InvalidInput(f"there is no farm in {folder}; name its folder with --state", param="state")
+    with closing(Journal(path)) as journal:
+        ledger = Ledger(journal)
+        ledger.replay()
+        yield ledger

@@ -1,0 +1,113 @@
+"""What the farm has learned of its workers: speed per model, and needs that turned out larger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farm.capabilities import DeviceKind, Rung, Worker
+from farm.planning import Plan, Segment
+
+#: Weight of the newest measurement in the running mean of a worker's speed.
+NEWEST_WEIGHT = 0.3
+#: The same of joining, where one measurement is a whole video.
+NEWEST_JOIN_WEIGHT = 0.5
+#: Joining takes time with this power of the pixels, for part of it is done in small copies. With two frames
+#: for one that is shared, it is within a quarter of the CPU time measured from 128x128 to 1024x1024, in
+#: windows of 8 and 16 frames that share 3 and 8.
+_JOIN_POWER = 0.6
+#: Seconds to join and encode a frame of a million pixels, before a video was joined here: ten frames of
+#: 512x512 a second on two cores (benchmarks/joining/speed.py).
+PRIOR_JOIN_S = 0.1
+
+#: Model, frame size, frames of the window, rung, kind of worker: what memory depends on.
+ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
+
+
+@dataclass
+class Profiles:
+    """Learned figures; derived from events alone, so a replay learns the same."""
+
+    #: By worker and model; units of ``_timed_units``.
+    seconds_per_unit: dict[tuple[str, str], float] = field(default_factory=dict)
+    load_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    #: Seconds to join and encode a frame of a million pixels; None before a video was made.
+    join_s: float | None = None
+    #: Bytes a shape is known not to fit into.
+    too_small_bytes: dict[ShapeKey, int] = field(default_factory=dict)
+
+    def learn_success(
+        self,
+        plan: Plan,
+        segment: Segment,
+        worker_id: str,
+        rung: Rung,
+        kind: DeviceKind,
+        *,
+        render_s: float,
+        load_s: float,
+    ) -> None:
+        """A segment took ``render_s`` after the model was brought there in ``load_s``."""
+        key = (worker_id, plan.model)
+        slowdown = plan.on[kind].slowdown[rung]
+        measured = max(render_s, 1e-6) / _timed_units(plan, segment, kind) / slowdown
+        before = self.seconds_per_unit.get(key, measured)
+        self.seconds_per_unit[key] = before + NEWEST_WEIGHT * (measured - before)
+        if load_s > 0:
+            self.load_s[key] = load_s
+
+    def learn_joining(self, plan: Plan, stitch_s: float) -> None:
+        """A video was joined and encoded in ``stitch_s``, waiting for segments not counted."""
+        frames = sum(map(frames_to_join, plan.final_segments))
+        measured = stitch_s / (frames * _join_pixels(plan))
+        before = measured if self.join_s is None else self.join_s
+        self.join_s = before + NEWEST_JOIN_WEIGHT * (measured - before)
+
+    def joining_s(self, plan: Plan) -> float:
+        """Predicted seconds to join and encode one frame, as ``frames_to_join`` counts."""
+        return _join_pixels(plan) * (PRIOR_JOIN_S if self.join_s is None else self.join_s)
+
+    def has_measured(self, plan: Plan, worker: Worker) -> bool:
+        """Whether the speed of the plan's model on this worker was measured."""
+        return (worker.id, plan.model) in self.seconds_per_unit
+
+    def learn_oom(self, plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind, held_bytes: int) -> None:
+        """The shape did not fit into ``held_bytes``: from now on it needs more than that."""
+        key = shape_key(plan, segment, rung, kind)
+        self.too_small_bytes[key] = max(held_bytes, self.too_small_bytes.get(key, 0))
+
+    def needs(self, plan: Plan, segment: Segment, kind: DeviceKind) -> dict[Rung, int]:
+        """Predicted need per rung, raised where a card of that size ran out of memory."""
+        return {
+            rung: max(need, self.too_small_bytes.get(shape_key(plan, segment, rung, kind), -1) + 1)
+            for rung, need in plan.on[kind].need_bytes.items()
+        }
+
+    def render_s(self, plan: Plan, segment: Segment, worker: Worker, rung: Rung) -> float:
+        """Predicted seconds of a segment on a worker with the model loaded."""
+        here = plan.on[worker.kind]
+        per_unit = self.seconds_per_unit.get((worker.id, plan.model), here.prior_seconds_per_mpixel_step)
+        return per_unit * _timed_units(plan, segment, worker.kind) * here.slowdown[rung]
+
+    def loading_s(self, plan: Plan, worker: Worker) -> float:
+        """Predicted seconds to bring the plan's model onto a worker that has another, or none."""
+        return self.load_s.get((worker.id, plan.model), plan.on[worker.kind].prior_load_s)
+
+
+def _timed_units(plan: Plan, segment: Segment, kind: DeviceKind) -> float:
+    """Million pixels x frames x steps of a segment, what its VAE does counted as steps."""
+    here = plan.on[kind]
+    coding_steps = here.decode_steps + (here.encode_steps if plan.is_over_frames(segment) else 0.0)
+    return plan.work_units(segment) + segment.num_frames * plan.width * plan.height / 1e6 * coding_steps
+
+
+def frames_to_join(segment: Segment) -> int:
+    """Frames of a segment as the joiner's time counts them: one that it shares with the one before twice."""
+    return segment.end - segment.start + segment.head
+
+
+def _join_pixels(plan: Plan) -> float:
+    return float((plan.width * plan.height / 1e6) ** _JOIN_POWER)
+
+
+def shape_key(plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind) -> ShapeKey:
+    return (plan.model, plan.width, plan.height, segment.num_frames, rung, kind)

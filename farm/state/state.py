@@ -1,0 +1,266 @@
+"""The farm's state: jobs, tasks, attempts, seams and workers. Only ``farm.state.changes`` writes it."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from farm.capabilities import Rung, Worker
+from farm.planning import Outline, Plan, Segment, outline
+from farm.request import JobRequest
+from farm.state.events import (
+    Artifact,
+    FailureKind,
+    JobPublished,
+    SeamMeasured,
+)
+from farm.state.profiles import Profiles
+from farm.state.telemetry import Telemetry
+from farm.state.transitions import JobStatus, TaskStatus
+
+
+def attempt_ids(attempt_id: str) -> dict[str, str]:
+    """Job, task and attempt of an attempt's id, as log records carry them."""
+    job_id, task_id, _ = attempt_id.split("/")
+    return {"job_id": job_id, "task_id": task_id, "attempt_id": attempt_id}
+
+
+@dataclass
+class Attempt:
+    """One try at a task on one worker, fenced by its id."""
+
+    id: str
+    worker_id: str
+    rung: Rung
+    need_bytes: int
+    predicted_s: float
+    why: str
+    take: int
+    started_at: float
+    #: "running", "succeeded", or how it failed.
+    outcome: str = "running"
+    message: str = ""
+    wall_s: float | None = None
+    load_s: float | None = None
+    peak_bytes: int | None = None
+    ended_at: float | None = None
+    #: Of the worker, when it was given the task.
+    price_per_hour: float | None = None
+    # Watched, not journaled: lost with the coordinator, and worth nothing without the attempt.
+    phase: str = "load"
+    done_fraction: float = 0.0
+    #: When its first step began.
+    denoising_since: float | None = None
+    heard_at: float = 0.0
+
+    @property
+    def running(self) -> bool:
+        return self.outcome == "running"
+
+
+@dataclass(frozen=True)
+class Failure:
+    worker_id: str
+    kind: FailureKind
+    message: str
+
+
+@dataclass
+class Task:
+    """One segment's way through the farm."""
+
+    segment: Segment
+    order: int
+    waits_for: set[str]
+    status: TaskStatus = "waiting"
+    take: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    #: Finished takes, by number.
+    artifacts: dict[int, Artifact] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.segment.id
+
+    def attempt(self, attempt_id: str) -> Attempt | None:
+        """The attempt of that id; the newest are looked at first."""
+        return next((a for a in reversed(self.attempts) if a.id == attempt_id), None)
+
+    @property
+    def running_attempts(self) -> list[Attempt]:
+        return [a for a in self.attempts if a.running]
+
+    @property
+    def artifact(self) -> Artifact | None:
+        return self.artifacts.get(self.take)
+
+    @property
+    def next_take(self) -> int:
+        """A take that was never rendered."""
+        return max(self.take, *self.artifacts, 0) + 1
+
+
+@dataclass
+class Seam:
+    """The join before a segment: what every take of it measured, and the one that was kept."""
+
+    measured: dict[int, SeamMeasured] = field(default_factory=dict)
+    accepted_take: int | None = None
+    #: The segment before was rendered again on demand; this one stays as it is, whatever the seam measures.
+    keeps_segment: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the take that was kept, or else the newest measured one, passed its gates."""
+        kept = max(self.measured) if self.accepted_take is None else self.accepted_take
+        return self.measured[kept].passed
+
+
+@dataclass
+class Job:
+    id: str
+    request: JobRequest
+    plan: Plan
+    submitted_at: float
+    tasks: dict[str, Task]
+    order: list[str]
+    dependents: dict[str, list[str]]
+    status: JobStatus = "running"
+    reason: str = ""
+    #: Numbers of the ready tasks, in plan order.
+    ready: list[int] = field(default_factory=list)
+    num_done: int = 0
+    num_running: int = 0
+    num_refused: int = 0
+    #: Tasks with an attempt that runs; one that another copy has just finished is among them.
+    running_tasks: set[str] = field(default_factory=set)
+    #: Seams that were measured, and those of them whose kept or newest take failed its gates.
+    measured_seams: set[str] = field(default_factory=set)
+    failed_seams: set[str] = field(default_factory=set)
+    #: Of the attempts that ended; None once one was made on a worker without a price.
+    cost: float | None = 0.0
+    seams: dict[str, Seam] = field(default_factory=dict)
+    published: JobPublished | None = None
+    finished_at: float | None = None
+    submitted_by: str = ""
+    submitted_by_id: str = ""
+    remixed_from: str | None = None
+    #: Sequence numbers of its first and its newest event (see ``Ledger``).
+    first_seq: int = 0
+    last_seq: int = 0
+    #: Attempts at a segment that a deleted job of this id had at most: theirs are told apart from this one's.
+    attempts_before: int = 0
+
+    #: When its video was last predicted to be done: (worked out at, done at). See ``farm.reporting``.
+    forecast: tuple[float, float | None] | None = field(default=None, compare=False)
+
+    @cached_property
+    def outline(self) -> Outline:
+        return outline(self.plan)
+
+    def seam_changed(self, task_id: str) -> None:
+        """Keep count of a seam that was measured, accepted or forgotten."""
+        seam = self.seams.get(task_id)
+        self.measured_seams.discard(task_id)
+        self.failed_seams.discard(task_id)
+        if seam is not None and seam.measured:
+            self.measured_seams.add(task_id)
+            if not seam.passed:
+                self.failed_seams.add(task_id)
+
+    def attempt_id(self, task: Task) -> str:
+        """Of the task's next attempt."""
+        return f"{self.id}/{task.id}/{self.attempts_before + len(task.attempts) + 1}"
+
+    def queue(self, task: Task) -> None:
+        """Let a task be scheduled, now or when what it waits for is done."""
+        if task.waits_for:
+            task.status = "waiting"
+        else:
+            task.status = "ready"
+            insort(self.ready, task.order)
+
+    def unqueue(self, task: Task) -> None:
+        """Take a ready task back from the queue."""
+        self.ready.remove(task.order)
+        task.status = "waiting"
+
+    def wait_again(self, task: Task, dependency_id: str) -> None:
+        """What a task not begun depends on is rendered again. One that is done, or runs, has read it."""
+        if task.status == "ready":
+            self.unqueue(task)
+        if task.status == "waiting":
+            task.waits_for.add(dependency_id)
+
+    def kept_take(self, task: Task) -> int:
+        """The take that is joined: the one its seam was accepted with, or the newest."""
+        seam = self.seams.get(task.id)
+        return task.take if seam is None or seam.accepted_take is None else seam.accepted_take
+
+
+@dataclass
+class WorkerState:
+    worker: Worker
+    draining: bool = False
+    #: Drained because its machine goes away.
+    leaving: bool = False
+    #: attempt id -> (job id, task id)
+    attempts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: The model its last task used: still loaded.
+    warm_model: str | None = None
+    # Watched, not journaled.
+    telemetry: Telemetry | None = None
+    telemetry_at: float | None = None
+
+
+@dataclass
+class State:
+    jobs: dict[str, Job] = field(default_factory=dict)
+    workers: dict[str, WorkerState] = field(default_factory=dict)
+    #: Workers whose process has ended after a drain; they come back when they are enabled.
+    drained: dict[str, Worker] = field(default_factory=dict)
+    #: Enabled workers whose process is not up yet.
+    starting: dict[str, Worker] = field(default_factory=dict)
+    #: Attempts at a segment of each deleted job, at most.
+    deleted: dict[str, int] = field(default_factory=dict)
+    #: How many inputs and results are this content of the storage, by SHA-256.
+    blob_uses: Counter[str] = field(default_factory=Counter)
+    profiles: Profiles = field(default_factory=Profiles)
+
+    def find(self, attempt_id: str) -> Found | None:
+        """An attempt and what it is of; None where its job is deleted."""
+        ids = attempt_ids(attempt_id)
+        job = self.jobs.get(ids["job_id"])
+        task = job.tasks.get(ids["task_id"]) if job else None
+        if job is None or task is None:
+            return None
+        attempt = task.attempt(attempt_id)
+        return (job, task, attempt) if attempt else None
+
+    def running_on(self, worker: WorkerState) -> Iterator[Found]:
+        """What a worker does."""
+        for attempt_id, (job_id, task_id) in worker.attempts.items():
+            job = self.jobs[job_id]
+            attempt = job.tasks[task_id].attempt(attempt_id)
+            assert attempt is not None, "a worker's attempts are its tasks'"
+            yield job, job.tasks[task_id], attempt
+
+
+Found = tuple[Job, Task, Attempt]
+
+
+def input_hashes(job: Job) -> set[str]:
+    """SHA-256 of a job's inputs."""
+    return {media.sha256 for media in job.request.inputs}
+
+
+def blob_hashes(job: Job) -> Iterator[str]:
+    """SHA-256 of everything a job has in the storage; once for each time it has it."""
+    yield from input_hashes(job)
+    for task in job.tasks.values():
+        for artifact in task.artifacts.values():
+            yield from artifact.hashes

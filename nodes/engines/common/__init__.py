@@ -1,0 +1,34 @@
+"""What any latent diffusion engine needs: holding and placing a model, the weight ring, pieces, noise, cache.
+
+Code that torch runs and that names no family enters; pieces, attention and temporal convolutions are those of
+diffusers' UNets, the rest is for any denoiser.
+"""
+
+from __future__ import annotations
+
+from nodes.engines.common.anchor import channel_statistics, pulled_to_anchor
+from nodes.engines.common.attention import set_attention
+from nodes.engines.common.cache import image_hash
+from nodes.engines.common.components import read_component, reading
+from nodes.engines.common.holder import Holder
+from nodes.engines.common.noise import frame_noise
+from nodes.engines.common.pieces import wrap_in_pieces
+from nodes.engines.common.pixels import frames_of, vae_pixels
+from nodes.engines.common.placing import PlacedModel
+from nodes.engines.common.temporal_convs import fold_temporal_convs
+
+__all__ = [
+    "Holder",
+    "PlacedModel",
+    "channel_statistics",
+    "fold_temporal_convs",
+    "frame_noise",
+    "frames_of",
+    "image_hash",
+    "pulled_to_anchor",
+    "read_component",
+    "reading",
+    "set_attention",
+    "vae_pixels",
+    "wrap_in_pieces",
+]

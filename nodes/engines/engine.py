@@ -1,0 +1,83 @@
+"""The engine protocol: what a worker calls, whatever the model family.
+
+An engine is one sub-package under ``nodes/engines`` and has no base class. A latent diffusion engine also
+offers its inner verbs (``encode``, ``denoise``, ``decode``) for use alone; the worker needs only these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farm.capabilities import EngineSpec, Rung
+from farm.planning import Phase, RenderTask
+
+#: Attention back-ends a machine's owner may choose from.
+Attentions = Literal["sdpa", "xformers"]
+
+Frames = NDArray[np.uint8]
+"""RGB frames, shape (F, H, W, 3)."""
+
+
+class Cancelled(Exception):
+    """Raised by ``report`` between steps when the attempt was cancelled; engines let it pass."""
+
+
+class OutOfMemory(Exception):
+    """The card could not hold the task. Carries the engine's message; the worker survives."""
+
+
+@dataclass(frozen=True)
+class RenderInputs:
+    """Pixels and arrays a task is conditioned on, already at the task's size.
+
+    ``image`` (H, W, 3) uint8: the start image or the window's keyframe. ``video`` (F, H, W, 3) uint8: what is
+    rendered over, at the task's frame indices: the input video, or the shot's draft. ``handover``: arrays by
+    name from the segment before. ``anchor``: arrays by name from the first segment of the shot.
+    """
+
+    image: NDArray[np.uint8] | None = None
+    last_image: NDArray[np.uint8] | None = None
+    video: Frames | None = None
+    handover: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    anchor: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """``frames`` (F, H, W, 3) uint8 for the task's frame indices, and arrays for the next segment.
+
+    ``handover`` is filled when the task has a ``handover_index``; it always holds ``image``
+    (H, W, 3) uint8, the frame at that index, and whatever else the engine wants back.
+    """
+
+    frames: Frames
+    handover: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+Report = Callable[[Phase, int, int], None]
+"""``report(phase, done, total)``: called between steps; may raise Cancelled."""
+
+
+class Engine(Protocol):
+    """A loaded-or-loadable model on one device."""
+
+    spec: EngineSpec
+
+    def load(self, rung: Rung) -> None:
+        """Bring the model onto the device at this rung. Cheap when it is already there."""
+
+    def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
+        """Render the window. Same task and inputs give the same frames on any worker.
+
+        Raises:
+            OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
+            ValueError: the task and the inputs do not fit together.
+        """
+
+    def unload(self) -> None:
+        """Release the device memory."""

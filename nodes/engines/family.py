@@ -1,0 +1,72 @@
+"""What the table knows of a model family: which folders are its, and how its specs and engines are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from farm.capabilities import Conditioning, EngineSpec, Worker
+from nodes.engines.engine import Attentions, Engine
+from nodes.engines.folders import Layout, model_folder
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A hub repository that may be loaded, with the commit that is loaded and the files that are wanted."""
+
+    repository: str
+    revision: str
+    layout: Layout
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.revision[:12]}"
+
+    def folder(self) -> Path:
+        """Its local folder, downloaded when it is not here (see ``model_folder``)."""
+        return model_folder(self.repository, self.revision, layout=self.layout)
+
+
+class CreateEngine(Protocol):
+    """Makes an engine, not loaded yet; the place to import torch."""
+
+    def __call__(
+        self,
+        spec: EngineSpec,
+        folder: Path,
+        worker: Worker,
+        *,
+        cpu_threads: int,
+        attention: Attentions,
+    ) -> Engine: ...
+
+
+def claims_nothing(_: Path) -> bool:
+    """The claim of a family whose models are asked for by name alone."""
+    return False
+
+
+@dataclass(frozen=True)
+class Family:
+    """One line of the table. Everything but ``create`` runs without torch."""
+
+    #: As ``EngineSpec.engine`` says it: the sub-package under ``nodes/engines``.
+    name: str
+    #: What its models can be conditioned on, told before any file of theirs is here.
+    takes: frozenset[Conditioning]
+    #: (folder, name the farm knows the model by, pinned commit or None) -> spec.
+    read_spec: Callable[[Path, str, str | None], EngineSpec]
+    create: CreateEngine
+    #: Whether a folder, or a single file, is of this family. Asked of anything a user names, whatever is in
+    #: it: the answer comes from its headers and configs, and what cannot be read is not claimed.
+    claims: Callable[[Path], bool] = claims_nothing
+    #: The pipeline classes its folders name: for the words of a refusal.
+    pipelines: tuple[str, ...] = ()
+    #: Its models that have a name: with the folder that comes with the farm (of a model that is drawn, not
+    #: denoised, its code), or the hub repository.
+    models: Mapping[str, Path | HubModel] = field(default_factory=dict)
+    #: Whether its models are listed, and others than the farm's owner may ask for them.
+    listed: bool = True
+    #: Whether it runs on PyTorch, whose memory on a card is then set up and capped.
+    uses_torch: bool = True

@@ -1,0 +1,40 @@
+"""What the weights of a model folder were trained for: ``farm.json`` beside ``model_index.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from farm.errors import CannotRun
+from farm.values import Value
+
+FACTS_NAME = "farm.json"
+
+_Facts = TypeVar("_Facts", bound=Value)
+
+
+def model_facts(folder: Path, kind: type[_Facts]) -> _Facts:
+    """The facts of a model folder; without the file the family's defaults.
+
+    Args:
+        folder: May hold a ``farm.json``.
+        kind: The family's facts: fields of ``EngineSpec`` that no config of its folders says.
+
+    Raises:
+        CannotRun: the file is not JSON, or a key or a value is none of ``kind``.
+    """
+    path = folder / FACTS_NAME
+    if not path.is_file():
+        return kind()
+    try:
+        return kind.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            reason = f"{first['loc'][0]} is not known; known are {', '.join(kind.model_fields)}"
+        else:
+            where = ".".join(map(str, first["loc"])) or "the file"
+            reason = f"{where}: {first['msg'].lower()}"
+        raise CannotRun(f"{path} cannot be read ({reason}): correct it, or remove it") from error

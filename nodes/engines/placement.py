@@ -1,0 +1,51 @@
+"""How a rung of the memory ladder runs: what is on the card, and how much is in flight at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from farm.capabilities import Rung
+
+#: Slots of the weight ring that streams a component, and bytes of one unit unless a single tensor is larger.
+RING_SLOTS = 3
+RING_GROUP_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which components of a model do what, by their names."""
+
+    denoisers: tuple[str, ...]
+    vae: str
+    encoders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a rung runs: what is on the card, and how much is in flight at once."""
+
+    rung: Rung
+    #: What the prompt and the images are encoded with: on the card for good, only while they work, or
+    #: streamed through the ring.
+    encoders: Literal["resident", "visiting", "streamed"]
+    #: The denoiser is on the card (and the VAE with it), or streamed (and the VAE there only while it works).
+    denoiser_streamed: bool
+    #: Pieces a resnet of the widest level runs in; the other layers follow (see common/pieces.py).
+    pieces: int
+    #: Batch rows of a guided call of the denoiser: 2, or 1 with one call for each.
+    guided_batch: int
+    #: Frames the VAE decodes at once.
+    decode_frames: int
+    #: Seconds relative to ``resident``.
+    slowdown: float
+
+    def resident(self, parts: Parts) -> tuple[str, ...]:
+        """The components that stay on the card from the first to the last stage."""
+        names = () if self.denoiser_streamed else (*parts.denoisers, parts.vae)
+        return (*names, *parts.encoders) if self.encoders == "resident" else names
+
+    def streamed(self, parts: Parts) -> tuple[str, ...]:
+        """The components whose weights pass through the ring while they work."""
+        names = parts.denoisers if self.denoiser_streamed else ()
+        return (*names, *parts.encoders) if self.encoders == "streamed" else names

@@ -1,0 +1,129 @@
+"""Which model is run by which engine: one table, a line for each family. Specs are read without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+from farm.capabilities import EngineSpec, Worker
+from farm.errors import InvalidInput, NotFound
+from nodes.engines.engine import Attentions, Engine
+from nodes.engines.family import Family, HubModel
+from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
+from nodes.engines.instant import FAMILY as INSTANT
+from nodes.engines.memory import cap_process, use_expandable_segments
+from nodes.engines.procedural import FAMILY as PROCEDURAL
+
+#: The table.
+FAMILIES: tuple[Family, ...] = (
+    PROCEDURAL,
+    INSTANT,
+    I2VGEN_XL,
+)
+#: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.
+ATTENTION_VARIABLE = "REELFARM_ATTENTION"
+
+
+def model_names() -> list[str]:
+    """The models that can be asked for by name; a local model folder is asked for by its path."""
+    return [name for _, name, _ in _listed()]
+
+
+def known_models() -> list[dict[str, Any]]:
+    """The models by name, with what they take and where they come from."""
+    return [
+        {"model": name, "engine": family.name, "takes": sorted(family.takes), "source": source}
+        for family, name, source in _listed()
+    ]
+
+
+def _listed() -> Iterator[tuple[Family, str, str]]:
+    """Family, name and source of every model that is listed."""
+    for family in FAMILIES:
+        for name, home in family.models.items() if family.listed else ():
+            yield family, name, str(home) if isinstance(home, HubModel) else "built in"
+
+
+@lru_cache(maxsize=64)
+def spec_of(model: str) -> EngineSpec:
+    """The spec of a model. A hub model's files are fetched when they are not here.
+
+    Raises:
+        NotFound: no such name, and no such folder.
+        InvalidInput, CannotRun: the folder is no model of a family known here, or of two, or is not whole.
+    """
+    family, folder, revision = _located(model)
+    return family.read_spec(folder, model, revision)
+
+
+def named_spec_of(model: str) -> EngineSpec:
+    """``spec_of`` for a farm that others can reach: models by name alone, no path on its disk."""
+    if model not in model_names():
+        raise NotFound(f"model {model} is none of {', '.join(model_names())}", param="model")
+    return spec_of(model)
+
+
+def create_engine(model: str, worker: Worker, *, cpu_threads: int = 1) -> Engine:
+    """The engine of a model for a worker's device, not loaded yet. ``cpu_threads``: cores it may use."""
+    family, folder, _ = _located(model)
+    spec = spec_of(model).on(worker.kind)
+    if family.uses_torch and worker.kind == "cuda":
+        use_expandable_segments()  # before torch is imported
+        cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
+    attention = _attention() if family.uses_torch else "sdpa"
+    return family.create(spec, folder, worker, cpu_threads=cpu_threads, attention=attention)
+
+
+def _attention() -> Attentions:
+    """This machine's attention back-end: PyTorch's own, unless its owner asks for xformers.
+
+    Raises:
+        InvalidInput: it is asked for one that is not known.
+    """
+    chosen = os.environ.get(ATTENTION_VARIABLE, "sdpa")
+    known: tuple[Attentions, ...] = get_args(Attentions)
+    for attention in known:
+        if chosen == attention:
+            return attention
+    raise InvalidInput(f"{ATTENTION_VARIABLE} is {chosen!r}, expected sdpa or xformers")
+
+
+def _located(model: str) -> tuple[Family, Path, str | None]:
+    """Family and folder of a model by name or by path, and the pinned commit of one from the hub."""
+    for family in FAMILIES:
+        home = family.models.get(model)
+        if isinstance(home, HubModel):
+            return family, home.folder(), home.revision
+        if home is not None:
+            return family, home, None
+    exists = bool(model) and os.path.exists(model)  # Path("") would be the current folder
+    claimants = [family for family in FAMILIES if exists and family.claims(Path(model))]
+    if len(claimants) > 1:
+        names = " and ".join(family.name for family in claimants)
+        raise InvalidInput(
+            f"{model} is claimed by {names}: their claims have to tell it apart", param="model"
+        )
+    if claimants:
+        return claimants[0], Path(model), None
+    if not exists or not os.path.isdir(model):
+        raise NotFound(
+            f"model {model!r} is none of {', '.join(model_names())} and no folder; `farm models` lists them",
+            param="model",
+        )
+    raise _claimed_by_none(Path(model))
+
+
+def _claimed_by_none(folder: Path) -> InvalidInput:
+    try:
+        pipeline = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return InvalidInput(
+            f"{folder} has no readable model_index.json; give a model folder in diffusers format",
+            param="model",
+        )
+    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+    return InvalidInput(f"{folder} is a {pipeline}; there are engines here for {known}", param="model")

@@ -1,0 +1,20 @@
+"""A farm put together on this machine: for one job, or to stay up.
+
+Composition enters: Ray, coordinator, journal and storage, up and down again.
+"""
+
+from __future__ import annotations
+
+from nodes.hosting.doctor import examine
+from nodes.hosting.host import planned
+from nodes.hosting.keep_up import keep_up
+from nodes.hosting.render_here import described, render_here, retry_here
+
+__all__ = [
+    "described",
+    "examine",
+    "keep_up",
+    "planned",
+    "render_here",
+    "retry_here",
+]

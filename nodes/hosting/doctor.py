@@ -1,0 +1,89 @@
+"""Looking a machine over: is the installation sound, and what can its workers render?"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import packages_distributions, version
+
+from farm.capabilities import RenderShape, Worker, fitting_rungs, gib
+from farm.planning import footprint
+from farm.state import default_state_folder
+from farm.values import Value
+from nodes.engines import spec_of
+from nodes.engines.procedural import LEVELS
+
+#: The top-level packages of this distribution.
+ROOMS = ("farm", "nodes", "stitching", "dashboard")
+OURS = "reelfarm"
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+MIN_FREE_DISK_BYTES = 5 * 10**9
+
+
+class Finding(Value):
+    subject: str
+    ok: bool
+    text: str
+
+
+def examine(workers: Iterable[Worker]) -> list[Finding]:
+    """Everything worth knowing before a job is given to this machine."""
+    return [*foreign_packages(packages_distributions()), *_versions(), _disk(), *_cards(workers)]
+
+
+def foreign_packages(owners: Mapping[str, list[str]]) -> list[Finding]:
+    """Other distributions that own one of our package names: they overwrite each other silently.
+
+    ``owners`` maps a top-level package to the distributions that installed it.
+    """
+    findings = []
+    for room in ROOMS:
+        others = sorted({name for name in owners.get(room, []) if name.lower() != OURS})
+        text = (
+            f"belongs to {', '.join(others)} too; remove it: pip uninstall {' '.join(others)}"
+            if others
+            else "is ours alone"
+        )
+        findings.append(Finding(subject=f"package {room}", ok=not others, text=text))
+    return findings
+
+
+def _versions() -> Iterable[Finding]:
+    yield python_version(*sys.version_info[:3])
+    for package in ("ray", "torch", "diffusers", "opencv-python-headless", "av"):
+        yield Finding(subject=package, ok=True, text=version(package))
+
+
+def python_version(major: int, minor: int, micro: int) -> Finding:
+    """Whether a Python is one that the pinned packages resolve on."""
+    return Finding(
+        subject="python",
+        ok=OLDEST_PYTHON <= (major, minor) <= NEWEST_PYTHON,
+        text=f"{major}.{minor}.{micro}, every machine of a farm needs the same",
+    )
+
+
+def _disk() -> Finding:
+    folder = default_state_folder()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free in {folder}"
+    return Finding(subject="disk", ok=free > MIN_FREE_DISK_BYTES, text=text)
+
+
+def _cards(workers: Iterable[Worker]) -> Iterable[Finding]:
+    spec = spec_of(next(iter(LEVELS)))
+    shape = RenderShape(
+        num_frames=spec.window_frames, height=512, width=512, num_inference_steps=1, guided=False
+    )
+    for worker in workers:
+        needs = footprint(spec.on(worker.kind), shape).need_bytes
+        rungs = fitting_rungs(needs, worker)
+        fits = f"renders 512x512x8 of {spec.model} at {rungs[0]}" if rungs else "holds no window of any model"
+        yield Finding(
+            subject=worker.id,
+            ok=bool(rungs),
+            text=f"{worker.device_name}, {gib(worker.vram_bytes)}: {fits}",
+        )

@@ -1,0 +1,184 @@
+"""A farm that stays up: Ray's head, the coordinator, the API, and the machines of the cluster file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from farm.capabilities import Worker
+from farm.client import ENDPOINT_NAME, Endpoint, write_endpoint
+from farm.errors import FarmError
+from farm.machines import ClusterFile, Machine
+from farm.reporting import console
+from farm.request import MediaTools
+from farm.running import Coordinator, Membership
+from farm.state import locked
+from farm.threads import to_its_end
+from nodes.engines import known_models, named_spec_of, spec_of
+from nodes.hosting.host import coordinating
+from nodes.machine import (
+    allowed_hosts,
+    ensure_head,
+    how_to_join,
+    is_loopback,
+    own_addresses,
+    ray_environment,
+    reachable_address,
+    ssh,
+    stop_head,
+    versions,
+)
+from nodes.media import backdrop, normalise, pictures
+
+log = logging.getLogger(__name__)
+
+ACCESS_NAME = "access-token"
+#: Logs and host keys of the machines started over SSH.
+MACHINES_NAME = "machines"
+#: Machines that come back by themselves after a restart have announced themselves by then.
+RETURN_S = 5.0
+
+
+async def keep_up(
+    cluster: ClusterFile,
+    workers: Sequence[Worker],
+    state: Path,
+    create_app: Callable[..., Any],
+    serve: Callable[[Any, str, int], Awaitable[None]],
+) -> None:
+    """Run a farm until cancelled; then stop Ray's head and ask the machines started here to leave.
+
+    A killed process leaves head and workers running, and the next one takes them over.
+
+    Args:
+        create_app: ``dashboard.app.create_app``; ``serve``: ``dashboard.server.serve``.
+
+    Raises:
+        InvalidInput, CannotRun: an address or a name that cannot be used; another farm works in ``state``.
+    """
+    listen, own = cluster.head.listen, own_addresses()
+    # Through a proxy, strangers come from this machine's own address.
+    alone = is_loopback(listen) and not cluster.head.allowed_hosts
+    address = reachable_address(listen, own)
+    hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
+    with locked(state):
+        access = None if alone else _access_token(state)
+        head = await asyncio.to_thread(ensure_head, state, address, workers)
+        os.environ.update(ray_environment(head.token, head.workers))
+        # Only now: importing Ray reads the environment.
+        from nodes.ray import RayCluster, connect, disconnect, take_back_signals
+
+        started: list[Machine] = []
+        try:
+            await to_its_end(connect, head.address)
+            take_back_signals()
+            async with coordinating(state, RayCluster(), spec_of if alone else named_spec_of) as coordinator:
+                membership = Membership(
+                    coordinator, cluster_address=head.address, secret=head.token, versions=versions()
+                )
+                app = create_app(
+                    coordinator=coordinator,
+                    membership=membership,
+                    tools=media_tools(),
+                    state=state,
+                    access=access,
+                    models=known_models,
+                    allowed_hosts=hosts,
+                )
+                coordinator.begin_recovered()
+                url = f"http://{address}:{cluster.head.port}"
+                serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
+                write_endpoint(state, Endpoint(url=url, token=access))
+                console.out.print(f"farm is up; its pages are at {url}", markup=False, soft_wrap=True)
+                if not alone:
+                    console.out.print(
+                        f"log in with the token in {state / ACCESS_NAME}", markup=False, soft_wrap=True
+                    )
+                console.out.print(
+                    how_to_join(url, own, app.state.join_tokens.create), markup=False, soft_wrap=True
+                )
+                starting = asyncio.ensure_future(
+                    _start_machines(coordinator, cluster, url, app.state.join_tokens.create, state, started)
+                )
+                try:
+                    await serving
+                finally:
+                    starting.cancel()
+                    serving.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await serving
+        finally:
+            (state / ENDPOINT_NAME).unlink(missing_ok=True)
+            await to_its_end(_take_down, state, started, disconnect)
+
+
+def media_tools() -> MediaTools:
+    """The real tools behind the doors' port to pictures and videos."""
+    return MediaTools(
+        normalise=normalise,
+        refuse_unknown=pictures.refuse_unknown,
+        picture=pictures.picture,
+        thumbnail=pictures.thumbnail,
+        spritesheet=pictures.spritesheet,
+        seam_picture=pictures.seam_picture,
+        backdrop=backdrop,
+        codec=pictures.codec,
+    )
+
+
+async def _start_machines(
+    coordinator: Coordinator,
+    cluster: ClusterFile,
+    url: str,
+    join_token: Callable[[], str],
+    state: Path,
+    started: list[Machine],
+) -> None:
+    """Start the cluster file's machines that are not here yet."""
+    if cluster.machines:
+        await asyncio.sleep(RETURN_S)
+    folder = state / MACHINES_NAME
+    endings = []
+    for machine in cluster.machines:
+        if coordinator.has_node(machine.name):
+            continue
+        try:
+            process = await asyncio.to_thread(ssh.start_node, machine, url, join_token(), folder)
+        except (OSError, ValueError, FarmError) as error:
+            console.err.print(f"{machine.name} cannot be started: {error}", style="red", markup=False)
+            continue
+        started.append(machine)
+        endings.append(asyncio.ensure_future(_tell_end(machine, process, ssh.log_path(machine, folder))))
+
+
+async def _tell_end(machine: Machine, process: Any, log_path: Path) -> None:
+    status = await asyncio.to_thread(process.wait)
+    lines = [line for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    console.err.print(f"{machine.name} ended (status {status}): {said}", style="yellow", markup=False)
+
+
+def _take_down(state: Path, started: Sequence[Machine], disconnect: Callable[[], None]) -> None:
+    for machine in started:
+        try:
+            ssh.stop_node(machine, state / MACHINES_NAME)
+        except (OSError, ValueError) as error:
+            log.warning("%s was not told to leave: %s", machine.name, error)
+    disconnect()
+    stop_head(state)
+
+
+def _access_token(state: Path) -> str:
+    """The token of this state folder's farm, made at its first start (mode 0600)."""
+    path = state / ACCESS_NAME
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()

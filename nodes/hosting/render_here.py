@@ -1,0 +1,140 @@
+"""One job on this machine alone: everything is started for it, and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from farm.capabilities import Worker
+from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.reporting import console, job_report, workers_seen
+from farm.request import JobRequest, check_numbers
+from farm.running import Coordinator, Storage, stored_bytes
+from farm.state import Job, past
+from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
+from nodes.work import SHEET_NAME, VIDEO_NAME
+
+#: Between looks at how far the running attempts are.
+PROGRESS_INTERVAL_S = 0.25
+
+
+def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> JobRequest:
+    """A request over these files, checked and normalised into ``folder``.
+
+    Raises:
+        InvalidInput: a file or an option is wrong.
+    """
+    if not inputs:
+        raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
+    check_numbers(options)
+    try:
+        return JobRequest(inputs=take_in(inputs, folder), **options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise InvalidInput(f"{name} is {first['input']!r}: {first['msg'].lower()}", param=name) from error
+
+
+async def render_here(
+    inputs: Sequence[Path], options: dict[str, Any], workers: Sequence[Worker], state: Path, output: Path
+) -> dict[str, Any]:
+    """Render a video into ``output`` and return its report.
+
+    Raises:
+        FarmError: with nothing left behind; a job that had begun can be continued with ``retry_here``.
+    """
+    with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
+        request = await asyncio.to_thread(described, inputs, options, Path(folder))
+        Storage(state).check_space(stored_bytes(planned(request, workers)))
+        async with _farm(state, workers) as coordinator:
+            job_id = coordinator.submit(request, coming=workers)
+            return await _watched(coordinator, job_id, output)
+
+
+async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output: Path) -> dict[str, Any]:
+    """Continue a job that failed, was cancelled or lost its process.
+
+    Raises:
+        FarmError: there is no such job, or nothing of it is left to do here; Ray was not started.
+    """
+    with past(state) as ledger:
+        job = ledger.job(job_id)
+        if job.status == "succeeded":
+            raise InvalidInput(f"job {job_id} is done; `farm report {job_id}` tells of it", param="job_id")
+        check_placement(job.plan, workers)
+    async with _farm(state, workers) as coordinator:
+        coordinator.retry(job_id)
+        return await _watched(coordinator, job_id, output)
+
+
+@asynccontextmanager
+async def _farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordinator]:
+    with console.err.status("starting Ray"):
+        farm = local_farm(state, workers)
+        coordinator = await farm.__aenter__()
+        try:
+            await workers_up(coordinator, 1)
+        except BaseException:
+            await farm.__aexit__(None, None, None)
+            raise
+    try:
+        yield coordinator
+    finally:
+        await farm.__aexit__(None, None, None)
+
+
+async def _watched(coordinator: Coordinator, job_id: str, output: Path) -> dict[str, Any]:
+    job = coordinator.ledger.job(job_id)
+    try:
+        with console.JobView() as view:
+            drawing = asyncio.ensure_future(_draw_steps(job, view))
+            for worker in coordinator.ledger.state.workers.values():
+                view.worker(worker.worker)
+            async for _, at, event in coordinator.ledger.follow(job_id):
+                view.event(at, event)
+            drawing.cancel()
+    except asyncio.CancelledError:
+        if job.status == "running":
+            coordinator.cancel(job_id)
+        console.err.print(
+            f"stopped; what is done is kept: `farm retry {job_id} -o {output}` continues it", markup=False
+        )
+        raise
+    if job.status != "succeeded":
+        raise JobFailed(f"{job.reason}; what is done is kept: `farm retry {job_id} -o {output}` tries again")
+    folder = coordinator.storage.job_folder(job_id)
+    deliver(folder / VIDEO_NAME, output)
+    deliver(folder / SHEET_NAME, output.with_suffix(".png"))
+    return job_report(job, workers_seen(coordinator.ledger.journal))
+
+
+async def _draw_steps(job: Job, view: console.JobView) -> None:
+    while True:
+        for task in job.tasks.values():
+            for attempt in task.running_attempts:
+                view.step(attempt.id, attempt.phase, attempt.done_fraction)
+        await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+
+def deliver(source: Path, target: Path) -> None:
+    """Copy a finished file to where the user wants it, whole or not at all.
+
+    Raises:
+        CannotRun: it cannot be written there; the message says where it is kept.
+    """
+    temporary = target.with_name(f".writing-{target.name}")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise CannotRun(f"{target} cannot be written ({error.strerror}); it is kept as {source}") from error

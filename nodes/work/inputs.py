@@ -1,0 +1,106 @@
+"""From an order's files to the pixels and arrays an engine is conditioned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from farm.capabilities import EngineSpec
+from farm.planning import RenderTask
+from farm.running import Order
+from nodes.engines import Frames, RenderInputs
+from stitching.between import frames_between
+from stitching.clip import Image
+from stitching.video_io import read_frames
+
+
+def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
+    """Read and fit everything the order names. Paths in the order are readable on this machine.
+
+    The window starts from the frame that another segment rendered for its place; else from the frame that was
+    handed over; else from the shot's image. It is rendered over the input video; without one, over the frames
+    that other segments rendered, interpolated where there are none.
+    """
+    task = order.task
+    paths = {role: blob.path for role, blob in order.inputs.items()}
+    handover = _arrays(paths.get("handover"))
+    rendered = _segment_frames(order)
+    image = shot_image = _image(paths.get("image"))
+    if task.frame_indices[0] in rendered:
+        image = rendered[task.frame_indices[0]]
+    elif "image" in handover:
+        image = np.asarray(handover["image"], dtype=np.uint8)
+    last_image = _image(paths.get("last_image"))
+    video = None
+    if "video" in paths:
+        video = _video_frames(paths["video"], task)
+    elif rendered:
+        if shot_image is not None:  # the first frame of its shot
+            rendered[task.shot_start] = cover(shot_image, task.width, task.height)
+        video = frames_between(rendered, task.frame_indices)
+    if not spec.wants_full_image:
+        image = None if image is None else cover(image, task.width, task.height)
+    return RenderInputs(
+        image=image,
+        last_image=None if last_image is None else cover(last_image, task.width, task.height),
+        video=video,
+        handover=handover,
+        anchor=_arrays(paths.get("anchor")),
+    )
+
+
+def _segment_frames(order: Order) -> dict[int, Image]:
+    """Frames that other segments rendered, by their number."""
+    positions: dict[str, list[int]] = {}
+    for frame in order.segment_frames:
+        positions.setdefault(frame.segment, []).append(frame.position)
+    first = {segment: min(wanted) for segment, wanted in positions.items()}
+    clips = {
+        segment: read_frames(order.inputs[segment].path, first[segment], max(wanted) + 1)
+        for segment, wanted in positions.items()
+    }
+    return {f.frame_index: clips[f.segment][f.position - first[f.segment]] for f in order.segment_frames}
+
+
+def _video_frames(path: Path, task: RenderTask) -> Frames:
+    """The input video's frames at the task's, (F, H, W, 3) at its size."""
+    indices = task.frame_indices
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        read = list(read_frames(path, first, last + 1))
+    else:
+        read = [read_frames(path, i, i + 1)[0] for i in indices]
+    return np.stack([cover(frame, task.width, task.height) for frame in read])
+
+
+def cover(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Scale an image (H, W, 3) to cover width x height and cut what stands over, evenly on both sides."""
+    source_height, source_width = image.shape[:2]
+    if (source_width, source_height) == (width, height):
+        return image
+    scale = max(width / source_width, height / source_height)
+    scaled_width, scaled_height = (
+        max(width, round(source_width * scale)),
+        max(height, round(source_height * scale)),
+    )
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
+    scaled = cv2.resize(image, (scaled_width, scaled_height), interpolation=method)
+    left, top = (scaled_width - width) // 2, (scaled_height - height) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width], dtype=np.uint8)
+
+
+def _image(path: Path | None) -> NDArray[np.uint8] | None:
+    if path is None:
+        return None
+    read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if read is None:
+        raise ValueError(f"the stored image {path.name} cannot be decoded")
+    return np.asarray(cv2.cvtColor(read, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _arrays(path: Path | None) -> dict[str, NDArray[np.generic]]:
+    return {} if path is None else dict(safetensors.numpy.load_file(path))

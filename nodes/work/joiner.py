@@ -1,0 +1,147 @@
+"""One video being joined from stored segments: the body of a stitch session. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from farm.running import SO_FAR_NAME, Published, StitchOrder
+from stitching import Frames, Seam, SeamReport, Stitcher
+from stitching.contact_sheet import ContactSheet
+from stitching.video_io import VideoError, VideoWriter, read_frames
+
+log = logging.getLogger(__name__)
+
+VIDEO_NAME = "video.mp4"
+SHEET_NAME = "sheet.png"
+#: Of ``so-far.mp4``: good enough to watch.
+SO_FAR_CRF = 23
+
+
+class Joiner:
+    """Writes ``video.mp4`` and ``sheet.png`` into the order's folder; neither exists before ``finish``.
+
+    Until then a quickly encoded ``so-far.mp4`` grows there, to be watched.
+    """
+
+    def __init__(self, order: StitchOrder) -> None:
+        self._order = order
+        self._video_path = order.folder / f".writing-{VIDEO_NAME}"
+        self._sheet_path = order.folder / f".writing-{SHEET_NAME}"
+        self._writer = VideoWriter(self._video_path, fps=order.fps, width=order.width, height=order.height)
+        self._writer.__enter__()
+        self._so_far = _SoFar(order)
+        self._sheet = ContactSheet(order.num_frames)
+        self._stitcher = Stitcher(self._emit)
+        self._digest = hashlib.sha256()
+        self._num_emitted = 0
+        self._num_placed = 0
+        self._proposal: tuple[Seam, int] | None = None
+
+    def start(self, segment: Path, num_frames: int) -> None:
+        """The first segment of a shot."""
+        frames = read_frames(segment, 0, num_frames)
+        if self._num_placed:
+            self._mark(self._stitcher.cut(frames, overlap=0, new_shot=True), overlap=0)
+        else:
+            self._stitcher.start(frames)
+        self._num_placed += num_frames
+
+    def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+        """Join for a look; nothing is written."""
+        seam = self._stitcher.propose(read_frames(segment, 0, num_frames), overlap=overlap)
+        self._proposal = (seam, num_frames - overlap)
+        return seam.report.to_json()
+
+    def accept(self) -> None:
+        """Write the last proposal."""
+        assert self._proposal is not None, "propose a segment first"
+        seam, num_new = self._proposal
+        self._stitcher.accept(seam)
+        self._mark(seam.report, overlap=seam.report.overlap)
+        self._num_placed += num_new
+        self._proposal = None
+
+    def finish(self) -> Published:
+        """Write what is held and give both files their names."""
+        self._stitcher.finish()
+        if self._num_emitted != self._order.num_frames:
+            raise ValueError(f"joined {self._num_emitted} frames, expected {self._order.num_frames}")
+        self._writer.__exit__(None, None, None)
+        self._sheet.write_png(self._sheet_path)
+        os.replace(self._sheet_path, self._order.folder / SHEET_NAME)
+        video = self._order.folder / VIDEO_NAME
+        os.replace(self._video_path, video)
+        self._so_far.end()
+        return Published(
+            num_frames=self._num_emitted,
+            frames_sha256=self._digest.hexdigest(),
+            size_bytes=video.stat().st_size,
+        )
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        if self._video_path.exists():
+            error = InterruptedError("not finished")
+            self._writer.__exit__(type(error), error, None)
+        self._video_path.unlink(missing_ok=True)
+        self._sheet_path.unlink(missing_ok=True)
+        self._so_far.end()
+
+    def _emit(self, frames: Frames) -> None:
+        self._digest.update(frames.tobytes())
+        self._writer.write(frames)
+        self._so_far.write(frames)
+        for frame in frames:
+            self._sheet.add(self._num_emitted, frame)
+            self._num_emitted += 1
+
+    def _mark(self, report: SeamReport, *, overlap: int) -> None:
+        first = self._num_placed - overlap
+        last = max(first, self._num_placed - 1)
+        self._sheet.mark_seam(first, last, report.passed, kind=report.kind)
+
+
+class _SoFar:
+    """What is joined so far, as a video that is played while it grows. It may fail; the job goes on."""
+
+    def __init__(self, order: StitchOrder) -> None:
+        self._path = order.folder / SO_FAR_NAME
+        self._writer: VideoWriter | None = None
+        try:
+            # A new file: whoever still reads the one of an earlier stitcher keeps it whole.
+            self._path.unlink(missing_ok=True)
+            self._writer = VideoWriter(
+                self._path,
+                fps=order.fps,
+                width=order.width,
+                height=order.height,
+                crf=SO_FAR_CRF,
+                preset="ultrafast",
+                growing=True,
+            )
+            self._writer.__enter__()
+        except (VideoError, OSError) as error:
+            log.warning("there is no video so far: %s", error)
+
+    def write(self, frames: Frames) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.write(frames)
+        except VideoError as error:
+            log.warning("the video so far ends: %s", error)
+            self.end()
+
+    def end(self) -> None:
+        """Remove it."""
+        if self._writer is not None:
+            with suppress(VideoError):  # no frame was written to it, or it failed before
+                self._writer.__exit__(None, None, None)
+            self._writer = None
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The commands that talk to a farm that is up, against one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from farm.cli.remote_commands import parse_frames, remote
+from farm.errors import InvalidInput, NotFound
+
+Run = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+async def run(farm: Any, serve: Any) -> Run:
+    """Runs a command against the farm."""
+    url = await serve(farm.app)
+
+    async def run(*arguments: str, wanted: type[Exception] | None = None) -> Result:
+        result = await asyncio.to_thread(CliRunner().invoke, remote, [*arguments, "--farm", url])
+        assert type(result.exception) is (wanted or type(None)), result.output
+        return result
+
+    return run
+
+
+async def test_a_job_is_rendered_again_in_part_and_deleted(farm: Any, photo: Path, run: Run) -> None:
+    job_id = await farm.finished_job(photo)
+    said = await run("rerender", job_id, "--frames", "0:5")
+    assert f"{job_id} renders s0-0 again" in said.output
+    await farm.until_ended(job_id)
+    assert f"{job_id} is deleted" in (await run("delete", job_id)).output
+    assert json.loads((await run("jobs", "--json")).output) == []
+    await run("delete", job_id, wanted=NotFound)
+
+
+async def test_workers_are_drained_and_enabled(farm: Any, run: Run) -> None:
+    workers = farm.coordinator.ledger.state.workers
+    assert "farm enable near" in (await run("drain", "near")).output
+    await farm.until(lambda: not workers)
+    table = (await run("nodes")).output
+    assert table.count("drained") >= 2
+    await run("enable", "near/cpu1")
+    await farm.until(lambda: list(workers) == ["near/cpu1"])
+    await run("enable", "near")
+    await farm.until(lambda: len(workers) == 2)
+    (node,) = json.loads((await run("nodes", "--json")).output)
+    assert [worker["status"] for worker in node["workers"]] == ["idle", "idle"]
+    await run("drain", "attic", wanted=NotFound)
+
+
+@pytest.mark.parametrize("text", ["", "24", "48:24", "24:24", "a:b", "-1:3", "1:2:3", "1:" + "9" * 30])
+def test_frames_that_are_no_range_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_frames(text)
+    assert refused.value.param == "frames"
+
+
+def test_a_range_of_frames_is_read() -> None:
+    assert parse_frames("24:48") == (24, 48)

@@ -1,0 +1,102 @@
+"""A job that no card can hold is refused with settings that one can."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import pytest
+
+from farm.errors import CannotRun
+from farm.planning.suggest import nearest_settings, plan_over, refusal
+
+
+@pytest.mark.parametrize("mode", ["independent", "chain", "refine"])
+@pytest.mark.parametrize("vram_gib", [2.0, 1.5, 1.1, 1.07])
+@pytest.mark.parametrize("rule", [{}, {"window_frames": 17, "frame_step": 4, "frame_remainder": 1}])
+def test_what_is_suggested_really_fits(make: Any, mode: str, vram_gib: float, rule: dict[str, int]) -> None:
+    spec = make.spec(random_access=mode == "independent", side_multiple=16, **rule)
+    worker = make.worker("a/0", vram_gib)
+    asked = {"mode": mode, "width": 1024, "height": 576, "num_frames": 40}
+    made = make.plan(spec, **asked)
+    settings = nearest_settings(made, spec, worker)
+    assert len(settings) == 3
+    for setting in settings:
+        size = {"width": setting.width, "height": setting.height, "window_frames": setting.window_frames}
+        again = make.plan(spec, **(asked | size))
+        assert refusal(again, spec, [worker]) is None
+        assert setting.need_bytes <= worker.vram_bytes
+
+
+def test_the_nearest_in_pixels_and_frames_comes_first_and_none_is_larger(make: Any) -> None:
+    spec = make.spec()
+    made = make.plan(spec, width=1024, height=576)
+    settings = nearest_settings(made, spec, make.worker("a/0", 1.5))
+    far = [log(1024 * 576 / (s.width * s.height)) + log(8 / s.window_frames) for s in settings]
+    assert far == sorted(far)
+    assert len(set(settings)) == 3
+    assert all(s.width <= 1024 and s.height <= 576 and s.window_frames <= 8 for s in settings)
+
+
+def test_the_refusal_is_one_line_with_the_need_the_largest_card_and_what_to_type(make: Any) -> None:
+    spec = make.spec()
+    made = make.plan(spec, width=1024, height=1024)
+    said = refusal(made, spec, [make.worker("a/0", 1.2), make.worker("b/0", 1.5)])
+    assert said is not None
+    assert said.startswith(
+        "no worker can hold 1024x1024 in windows of 8 frames: "
+        "b/0 has 1.50 GiB, the smallest rung (stream) needs 5.00 GiB; these fit: --size "
+    )
+    assert said.count("--window") == 3
+    assert "\n" not in said
+
+
+def test_where_nothing_fits_that_is_said(make: Any) -> None:
+    spec = make.spec()
+    said = refusal(make.plan(spec), spec, [make.worker("a/0", 0.25)])
+    assert said is not None
+    assert said.endswith("; nothing smaller fits either")
+
+
+def test_one_card_that_fits_is_enough_and_an_empty_farm_waits_for_one(make: Any) -> None:
+    spec = make.spec()
+    made = make.plan(spec)
+    assert refusal(made, spec, [make.worker("a/0", 0.25), make.worker("b/0", 24)]) is None
+    assert refusal(made, spec, []) is None
+
+
+def test_a_cpu_worker_is_judged_by_the_models_cpu_spec(make: Any) -> None:
+    spec = make.spec(on_cpu=make.spec(context_bytes=64 * 2**30))
+    worker = make.worker("a/cpu", 32, kind="cpu")
+    said = refusal(make.plan(spec), spec, [worker])
+    assert said is not None
+    assert refusal(make.plan(spec), spec, [make.worker("a/0", 32)]) is None
+
+
+# The plan for the workers that are there.
+
+
+@pytest.mark.parametrize(
+    ("vram_gib", "mode", "told"),
+    [
+        ((), "chain", None),
+        ((24,), "chain", None),
+        ((24, 0.25, 0.25), "chain", None),
+        ((24, 2.1), "refine", "refine chosen: 2 workers"),
+        ((24, 24, 0.25, 24), "refine", "refine chosen: 3 workers"),
+    ],
+)
+def test_auto_counts_the_workers_that_can_hold_a_window(
+    make: Any, vram_gib: tuple[float, ...], mode: str, told: str | None
+) -> None:
+    workers = [make.worker(f"{i}/0", gib) for i, gib in enumerate(vram_gib)]
+    asked = make.request(num_frames=96, width=512, height=512)
+    made = plan_over(asked, make.spec(min_fps=1.0), workers)
+    assert made.mode == mode
+    assert [note.split(",")[0] for note in made.notes] == ([told] if told else [])
+
+
+def test_a_plan_for_workers_that_cannot_hold_it_is_refused(make: Any) -> None:
+    with pytest.raises(CannotRun, match="no worker can hold 512x512") as refused:
+        plan_over(make.request(), make.spec(), [make.worker("a/0", 0.25)])
+    assert refused.value.param == "size"

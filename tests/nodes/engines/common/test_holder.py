@@ -1,0 +1,146 @@
+"""Any model with named components is placed by what it is told of them, whatever they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from farm.capabilities.engine_spec import EngineSpec, RungSpec
+from nodes.engines.common.holder import Holder
+from nodes.engines.common.pieces import AttentionInRows, InPieces
+from nodes.engines.common.placing import PlacedModel
+from nodes.engines.engine import OutOfMemory
+from nodes.engines.placement import Parts, Placement
+
+PARTS = Parts(denoisers=("high_noise", "low_noise"), vae="codec", encoders=("words",))
+RESIDENT = Placement("resident", "resident", False, 1, 2, 4, 1.0)
+EVICT = Placement("evict", "visiting", False, 1, 2, 4, 1.0)
+CHUNK = Placement("chunk", "streamed", False, 4, 1, 1, 1.0)
+STREAM = Placement("stream", "streamed", True, 4, 1, 1, 1.0)
+
+
+class Attended(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.processor = AttentionInRows(None)
+
+
+@dataclass
+class Model:
+    components: dict[str, Any] = field(default_factory=dict)
+
+
+def model() -> Model:
+    denoisers = {
+        name: nn.Sequential(InPieces(nn.Linear(3, 3), share=2.0), Attended()) for name in PARTS.denoisers
+    }
+    return Model({**denoisers, "codec": nn.Linear(3, 3), "words": nn.Linear(3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("placement", "resident", "streamed"),
+    [
+        (RESIDENT, ("high_noise", "low_noise", "codec", "words"), ()),
+        (EVICT, ("high_noise", "low_noise", "codec"), ()),
+        (CHUNK, ("high_noise", "low_noise", "codec"), ("words",)),
+        (STREAM, (), ("high_noise", "low_noise", "words")),
+    ],
+    ids=lambda value: getattr(value, "rung", None),
+)
+def test_a_rung_says_which_components_stay_and_which_pass_through_the_ring(
+    placement: Placement, resident: tuple[str, ...], streamed: tuple[str, ...]
+) -> None:
+    assert placement.resident(PARTS) == resident
+    assert placement.streamed(PARTS) == streamed
+
+
+def test_every_component_computes_the_same_at_every_rung_and_every_denoiser_runs_in_its_pieces() -> None:
+    made = model()
+    rows = torch.randn(2, 3)
+    names = ("codec", "words")
+    expected = [made.components[name](rows) for name in names]
+    placed = PlacedModel(made, PARTS, "cpu", RESIDENT)
+    for placement in (EVICT, CHUNK, STREAM, RESIDENT):
+        placed.place(placement)
+        for name, numbers in zip(names, expected, strict=True):
+            with placed.on_card(name):
+                assert torch.equal(made.components[name](rows), numbers)
+        for name in PARTS.denoisers:
+            layer, attended = made.components[name]
+            assert (layer.pieces, attended.processor.pieces) == ((8, 4) if placement.pieces == 4 else (1, 1))
+
+
+def holder(read: Any) -> Holder[Model]:
+    spec = EngineSpec(
+        model="made-up",
+        engine="made_up",
+        takes=frozenset({"image"}),
+        native_width=64,
+        native_height=64,
+        component_bytes={},
+        context_bytes=0,
+        rungs=(RungSpec(name="resident", stages=()), RungSpec(name="stream", stages=())),
+        prior_seconds_per_mpixel_step=1.0,
+    )
+    return Holder(
+        spec,
+        device="cpu",
+        dtype=torch.float32,
+        parts=PARTS,
+        placements=(RESIDENT, EVICT, STREAM),
+        read=read,
+        cpu_threads=1,
+    )
+
+
+def test_a_model_is_read_once_for_all_rungs_and_again_after_it_was_unloaded() -> None:
+    reads: list[int] = []
+
+    def read() -> Model:
+        reads.append(1)
+        return model()
+
+    held = holder(read)
+    with pytest.raises(ValueError, match=r"made-up is not loaded: call load\(rung\) first"):
+        _ = held.placed
+    for rung in ("resident", "stream", "resident"):
+        held.load(rung)  # type: ignore[arg-type]
+    assert len(reads) == 1
+    with pytest.raises(ValueError, match="rung is 'evict': made-up offers resident, stream"):
+        held.load("evict")
+    held.unload()
+    held.load("stream")
+    assert len(reads) == 2
+
+
+def test_out_of_memory_while_reading_or_rendering_leaves_nothing_loaded_and_all_usable() -> None:
+    memory = [2**55, 1]
+    held = holder(lambda: torch.empty(memory.pop(0), dtype=torch.uint8) is not None and model())
+    with pytest.raises(OutOfMemory):
+        held.load("resident")
+    held.load("resident")
+    with pytest.raises(OutOfMemory), held.rendering():
+        torch.empty(2**55, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="not loaded"):
+        _ = held.placed
+
+
+def test_a_component_comes_to_the_card_for_a_tensor_that_is_not_cached_and_else_not() -> None:
+    held = holder(model)
+    held.load("resident")
+    made: list[str] = []
+
+    def make(key: str) -> Any:
+        return lambda: made.append(key) or torch.full((1, 2), float(len(made)))  # type: ignore[func-returns-value]
+
+    first = held.cached("words", [(key, make(key)) for key in ("a", "b")])
+    assert first.tolist() == [[1, 1], [2, 2]]
+    held.unload()  # what was cached stays, and needs no model
+    assert torch.equal(held.cached("words", [(key, make(key)) for key in ("a", "b")]), first)
+    with pytest.raises(ValueError, match="not loaded"):
+        held.cached("words", [("c", make("c"))])
+    assert made == ["a", "b"]

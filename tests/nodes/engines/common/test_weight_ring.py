@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nodes.engines.common.weight_ring import WeightRing
+
+LAYER_BYTES = 4 * (16 * 16 + 16)
+
+
+class _Stack(nn.Module):
+    """Nine layers called in an order of choice, and a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(9))
+        self.scale = nn.Parameter(torch.full((16,), 1.5))
+
+    def forward(self, x: torch.Tensor, order: list[int]) -> torch.Tensor:
+        for index in order:
+            x = torch.tanh(self.layers[index](x)) * self.scale
+        return x
+
+
+@pytest.fixture
+def stack() -> _Stack:
+    torch.manual_seed(3)
+    return _Stack().requires_grad_(False)
+
+
+def _on_card(stack: _Stack, ring: WeightRing) -> int:
+    host = [group.flat.untyped_storage().data_ptr() for group in ring._groups]
+    return sum(layer.weight.untyped_storage().data_ptr() not in host for layer in stack.layers)
+
+
+@pytest.mark.parametrize("slots", [2, 3, 9])
+def test_a_streamed_module_gives_exactly_the_numbers_of_a_resident_one(stack: _Stack, slots: int) -> None:
+    x = torch.randn(5, 16)
+    order = list(range(9))
+    expected = stack(x, order)
+    ring = WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=slots)
+    with ring:
+        passes = [stack(x, order) for _ in range(3)]
+    assert all(torch.equal(got, expected) for got in passes)
+
+
+def test_layers_called_out_of_order_twice_or_not_at_all_stay_right(stack: _Stack) -> None:
+    x = torch.randn(5, 16)
+    orders = [[0, 1, 2, 3, 4, 5, 6, 7, 8], [8, 0, 0, 5, 1], [3, 3, 2], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
+    expected = [stack(x, order) for order in orders]
+    with WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=2):
+        got = [stack(x, order) for order in orders]
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_no_more_layers_are_on_the_card_than_there_are_slots(stack: _Stack) -> None:
+    ring = WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=3)
+    most = 0
+
+    def count(*_: object) -> None:
+        nonlocal most
+        most = max(most, _on_card(stack, ring))
+
+    for layer in stack.layers:
+        layer.register_forward_hook(count)
+    with ring:
+        for _ in range(3):
+            stack(torch.randn(5, 16), list(range(9)))
+    assert most == 3
+    assert _on_card(stack, ring) == 0
+    assert ring.slot_bytes < 2 * LAYER_BYTES
+
+
+def test_the_next_layers_are_there_before_they_are_called_once_the_order_is_known(stack: _Stack) -> None:
+    ring = WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=3)
+    fetched: list[bool] = []
+    with ring:
+        stack(torch.randn(5, 16), list(range(9)))
+        for group, layer in zip(ring._groups, stack.layers, strict=True):
+            # Runs before the ring's own hook.
+            layer.register_forward_pre_hook(
+                lambda *_, group=group: fetched.append(group.slot is not None), prepend=True
+            )
+        stack(torch.randn(5, 16), list(range(9)))
+        stack(torch.randn(5, 16), list(range(9)))
+    assert fetched[1:] == [True] * 17
+
+
+def test_a_streamed_module_outside_its_ring_fails_with_what_to_do(stack: _Stack) -> None:
+    WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=2)
+    with pytest.raises(RuntimeError, match="enter the ring first"):
+        stack(torch.randn(5, 16), [0])
+
+
+def test_a_detached_module_is_an_ordinary_one_again(stack: _Stack) -> None:
+    x = torch.randn(5, 16)
+    expected = stack(x, [4, 2])
+    ring = WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=2)
+    with ring:
+        stack(x, [0, 1, 2])
+    ring.detach()
+    assert torch.equal(stack(x, [4, 2]), expected)
+
+
+def test_one_slot_is_refused(stack: _Stack) -> None:
+    with pytest.raises(ValueError, match="slots is 1"):
+        WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=1)

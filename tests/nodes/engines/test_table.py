@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from farm.capabilities.worker import GIB, Worker
+from farm.errors import InvalidInput, NotFound
+from nodes.engines import table
+from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
+from nodes.engines.table import FAMILIES, create_engine, known_models, model_names, named_spec_of, spec_of
+
+WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
+
+
+@pytest.mark.torch
+def test_every_built_in_model_has_a_spec_and_an_engine_of_that_name() -> None:
+    for entry in known_models():
+        if entry["source"] == "built in":
+            assert spec_of(entry["model"]).model == create_engine(entry["model"], WORKER).spec.model
+
+
+def test_no_two_families_give_a_model_the_same_name_and_none_share_theirs() -> None:
+    names = Counter(name for family in FAMILIES for name in family.models)
+    assert set(names.values()) == {1}
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+def test_what_a_family_says_of_its_models_is_what_their_specs_say() -> None:
+    for entry in known_models():
+        if entry["source"] == "built in":
+            spec = spec_of(entry["model"])
+            assert (entry["engine"], entry["takes"]) == (spec.engine, sorted(spec.takes))
+
+
+def test_the_table_and_every_spec_that_comes_with_the_farm_are_read_without_torch() -> None:
+    code = (
+        "import sys; from nodes.engines import folders, i2vgen_xl, known_models, memory, spec_of; "
+        "[spec_of(each['model']) for each in known_models() if each['source'] == 'built in']; "
+        "print(sorted({'torch', 'diffusers', 'transformers'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(NotFound, match=r"model 'sora' is none of procedural, .*i2vgen-xl"):
+        spec_of("sora")
+
+
+def test_a_folder_of_another_family_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    with pytest.raises(InvalidInput, match=r"is a WanPipeline; there are engines here for I2VGenXLPipeline"):
+        spec_of(str(tmp_path))
+
+
+def test_a_farm_that_others_can_reach_takes_models_by_name_alone(tiny_i2vgen_xl_folder: Path) -> None:
+    assert spec_of(str(tiny_i2vgen_xl_folder)).engine == "i2vgen_xl"
+    with pytest.raises(NotFound):
+        named_spec_of(str(tiny_i2vgen_xl_folder))
+    assert named_spec_of("procedural").engine == "procedural"
+    assert "i2vgen-xl" in model_names()
+
+
+def test_a_model_that_comes_with_the_farm_is_found_by_name_on_every_machine(
+    tiny_i2vgen_xl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(I2VGEN_XL, models={**I2VGEN_XL.models, "own": tiny_i2vgen_xl_folder})
+    monkeypatch.setattr(table, "FAMILIES", tuple(own if f is I2VGEN_XL else f for f in FAMILIES))
+    monkeypatch.chdir(tmp_path)
+    assert {"tiny_i2v", "own"} <= set(model_names())
+    entry = next(model for model in known_models() if model["model"] == "own")
+    assert entry["source"] == "built in"
+    assert set(entry["takes"]) == named_spec_of("own").takes
+    assert create_engine("own", WORKER, cpu_threads=2).spec == named_spec_of("own").on("cpu")
+
+
+def test_a_model_folder_is_loaded_on_the_kind_of_worker_that_asks(tiny_i2vgen_xl_folder: Path) -> None:
+    engine = create_engine(str(tiny_i2vgen_xl_folder), WORKER)
+    assert engine.spec == spec_of(str(tiny_i2vgen_xl_folder)).on("cpu")
+
+
+def test_an_unknown_attention_back_end_is_refused(
+    tiny_i2vgen_xl_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELFARM_ATTENTION", "flash9")
+    with pytest.raises(InvalidInput, match="expected sdpa or xformers"):
+        create_engine(str(tiny_i2vgen_xl_folder), WORKER)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from farm.errors import InvalidInput
+from nodes.media.intake_sandbox import normalise
+from stitching.video_io import VideoWriter
+
+
+@pytest.fixture
+def output_dir(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+def write_photo(path: Path, side: int = 64) -> Path:
+    pixels = np.random.default_rng(2).integers(0, 255, (side, side, 3)).astype(np.uint8)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return path
+
+
+def refused(path: Path, output_dir: Path, **limits: float) -> str:
+    """The message of the refusal; known to be one line with nothing left behind."""
+    # Other tests of this process may have left a browser running.
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(InvalidInput) as caught:
+        normalise(path, output_dir, **limits)  # type: ignore[arg-type]
+    assert list(output_dir.iterdir()) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_an_image_is_taken_in_under_its_hash_and_nothing_else_is_left(
+    tmp_path: Path, output_dir: Path
+) -> None:
+    found = normalise(write_photo(tmp_path / "photo.png"), output_dir)
+    assert (found.kind, found.width, found.height, found.num_frames, found.fps) == ("image", 64, 64, 1, None)
+    assert found.path == output_dir / f"{found.sha256}.png"
+    assert list(output_dir.iterdir()) == [found.path]
+
+
+def test_a_video_is_taken_in_with_its_exact_rate_and_count(tmp_path: Path, output_dir: Path) -> None:
+    rate = Fraction(30000, 1001)
+    with VideoWriter(tmp_path / "clip.mp4", fps=rate, width=64, height=48) as writer:
+        writer.write(np.full((9, 48, 64, 3), 90, np.uint8))
+    found = normalise(tmp_path / "clip.mp4", output_dir)
+    assert (found.kind, found.width, found.height, found.num_frames) == ("video", 64, 48, 9)
+    assert found.fps == rate
+    assert found.path.read_bytes() == (tmp_path / "clip.mp4").read_bytes()
+
+
+def test_the_same_file_twice_is_one_file(tmp_path: Path, output_dir: Path) -> None:
+    photo = write_photo(tmp_path / "photo.png")
+    assert normalise(photo, output_dir) == normalise(photo, output_dir)
+    assert len(list(output_dir.iterdir())) == 1
+
+
+def test_a_relative_path_is_taken_in(
+    tmp_path: Path, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    assert normalise(Path("photo.png"), Path("store")).path.is_file()
+
+
+def test_a_refusal_of_the_child_arrives_word_for_word(tmp_path: Path, output_dir: Path) -> None:
+    (tmp_path / "notes.png").write_text("hello")
+    assert refused(tmp_path / "notes.png", output_dir).startswith("notes.png is a text file, not an image")
+
+
+def test_a_video_cut_off_leaves_no_partial_copy(tmp_path: Path, output_dir: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", fps=Fraction(25), width=64, height=48) as writer:
+        writer.write(np.random.default_rng(1).integers(0, 255, (9, 48, 64, 3)).astype(np.uint8))
+    content = bytearray((tmp_path / "clip.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle:] = bytes(len(content) - middle)
+    (tmp_path / "damaged.mp4").write_bytes(content)
+    assert "damaged.mp4" in refused(tmp_path / "damaged.mp4", output_dir)
+
+
+def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path, output_dir: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "does not exist" in refused(tmp_path / "gone.png", output_dir)
+    assert "is a folder" in refused(tmp_path, output_dir)
+    assert "is a device or a pipe" in refused(tmp_path / "pipe", output_dir)
+    assert "no file name can have" in refused(Path("a\0b.png"), output_dir)
+
+
+def test_a_check_that_takes_too_long_is_stopped(tmp_path: Path, output_dir: Path) -> None:
+    photo = write_photo(tmp_path / "photo.png")
+    assert refused(photo, output_dir, timeout_s=0.01).startswith("photo.png took more than 0.01 s to check")
+
+
+def test_a_child_that_needs_too_much_memory_is_stopped(tmp_path: Path, output_dir: Path) -> None:
+    photo = write_photo(tmp_path / "photo.png", side=3000)
+    started = normalise(write_photo(tmp_path / "small.png"), output_dir, memory_bytes=400 << 20)
+    started.path.unlink()
+    message = refused(photo, output_dir, memory_bytes=400 << 20)
+    assert message == "photo.png needs too much memory to decode; make it smaller."
+
+
+def test_a_child_that_crashes_is_refused_with_one_line(tmp_path: Path, output_dir: Path) -> None:
+    message = refused(write_photo(tmp_path / "photo.png"), output_dir, memory_bytes=16 << 20)
+    assert "its decoder crashed or passed a limit" in message
+
+
+def test_a_child_that_writes_too_much_is_stopped(tmp_path: Path, output_dir: Path) -> None:
+    message = refused(write_photo(tmp_path / "photo.png", side=256), output_dir, file_bytes=10_000)
+    assert "cannot be copied (File too large)" in message
+
+
+def test_the_child_does_not_import_what_the_environment_or_the_folders_offer(
+    tmp_path: Path, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (tmp_path, output_dir.parent, tmp_path / "path"):
+        folder.mkdir(exist_ok=True)
+        (folder / "PIL.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    monkeypatch.chdir(tmp_path)
+    assert normalise(write_photo(tmp_path / "photo.png"), output_dir).kind == "image"
+
+
+def test_a_name_with_a_line_break_still_gives_one_line(tmp_path: Path, output_dir: Path) -> None:
+    photo = write_photo(tmp_path / "two\nlines.png")
+    assert refused(photo, output_dir, timeout_s=0.01).startswith("two?lines.png took more")

@@ -1,0 +1,204 @@
+"""The files an order names become pixels and arrays at the task's size."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from farm.capabilities.engine_spec import EngineSpec
+from farm.planning.render_task import RenderTask
+from farm.running.cluster import Blob, Order, SegmentFrame
+from nodes.engines.instant import engine as instant
+from nodes.work.inputs import cover, load_inputs
+from stitching.video_io import encode_lossless
+
+SPEC = instant.spec()
+WHOLE = SPEC.model_copy(update={"wants_full_image": True})
+
+
+def order(
+    indices: tuple[int, ...] = (0, 1), *, frames: tuple[tuple[str, int, int], ...] = (), **paths: Path
+) -> Order:
+    """``frames``: (segment, position, frame number) of frames that other segments rendered."""
+    return Order(
+        attempt_id="job/s0-0/1",
+        worker_id="a/0",
+        task=RenderTask(
+            model="instant",
+            frame_indices=indices,
+            shot_start=0,
+            shot_end=20,
+            height=32,
+            width=48,
+            fps=8.0,
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            seed=0,
+        ),
+        rung="resident",
+        need_bytes=0,
+        inputs={role: Blob(sha256="0" * 64, path=path) for role, path in paths.items()},
+        segment_frames=tuple(SegmentFrame(segment=s, position=p, frame_index=i) for s, p, i in frames),
+    )
+
+
+def picture(tmp_path: Path, colour: tuple[int, int, int], width: int = 96, height: int = 64) -> Path:
+    """A PNG of one RGB colour."""
+    path = tmp_path / f"{'-'.join(map(str, colour))}.png"
+    cv2.imwrite(str(path), np.full((height, width, 3), colour[::-1], np.uint8))
+    return path
+
+
+def clip(tmp_path: Path, num_frames: int, width: int = 48, height: int = 32, *, first: int = 0) -> Path:
+    """A video whose frame i has the grey level ``first`` + 10 * i."""
+    levels = np.arange(num_frames, dtype=np.uint8)[:, None, None, None] * np.uint8(10) + np.uint8(first)
+    frames = np.broadcast_to(levels, (num_frames, height, width, 3)).copy()
+    path = tmp_path / f"clip{first}.mkv"
+    path.write_bytes(encode_lossless(frames, Fraction(8)))
+    return path
+
+
+def arrays(tmp_path: Path, name: str, **content: NDArray[Any]) -> Path:
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes(safetensors.numpy.save(content))
+    return path
+
+
+def test_an_image_is_read_as_rgb_at_the_tasks_size(tmp_path: Path) -> None:
+    inputs = load_inputs(order(image=picture(tmp_path, (200, 100, 50))), SPEC)
+    assert inputs.image is not None
+    assert inputs.image.shape == (32, 48, 3)
+    assert inputs.image[0, 0].tolist() == [200, 100, 50]
+    assert (inputs.video, inputs.last_image, inputs.handover, inputs.anchor) == (None, None, {}, {})
+
+
+def test_an_engine_that_wants_the_whole_image_gets_it_whole(tmp_path: Path) -> None:
+    inputs = load_inputs(order(image=picture(tmp_path, (1, 2, 3), 90, 64)), WHOLE)
+    assert inputs.image is not None
+    assert inputs.image.shape == (64, 90, 3)
+
+
+def test_the_last_image_comes_at_the_tasks_size(tmp_path: Path) -> None:
+    first, last = picture(tmp_path, (200, 100, 50)), picture(tmp_path, (9, 8, 7))
+    inputs = load_inputs(order(image=first, last_image=last), WHOLE)
+    assert inputs.last_image is not None
+    assert inputs.last_image.shape == (32, 48, 3)
+    assert inputs.last_image[0, 0].tolist() == [9, 8, 7]
+
+
+def test_a_handed_over_frame_takes_the_images_place(tmp_path: Path) -> None:
+    frame = np.full((32, 48, 3), 77, np.uint8)
+    latents = np.ones((4, 4), np.float16)
+    inputs = load_inputs(
+        order(
+            image=picture(tmp_path, (200, 100, 50)),
+            handover=arrays(tmp_path, "handover", image=frame, latents=latents),
+            anchor=arrays(tmp_path, "anchor", latents=latents * 2),
+        ),
+        SPEC,
+    )
+    assert inputs.image is not None
+    assert np.array_equal(inputs.image, frame)
+    assert np.array_equal(inputs.handover["latents"], latents)
+    assert np.array_equal(inputs.anchor["latents"], latents * 2)
+
+
+def test_a_windows_keyframe_is_picked_from_the_clip_of_keyframes(tmp_path: Path) -> None:
+    rendered, video = clip(tmp_path, 6), clip(tmp_path, 12, first=100)
+    inputs = load_inputs(order((7, 8), frames=(("k", 4, 7),), k=rendered, video=video), SPEC)
+    assert inputs.image is not None
+    assert set(inputs.image.ravel()) == {40}
+    assert inputs.video is not None
+    assert inputs.video[:, 0, 0, 0].tolist() == [170, 180], "the window is over the input video"
+
+
+def test_a_window_over_two_clips_begins_with_its_own_keyframe_and_is_interpolated(tmp_path: Path) -> None:
+    clips = {"k0": clip(tmp_path, 3, first=40), "k1": clip(tmp_path, 3, first=140)}
+    frames = (("k0", 1, 4), ("k0", 2, 6), ("k1", 0, 8))
+    photo = picture(tmp_path, (9, 9, 9))
+    inputs = load_inputs(order((4, 5, 6, 7, 8), frames=frames, image=photo, **clips), SPEC)
+    assert inputs.image is not None
+    assert inputs.video is not None
+    assert set(inputs.image.ravel()) == {50}, "not the photo"
+    assert inputs.video[:, 0, 0, 0].tolist() == [50, 55, 60, 100, 140]
+
+
+def test_the_photo_is_the_first_frame_of_its_shot_and_stands_nowhere_else(tmp_path: Path) -> None:
+    photo, rendered = picture(tmp_path, (100, 100, 100)), clip(tmp_path, 3, first=120)
+    inputs = load_inputs(order((0, 1, 2), frames=(("k", 0, 2),), image=photo, k=rendered), SPEC)
+    assert inputs.image is not None
+    assert inputs.video is not None
+    assert set(inputs.image.ravel()) == {100}
+    assert inputs.video[:, 0, 0, 0].tolist() == [100, 110, 120]
+    with pytest.raises(ValueError, match="frame 5 is not between keyframes; they are 0 to 4"):
+        load_inputs(order((4, 5), frames=(("k", 0, 4),), image=photo, k=rendered), SPEC)
+
+
+def test_a_draft_starts_from_what_was_handed_over_and_over_nothing(tmp_path: Path) -> None:
+    frame = np.full((32, 48, 3), 77, np.uint8)
+    inputs = load_inputs(
+        order((35, 40), image=picture(tmp_path, (9, 9, 9)), handover=arrays(tmp_path, "h", image=frame)), SPEC
+    )
+    assert inputs.image is not None
+    assert set(inputs.image.ravel()) == {77}
+    assert inputs.video is None
+
+
+@pytest.mark.parametrize("indices", [(3, 4, 5, 6), (0, 5, 10), (9,), (2, 7, 7)])
+def test_a_video_is_read_at_the_tasks_frames(tmp_path: Path, indices: tuple[int, ...]) -> None:
+    inputs = load_inputs(order(indices, video=clip(tmp_path, 11, 96, 64)), SPEC)
+    assert inputs.video is not None
+    assert inputs.video.shape == (len(indices), 32, 48, 3)
+    assert inputs.video[:, 0, 0, 0].tolist() == [10 * i for i in indices]
+
+
+def test_a_video_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ends after 4 frames"):
+        load_inputs(order((2, 3, 4), video=clip(tmp_path, 4)), SPEC)
+
+
+def test_an_image_that_cannot_be_decoded_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="the stored image broken cannot be decoded"):
+        load_inputs(order(image=tmp_path / "broken"), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ((100, 50), (50, 50)),
+        ((50, 100), (50, 50)),
+        ((31, 77), (48, 32)),
+        ((5, 5), (64, 32)),
+        ((48, 32), (48, 32)),
+    ],
+)
+def test_cover_fills_the_size_from_the_middle(source: tuple[int, int], target: tuple[int, int]) -> None:
+    width, height = source
+    columns = np.abs(np.arange(width) - (width - 1) / 2)
+    image = np.repeat(np.repeat(columns[None, :, None], height, 0), 3, 2).astype(np.uint8)
+    covered = cover(image, *target)
+    assert covered.shape == (target[1], target[0], 3)
+    left, right = covered[:, 0].mean(), covered[:, -1].mean()
+    assert abs(left - right) <= 2, "what stands over is cut evenly"
+
+
+def test_cover_leaves_an_image_of_that_size_as_it_is() -> None:
+    image = np.zeros((32, 48, 3), np.uint8)
+    assert cover(image, 48, 32) is image
+
+
+def test_a_spec_decides_nothing_else(tmp_path: Path) -> None:
+    assert isinstance(SPEC, EngineSpec)
+    path = picture(tmp_path, (200, 100, 50), 48, 32)
+    small, whole = load_inputs(order(image=path), SPEC), load_inputs(order(image=path), WHOLE)
+    assert small.image is not None
+    assert whole.image is not None
+    assert np.array_equal(small.image, whole.image)

@@ -1,0 +1,199 @@
+"""While a video is joined what is joined so far can be watched, and the video is the same for it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from farm.running.cluster import SO_FAR_NAME, StitchOrder
+from nodes.work import joiner
+from nodes.work.joiner import Joiner
+from stitching.mp4_codec import codec_string
+from stitching.video_io import VideoError, encode_lossless, read_frames
+
+Frames = NDArray[np.uint8]
+FPS = Fraction(8)
+#: (start, end, frames shared with the one before; None: a new shot).
+SEGMENTS = [(0, 12, 0), (9, 21, 3), (18, 30, 3), (27, 39, 3), (60, 72, None), (69, 81, 3)]
+NUM_FRAMES = 39 + 21
+
+
+def moving(start: int, end: int) -> Frames:
+    """Frames of one smooth picture that drifts to the left."""
+    noise = np.random.default_rng(1).uniform(40, 220, (96, 420, 3)).astype(np.float32)
+    wide = cv2.GaussianBlur(noise, (0, 0), 4).astype(np.uint8)
+    return np.stack([wide[:, 3 * i : 3 * i + 160] for i in range(start, end)])
+
+
+@pytest.fixture(scope="module")
+def segments(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("segments")
+    paths = []
+    for start, end, _ in SEGMENTS:
+        paths.append(folder / f"{start}.mkv")
+        paths[-1].write_bytes(encode_lossless(moving(start, end), FPS))
+    return paths
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Callable[[str], StitchOrder]:
+    def make(name: str) -> StitchOrder:
+        (tmp_path / name).mkdir()
+        return StitchOrder(folder=tmp_path / name, fps=FPS, width=160, height=96, num_frames=NUM_FRAMES)
+
+    return make
+
+
+def join(made: Joiner, segments: list[Path], after_each: Callable[[], None] = lambda: None) -> None:
+    """Join every segment; ``finish`` is left to the caller."""
+    for path, (start, end, overlap) in zip(segments, SEGMENTS, strict=True):
+        if overlap:
+            made.propose(path, end - start, overlap)
+            made.accept()
+        else:
+            made.start(path, end - start)
+        after_each()
+
+
+def played(content: bytes) -> list[Frames]:
+    """What a player gets of the file as it is now; nothing before its header is there."""
+    try:
+        with av.open(io.BytesIO(content), format="mov") as container:
+            return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except (av.error.FFmpegError, IndexError):
+        return []
+
+
+def test_what_is_joined_so_far_plays_at_every_moment_and_only_grows(
+    segments: list[Path], order: Callable[[str], StitchOrder]
+) -> None:
+    asked = order("job")
+    path, moments, over = asked.folder / SO_FAR_NAME, [], threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            moments.append(path.read_bytes())
+            time.sleep(0.005)
+
+    made = Joiner(asked)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    codecs = set()
+
+    def look() -> None:
+        time.sleep(0.1)
+        codecs.add(codec_string(path))
+
+    join(made, segments, look)
+    over.set()
+    watcher.join()
+    distinct = [content for i, content in enumerate(moments) if i == 0 or content != moments[i - 1]]
+    counts = [len(played(content)) for content in distinct]
+    assert counts == sorted(counts)
+    assert len(set(counts)) >= 5, "it was seen to grow"
+    # All is there that can no longer change, but for the last frame, whose length is not known yet.
+    assert counts[-1] >= NUM_FRAMES - 12 - 1
+    assert len(codecs) == 1
+
+    published = made.finish()
+    made.close()
+    assert published.num_frames == NUM_FRAMES
+    assert sorted(p.name for p in asked.folder.iterdir()) == ["sheet.png", "video.mp4"]
+    video = read_frames(asked.folder / "video.mp4")
+    for frame, final in zip(played(distinct[-1]), video, strict=False):
+        assert cv2.PSNR(frame, final) > 30
+
+
+class Nothing:
+    """In place of the video so far."""
+
+    def __init__(self, order: StitchOrder) -> None:
+        pass
+
+    def write(self, frames: Frames) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def test_the_video_and_its_sheet_are_the_same_to_the_byte_without_it(
+    segments: list[Path], order: Callable[[str], StitchOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for name in ("with", "again", "without"):
+        if name == "without":
+            monkeypatch.setattr(joiner, "_SoFar", Nothing)
+        asked = order(name)
+        made = Joiner(asked)
+        join(made, segments)
+        assert (asked.folder / SO_FAR_NAME).exists() is (name != "without")
+        published = made.finish()
+        made.close()
+        content = [(asked.folder / file).read_bytes() for file in ("video.mp4", "sheet.png")]
+        results.append((published, content))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_video_so_far_that_fails_costs_the_job_nothing(
+    segments: list[Path],
+    order: Callable[[str], StitchOrder],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    real, writers = joiner.VideoWriter, []
+
+    class FullDisk(real):  # type: ignore[misc, valid-type]
+        """The real writer, but the growing file's disk is full after some frames."""
+
+        def write(self, frames: Frames) -> None:
+            writers.append(self)
+            if self._growing and len(writers) > 4:
+                raise VideoError("so-far.mp4: No space left on device")
+            super().write(frames)
+
+    monkeypatch.setattr(joiner, "VideoWriter", FullDisk)
+    asked = order("job")
+    made = Joiner(asked)
+    join(made, segments)
+    assert not (asked.folder / SO_FAR_NAME).exists()
+    assert made.finish().num_frames == NUM_FRAMES
+    made.close()
+    assert [r.message for r in caplog.records] == [
+        "the video so far ends: so-far.mp4: No space left on device"
+    ]
+
+
+def test_a_joiner_that_is_closed_early_takes_it_along(
+    segments: list[Path], order: Callable[[str], StitchOrder]
+) -> None:
+    asked = order("job")
+    made = Joiner(asked)
+    join(made, segments)
+    made.close()
+    made.close()
+    assert list(asked.folder.iterdir()) == []
+
+
+def test_what_an_earlier_stitcher_left_is_replaced_not_written_into(
+    segments: list[Path], order: Callable[[str], StitchOrder]
+) -> None:
+    asked = order("job")
+    path = asked.folder / SO_FAR_NAME
+    path.write_bytes(b"of a stitcher that was killed")
+    with path.open("rb") as watched:
+        made = Joiner(asked)
+        join(made, segments)
+        assert watched.read() == b"of a stitcher that was killed"
+        assert played(path.read_bytes())
+        made.close()
