@@ -4,9 +4,68 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+# Tests run side by side: where threads of one wait for each other on a busy core, they cost more than they
+# bring. Read by the libraries when they are loaded, here and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: What waits for processes more than it works is begun first: the end is not one long tail.
+WAITING = ("ray", "browser", "clients")
+#: What a Python beside the usual one does without (make test-pythons), and whose tests may need it.
+HEAVY = re.compile("No module named '(?:torch|diffusers|transformers|accelerate)'")
+HEAVY_ROOMS = ("tests/models/", "tests/nodes/")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Where torch is not installed, a file that cannot be imported without it holds no tests."""
+    report = yield
+    lacking = report.failed and HEAVY.search(str(report.longrepr)) and not find_spec("torch")
+    if lacking and collector.nodeid.startswith(HEAVY_ROOMS):
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tiny_i2vgen_xl_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("torch")
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in WAITING])
+
+
+#: What goes to one worker besides the tests of one file: two Rays at a time start in time, four may not.
+TOGETHER = {"test_workers.py": "test_machines.py", "test_up.py": "test_render.py"}
+
+
+class ByFile(LoadFileScheduling):
+    """Tests of one file go to one worker, for what they share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder, slash, name = super()._split_scope(nodeid).rpartition("/")
+        return folder + slash + (TOGETHER.get(name, name) if folder == "tests/ray" else name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -27,6 +86,71 @@ def no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         raise AssertionError("this test started a Ray; mark it with @pytest.mark.ray if it has to")
 
     monkeypatch.setattr(ray, "init", refuse)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended; its descendants are in the session ``pid``, as long as they stay in it."""
+
+    pid: int
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def start_warm_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., WarmFarm]]:
+    """``start_warm_farm("ip", "netns", "exec", name)``: a ``warm_farm`` that is started by this command."""
+    with ExitStack() as stack:
+
+        def start(*prefix: str) -> WarmFarm:
+            return stack.enter_context(_warm_farm(tmp_path_factory.mktemp("warm") / "door", prefix))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def warm_farm(start_warm_farm: Callable[..., WarmFarm]) -> WarmFarm:
+    """``warm_farm("plan", "photo.png", folder=..., environment=..., timeout_s=...)``: what ``python -m farm``
+    does there, in a process of its own that need not import everything first, which is most of its work."""
+    return start_warm_farm()
+
+
+WarmFarm = Callable[..., Ended]
+
+
+@contextmanager
+def _warm_farm(door: Path, prefix: tuple[str, ...]) -> Iterator[WarmFarm]:
+    # -P: the folder of the tests is not searched, whose rooms are called like those of the house.
+    command = [*prefix, sys.executable, "-P", str(Path(__file__).with_name("warm.py")), str(door)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+
+        def run(
+            *arguments: str | bytes, folder: Path, environment: dict[str, str], timeout_s: float
+        ) -> Ended:
+            asked = [[os.fsdecode(a) for a in arguments], str(folder), environment]
+            with (
+                tempfile.TemporaryFile() as out,
+                tempfile.TemporaryFile() as err,
+                socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
+            ):
+                connection.connect(str(door))
+                socket.send_fds(connection, [json.dumps(asked).encode()], [out.fileno(), err.fileno()])
+                pid = int(connection.recv(100))
+                connection.settimeout(timeout_s)
+                try:
+                    status = int(connection.recv(100))
+                except TimeoutError:
+                    os.killpg(pid, signal.SIGKILL)
+                    raise AssertionError(f"farm {arguments} took more than {timeout_s:.0f} s") from None
+                said = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+                return Ended(pid, status, *said)
+
+        yield run
+        server.stdin.close()
 
 
 TINY_UNET = {

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,12 +27,13 @@ os.execv(sys.executable, [sys.executable, "-m", "farm", *sys.argv[1:]])
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished command said, and the folder it ran in."""
+    """What a finished command said, the folder it ran in, and the session of its processes."""
 
     status: int
     out: str
     err: str
     folder: Path
+    session: int
 
     def error(self) -> str:
         """The message of a refusal, known to be one line with nothing left behind."""
@@ -57,11 +59,12 @@ class Outcome:
         for process in psutil.process_iter():
             try:
                 line = " ".join(process.cmdline())
-                if process.pid != os.getpid() and str(self.folder) in " ".join(
-                    (line, *process.environ().values())
+                if process.pid != os.getpid() and (
+                    os.getsid(process.pid) == self.session
+                    or str(self.folder) in " ".join((line, *process.environ().values()))
                 ):
                     found.append(line)
-            except psutil.Error:
+            except (psutil.Error, ProcessLookupError):
                 continue
         return found
 
@@ -69,48 +72,71 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-def run_farm(
+def environment_of(folder: Path) -> dict[str, str]:
+    """The state and the temporary files lie in ``folder``."""
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    return {
+        **os.environ,
+        "REELFARM_STATE": str(folder / "state"),
+        "COLUMNS": "200",
+        "TMPDIR": str(folder / "tmp"),
+        "RAY_TMPDIR": str(folder / "ray"),
+    }
+
+
+def run_fresh(
     *arguments: str | bytes, folder: Path, ordinary: bool = False, starts_ray: bool = False
 ) -> Outcome:
-    """Run ``farm`` to its end. ``folder`` holds its state, its temporary files and what it writes.
+    """Run ``farm`` in a Python of its own.
 
     ``ordinary``: without root's privilege to read and write everything. ``starts_ray``: a Ray is to be
     started, and temporary files lie where they always do (the names of its sockets must be short).
     """
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        "REELFARM_STATE": str(folder / "state"),
-        "COLUMNS": "200",
-    }
-    if not starts_ray:
-        environment |= {"TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": str(folder / "ray")}
+    environment = environment_of(folder)
+    if starts_ray:
+        del environment["TMPDIR"], environment["RAY_TMPDIR"]
     start = ["-c", _WITHOUT_PRIVILEGE] if ordinary else ["-m", "farm"]
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *start, *arguments],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr, folder)
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Outcome(process.returncode, out, err, folder, process.pid)
 
 
 @pytest.fixture(scope="session")
-def farm_in() -> Run:
-    """Run a ``farm`` command in a folder: ``farm_in("plan", "photo.png", folder=...)``."""
-    return run_farm
+def farm_in(warm_farm: Callable[..., Any]) -> Run:
+    """Run a ``farm`` command in a folder: ``farm_in("plan", "photo.png", folder=...)``.
+
+    The folder holds its state, its temporary files and what it writes. ``fresh``, ``ordinary`` and
+    ``starts_ray`` want a Python of its own.
+    """
+
+    def run(*arguments: str | bytes, folder: Path, fresh: bool = False, **how: bool) -> Outcome:
+        if fresh or any(how.values()):
+            return run_fresh(*arguments, folder=folder, **how)
+        ended = warm_farm(*arguments, folder=folder, environment=environment_of(folder), timeout_s=TIMEOUT_S)
+        return Outcome(ended.status, ended.out, ended.err, folder, ended.pid)
+
+    return run
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Run:
+def farm(tmp_path: Path, farm_in: Run) -> Run:
     """Run a ``farm`` command in this test's folder."""
 
     def run(*arguments: str | bytes, **how: bool) -> Outcome:
-        return run_farm(*arguments, folder=tmp_path, **how)
+        return farm_in(*arguments, folder=tmp_path, **how)
 
     return run
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import typer
 
-from farm.__main__ import app
-from farm.plan import Plan
-from nodes.registry import model_names
+from farm.cli.main import app
+from farm.planning.plan import Plan
+from nodes.engines.table import model_names
 
 PHOTO = str(Path(__file__).parents[2] / "examples" / "coffee.jpg")
 COMMANDS = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -59,6 +59,7 @@ def test_a_frame_rate_files_cannot_say_is_rounded_and_said(farm: Any) -> None:
     assert made.notes[0] == "fps 24000/1001 chosen as the nearest to 2997002997/125000000"
 
 
+@pytest.mark.torch
 def test_models_doctor_and_jobs_tell_an_empty_farm_as_json(farm: Any) -> None:
     assert [model["model"] for model in json.loads(farm("models", "--json").out)] == model_names()
     assert json.loads(farm("jobs", "--json").out) == []
@@ -68,6 +69,7 @@ def test_models_doctor_and_jobs_tell_an_empty_farm_as_json(farm: Any) -> None:
     assert examined.status == (0 if all(finding["ok"] for finding in findings) else 3)
 
 
+@pytest.mark.torch
 def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -> None:
     examined = farm("doctor", "--json", "--workers", "1GiB,10MiB")
     assert examined.status == 3

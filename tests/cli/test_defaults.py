@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities import GIB, Worker
+from farm.capabilities.worker import GIB, Worker
 from farm.errors import InvalidInput
-from farm.options import NUM_CPU_WORKERS, PREVIEW_STEPS, request_options, shared_cpu
-from farm.plan import Plan
-from nodes.registry import spec_of
+from farm.machines.options import NUM_CPU_WORKERS, shared_cpu
+from farm.planning.plan import Plan
+from farm.request.options import PREVIEW_STEPS, request_options
+from nodes.engines.table import spec_of
 
 PHOTO = str(Path(__file__).parents[2] / "examples" / "coffee.jpg")
 DEMO = ("plan", PHOTO, "--json", "--prompt", "the camera slowly pans right", "--seconds", "10")

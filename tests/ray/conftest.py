@@ -18,11 +18,15 @@ from typing import Any
 import psutil
 import pytest
 
-from farm.capabilities import GIB, Worker
-from farm.job import JobRequest
+from farm.capabilities.worker import GIB, Worker
+from farm.request.job import JobRequest
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 TIMEOUT_S = 150.0
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    return {**os.environ, "REELFARM_STATE": str(folder / "state"), "COLUMNS": "200"}
 
 
 class Command:
@@ -33,7 +37,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "farm", *arguments],
             cwd=folder,
-            env={**os.environ, "REELFARM_STATE": str(folder / "state"), "COLUMNS": "200"},
+            env=environment_of(folder),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -80,11 +84,24 @@ def farm(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture
-def report_of(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """A job's report, read from the journal by a fresh command."""
+def ask(tmp_path: Path, warm_farm: Callable[..., Any]) -> Callable[..., tuple[int, str, str]]:
+    """A ``farm`` command that ends by itself, in the same folder: exit status, standard output and error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        ended = warm_farm(
+            *arguments, folder=tmp_path, environment=environment_of(tmp_path), timeout_s=TIMEOUT_S
+        )
+        return ended.status, ended.out, ended.err
+
+    return run
+
+
+@pytest.fixture
+def report_of(ask: Callable[..., tuple[int, str, str]]) -> Callable[[str], dict[str, Any]]:
+    """A job's report, read from the journal by another command."""
 
     def read(job_id: str) -> dict[str, Any]:
-        status, out, err = Command("report", job_id, "--json", folder=tmp_path).end()
+        status, out, err = ask("report", job_id, "--json")
         assert status == 0, err
         told: dict[str, Any] = json.loads(out)
         return told
@@ -93,11 +110,11 @@ def report_of(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture
-def only_job(tmp_path: Path) -> Callable[[], str]:
+def only_job(ask: Callable[..., tuple[int, str, str]]) -> Callable[[], str]:
     """The id of the one job in the journal."""
 
     def read() -> str:
-        status, out, err = Command("jobs", "--json", folder=tmp_path).end()
+        status, out, err = ask("jobs", "--json")
         assert status == 0, err
         (job,) = json.loads(out)
         return str(job["id"])
@@ -108,8 +125,8 @@ def only_job(tmp_path: Path) -> Callable[[], str]:
 @pytest.fixture(scope="session")
 def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The hash of ``SLOW_JOB``'s frames, rendered by one worker in this process."""
-    from nodes.host import coordinating, take_in
-    from nodes.local_cluster import LocalCluster
+    from nodes.hosting.host import coordinating, take_in
+    from nodes.work.local_cluster import LocalCluster
 
     folder = tmp_path_factory.mktemp("reference")
 
@@ -158,9 +175,9 @@ def wait_for() -> Callable[..., Any]:
 
 def _wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.02)
+        time.sleep(max(0.02, time.monotonic() - began))  # a look may be a command: leave it some of the cores
     raise AssertionError(f"{what} did not happen in {timeout_s:.0f} s")

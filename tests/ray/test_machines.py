@@ -24,8 +24,9 @@ pytestmark = [
 ]
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-#: Some seconds of work for a worker, and seams that cost little.
-LONG_JOB = ["--model", "procedural", "--size", "384x384", "--frames", "900", "--overlap", "1"]
+#: Some seconds of work for a worker, and seams that cost little; the longer one lasts for several of them.
+JOB = ["--model", "procedural", "--size", "384x384", "--frames", "450", "--overlap", "1"]
+LONG_JOB = [*JOB, "--frames", "900"]
 HEAD, OTHER = "10.77.31.1", "10.77.31.2"
 PORT = "8470"
 
@@ -35,6 +36,8 @@ class Machine:
 
     def __init__(self, name: str, address: str, folder: Path) -> None:
         self.name, self.address, self.folder = name, address, folder
+        #: Runs a command that ends by itself; there as soon as the namespace is.
+        self.warm_farm: Callable[..., Any]
         folder.mkdir()
         self.started: list[subprocess.Popen[str]] = []
 
@@ -57,18 +60,17 @@ class Machine:
         self.started.append(process)
         return process
 
-    def run(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
+    def ask(self, *arguments: str, timeout_s: float = 120) -> Any:
+        """Run a ``farm`` command to its end, whatever it is."""
+        return self.warm_farm(
+            *arguments, folder=self.folder, environment=self.environment(), timeout_s=timeout_s
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+
+    def run(self, *arguments: str, timeout_s: float = 120) -> str:
+        done = self.ask(*arguments, timeout_s=timeout_s)
+        assert done.status == 0, done.err
+        out: str = done.out
+        return out
 
     def logs(self) -> str:
         return "\n".join(f"--- {p.name}\n{p.read_text()}" for p in sorted(self.folder.glob("*.log")))
@@ -79,7 +81,7 @@ def ip(*arguments: str) -> None:
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+def machines(tmp_path: Path, start_warm_farm: Callable[..., Any]) -> Iterator[tuple[Machine, Machine]]:
     """Two machines on one wire."""
     head = Machine(f"rfh{os.getpid()}", HEAD, tmp_path / "head")
     other = Machine(f"rfo{os.getpid()}", OTHER, tmp_path / "other")
@@ -90,6 +92,7 @@ def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
         ip("-n", machine.name, "addr", "add", f"{machine.address}/24", "dev", "eth0")
         for link in ("eth0", "lo"):
             ip("-n", machine.name, "link", "set", link, "up")
+        machine.warm_farm = start_warm_farm("ip", "netns", "exec", machine.name)
     yield head, other
     for machine in (other, head):
         for process in machine.started:
@@ -113,16 +116,18 @@ def until(
     condition: Callable[[], Any], what: str, machines: tuple[Machine, ...], timeout_s: float = 90
 ) -> Any:
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.2)
+        time.sleep(max(0.1, time.monotonic() - began))
     raise AssertionError(f"{what} did not happen\n" + "\n".join(m.logs() for m in machines))
 
 
 def is_up(head: Machine) -> bool:
-    return (head.folder / "state" / "endpoint.json").exists() and "farm is up" in head.logs()
+    """It says so, which is a moment before it listens, and answers."""
+    said = (head.folder / "state" / "endpoint.json").exists() and "farm is up" in head.logs()
+    return said and head.ask("nodes").status == 0
 
 
 def workers_of(head: Machine) -> list[dict[str, Any]]:
@@ -197,7 +202,7 @@ def test_a_join_token_works_once_and_a_machine_leaves_after_its_segment(
     assert "token" in again.stderr
     assert "Traceback" not in again.stderr
 
-    job_id = head.run("submit", str(PHOTO), *LONG_JOB).strip()
+    job_id = head.run("submit", str(PHOTO), *JOB).strip()
     until(lambda: rendered_by(report(head, job_id), "attic") >= 2, "work of the machine", machines)
     other.run("leave")
     assert first.wait(30) == 0

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from farm.events import TaskAssigned
-from farm.journal import Journal
+from farm.state.events import TaskAssigned
+from farm.state.journal import Journal
 
 pytestmark = pytest.mark.ray
 

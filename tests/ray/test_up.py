@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nodes.head import Head, running_head, stop_head
+from nodes.machine.head import Head, running_head, stop_head
 
 pytestmark = pytest.mark.ray
 
@@ -54,6 +54,7 @@ def _ancestors(process: psutil.Process) -> list[str]:
 
 def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     farm: Any,
+    ask: Any,
     state: Path,
     tmp_path: Path,
     wait_for: Callable[..., Any],
@@ -64,14 +65,14 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     job = [str(PHOTO), "--model", str(tiny_i2vgen_xl_folder), *JOB, "--watch", "-o", str(tmp_path / "v.mp4")]
 
     def client(*arguments: str) -> str:
-        status, out, err = farm(*arguments).end()
+        status, out, err = ask(*arguments)
         assert status == 0, err
         return str(out)
 
     def is_up() -> bool:
         if not (state / "endpoint.json").exists():
             return False
-        done = farm("nodes", "--json").end()
+        done = ask("nodes", "--json")
         return done[0] == 0 and len(json.loads(done[1])) == 1
 
     first = farm("up", "--port", port, "--workers", "4GiB")
@@ -106,13 +107,13 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
 
 
 def test_a_worker_serves_one_coordinator_after_the_other(
-    farm: Any, state: Path, wait_for: Callable[..., Any]
+    farm: Any, ask: Any, state: Path, wait_for: Callable[..., Any]
 ) -> None:
     """Each killed coordinator leaves a call behind that waits in the worker for its death."""
     port, seen = free_port(), []
     for _ in range(5):
         command = farm("up", "--port", port, "--workers", "4GiB")
-        wait_for(lambda: json.loads(farm("nodes", "--json").end()[1] or "[]"), "the farm with its worker")
+        wait_for(lambda: json.loads(ask("nodes", "--json")[1] or "[]"), "the farm with its worker")
         head = running_head(state)
         assert head is not None
         seen.append(worker_pids(head))
@@ -122,12 +123,12 @@ def test_a_worker_serves_one_coordinator_after_the_other(
 
 
 def test_jobs_of_a_killed_farm_go_on_by_themselves(
-    farm: Any, state: Path, tmp_path: Path, wait_for: Callable[..., Any]
+    farm: Any, ask: Any, state: Path, tmp_path: Path, wait_for: Callable[..., Any]
 ) -> None:
     port = free_port()
     first = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(lambda: farm("nodes").end()[0] == 0, "the farm")
-    _, out, _ = farm(
+    wait_for(lambda: ask("nodes")[0] == 0, "the farm")
+    _, out, _ = ask(
         "submit",
         str(PHOTO),
         "--model",
@@ -135,26 +136,26 @@ def test_jobs_of_a_killed_farm_go_on_by_themselves(
         "--size",
         "384x384",
         "--frames",
-        "800",
+        "400",
         "--overlap",
         "1",
-    ).end()
+    )
     job_id = out.strip()
 
     def done() -> int:
-        return int(json.loads(farm("jobs", "--json").end()[1])[0]["segments"]["done"])
+        return int(json.loads(ask("jobs", "--json")[1])[0]["segments"]["done"])
 
     wait_for(lambda: done() >= 5, "five segments")
     first.kill()
     second = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(lambda: farm("nodes").end()[0] == 0, "the farm again")
-    status, _, err = farm("watch", job_id, "-o", str(tmp_path / "v.mp4")).end()
+    wait_for(lambda: ask("nodes")[0] == 0, "the farm again")
+    status, _, err = ask("watch", job_id, "-o", str(tmp_path / "v.mp4"))
     assert status == 0, err
     counted = subprocess.run(
         [sys.executable, "-c", "import sys; from stitching.video_io import probe_video; "
          "print(probe_video(sys.argv[1]).num_frames)", str(tmp_path / "v.mp4")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert counted.stdout.strip() == "800"
+    assert counted.stdout.strip() == "400"
     second.process.terminate()
     assert second.end()[0] == 0

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from farm.capabilities import GIB, Worker
-from farm.job import JobRequest
-from nodes.host import local_farm, take_in, workers_up
+from farm.capabilities.worker import GIB, Worker
+from farm.request.job import JobRequest
+from nodes.hosting.host import local_farm, take_in, workers_up
 
 pytestmark = pytest.mark.ray
 
@@ -66,7 +66,7 @@ async def drain_and_enable(folder: Path) -> None:
         # A busy worker goes on telling, and its process is seen to work.
         request = JobRequest(
             inputs=take_in([PHOTO], folder), model="procedural-mild", prompts=("pan right",),
-            width=448, height=448, num_frames=150, fps=Fraction(8),
+            width=448, height=448, num_frames=60, fps=Fraction(8),
         )  # fmt: skip
         job_id = farm.submit(request)
         busy = await until(
