@@ -87,13 +87,13 @@ def film(
     """Film pictures along camera paths; beyond its edge a picture is mirrored.
 
     Args:
-        pictures: (N, 3, H, W) float.
+        pictures: (N, C, H, W) float, 3 channels or as many as there are.
         points: (N, F, h, w, 2) from ``view_points``.
         centre: (N, 2) x, y of the first frame's middle, in pixels of the picture.
         scale: (N,) pixels of the picture to a pixel of the frame.
 
     Returns:
-        (N, F, 3, h, w), bilinearly sampled.
+        (N, F, C, h, w), bilinearly sampled.
     """
     count, frames, height, width, _ = points.shape
     size = torch.tensor([pictures.shape[3], pictures.shape[2]], device=points.device)
@@ -102,7 +102,7 @@ def film(
     sampled = torch.nn.functional.grid_sample(
         pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    return sampled.view(count, 3, frames, height, width).transpose(1, 2)
+    return sampled.view(count, pictures.shape[1], frames, height, width).transpose(1, 2)
 
 
 def stays_in_view(points: torch.Tensor, margin_px: float = 0.0) -> torch.Tensor:

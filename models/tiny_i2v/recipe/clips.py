@@ -14,7 +14,7 @@ from models.tiny_i2v.recipe.camera import MOTIONS, PACES, parameters, stays_in_v
 from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_i2v.recipe.prompts import random_prompt
 from models.tiny_i2v.recipe.vae import vision_pixels
-from nodes.engines.i2vgen_xl_conditioning import PenultimateText, with_frame_clock
+from nodes.engines.i2vgen_xl.conditioning import PenultimateText, with_frame_clock
 
 #: What the loss of a place counts that the first frame does not show: nobody can know it.
 UNSEEN_WEIGHT = 0.3

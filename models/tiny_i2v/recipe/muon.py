@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     """(N, rows, columns) to the nearest matrices whose singular values are about one."""
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()  # many processors have no bfloat16
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

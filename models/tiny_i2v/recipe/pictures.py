@@ -194,6 +194,10 @@ def _noise(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     return (0.5 + 0.18 * made).clamp(0, 1)
 
 
+#: Clouds to grain, for what else is made of them.
+noise_pictures = _noise
+
+
 class Atlas:
     """Pictures to film: as they are, and at half size, as sharp as a photograph cut down to a small frame."""
 

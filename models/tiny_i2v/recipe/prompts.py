@@ -292,3 +292,8 @@ def _with_article(noun: str) -> str:
 
 def _spaced(*parts: str) -> str:
     return " ".join(part for part in parts if part)
+
+
+#: What other recipes build their prompts from.
+camera_phrase, scenery, joined, written = _camera, _scenery, _joined, _written
+inflected, spaced, all_templates = _inflected, _spaced, TEMPLATES

@@ -25,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.tiny_i2v.recipe.camera import MOTIONS, PACES
 from models.tiny_i2v.recipe.prompts import all_words, random_prompt
-from nodes.engines.i2vgen_xl_conditioning import PenultimateText
+from nodes.engines.i2vgen_xl.conditioning import PenultimateText
 
 LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -37,7 +37,7 @@ from models.tiny_i2v.recipe.vae import train_vae
 STAGES = ("text", "vae", "unet", "tune", "export")
 #: No file of the model is larger.
 SHARD_BYTES = 14 * 10**6
-#: What the model was trained for; see nodes/engines/i2vgen_xl_spec.py.
+#: What the model was trained for; see nodes/engines/i2vgen_xl/spec.py.
 FACTS = {
     "native_width": 128,
     "native_height": 128,

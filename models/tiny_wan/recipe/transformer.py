@@ -1,0 +1,198 @@
+"""Stage three: the transformer learns the flow from noise to clips, given some of their frames, a prompt."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from models.tiny_wan.recipe import whole_clip
+from models.tiny_wan.recipe.architecture import new_transformer, sigmas_of
+from models.tiny_wan.recipe.asked import with_rate
+from models.tiny_wan.recipe.clips import ClipMaker, latent_mask
+from models.tiny_wan.recipe.measure import HeldOutClip, psnr
+from models.tiny_wan.recipe.scenes import Shape
+from models.tiny_wan.recipe.text import LENGTH, padded
+from models.tiny_wan.recipe.trainer import Trainer, optimizers_of
+
+#: Sigmas are drawn uniform and shifted so far towards noise, where the motion is decided.
+TRAINING_SHIFT = 2.5
+#: A batch of clips is filmed and encoded once and learnt from this often, with other noise each time.
+USES_OF_A_BATCH = 2
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class TransformerStage:
+    """As ``VaeStage``; shapes are drawn by weight, but only the first until ``from_done`` of the stage."""
+
+    minutes: float
+    shapes: tuple[tuple[Shape, float], ...]
+    from_done: float = 0.25
+    muon_rate: float = 0.02
+    rate: float = 1e-3
+    warmup_steps: int = 60
+    decay: float = 0.4
+
+
+def flow_loss(
+    transformer: Any,
+    latents: torch.Tensor,
+    told: torch.Tensor,
+    text: torch.Tensor,
+    weight: torch.Tensor,
+    noise: torch.Tensor,
+    sigma: torch.Tensor,
+) -> torch.Tensor:
+    """Squared error of the velocity from clips to noise, weighted.
+
+    ``told`` (N, 4 + z, L, h, w) is mask and condition; sigma is (N,), 1 is noise alone.
+    """
+    level = sigma[:, None, None, None, None]
+    rows = torch.cat([level * noise + (1 - level) * latents, told], 1)
+    velocity = transformer(rows, sigma * 1000, text, return_dict=False)[0].float()
+    squared = (velocity - (noise - latents)).square()
+    return (squared.mean(1, keepdim=True) * weight).mean()
+
+
+@torch.no_grad()
+def generate(
+    transformer: Any,
+    condition: torch.Tensor,
+    mask: torch.Tensor,
+    text: torch.Tensor,
+    noise: torch.Tensor,
+    steps: int,
+) -> torch.Tensor:
+    """Latents (N, z, L, h, w) from noise in Euler steps without guidance."""
+    latents, sigmas = noise, sigmas_of(steps)
+    for now, then in itertools.pairwise(sigmas):
+        rows = torch.cat([latents, mask, condition], 1)
+        time_ = torch.full((len(noise),), now * 1000, device=noise.device)
+        with torch.autocast(noise.device.type, torch.bfloat16, enabled=noise.is_cuda):
+            velocity = transformer(rows, time_, text, return_dict=False)[0].float()
+        latents = latents + (then - now) * velocity
+    return latents
+
+
+class HeldOutTests:
+    """Held-out clips made from their first frame, both ends, and five frames at both ends."""
+
+    KNOWN: ClassVar = {"first": (1, 0), "ends": (1, 1), "clips": (5, 5)}
+
+    def __init__(
+        self, clips: list[HeldOutClip], maker: ClipMaker, tokenizer: Any, prompts: list[str]
+    ) -> None:
+        self.clips, self.maker, self.vae, device = clips, maker, maker.vae, maker.device
+        self.frames = torch.stack([clip.frames for clip in clips]).to(device)
+        self.seen = torch.stack([clip.seen for clip in clips])[:, None]
+        texts = [with_rate(prompt, clip.fps) for prompt, clip in zip(prompts, clips, strict=True)]
+        ids = padded(tokenizer(texts, truncation=True, max_length=LENGTH).input_ids, LENGTH).to(device)
+        self.text = maker.prompts.embed(ids)
+        self.noise = torch.randn(
+            self._latents(self.frames).shape, generator=torch.Generator().manual_seed(7)
+        ).to(device)
+
+    @torch.no_grad()
+    def _latents(self, frames: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.is_cuda):
+            mean = torch.cat([whole_clip.encode(self.vae, part)[0] for part in frames.split(5)])
+        return (mean - self.maker.mean) / self.maker.std
+
+    @torch.no_grad()
+    def made(self, transformer: Any, known: str, steps: int = STEPS) -> torch.Tensor:
+        """(N, 3, F, H, W) on the host."""
+        first, last = self.KNOWN[known]
+        told = torch.zeros(len(self.clips), self.frames.shape[2], device=self.frames.device)
+        told[:, :first] = 1
+        told[:, told.shape[1] - last :] = 1
+        condition = self._latents(self.frames * told[:, None, :, None, None])
+        mask = latent_mask(told)[..., None, None].expand(-1, -1, -1, *condition.shape[-2:])
+        parts = [
+            generate(transformer, c, m, t, n, steps)
+            for c, m, t, n in zip(
+                condition.split(5), mask.split(5), self.text.split(5), self.noise.split(5), strict=True
+            )
+        ]
+        return self.decoded(torch.cat(parts))
+
+    @torch.no_grad()
+    def decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        pixels = latents * self.maker.std + self.maker.mean
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+            return torch.cat([whole_clip.decode(self.vae, part).cpu() for part in pixels.split(5)]).clamp(
+                -1, 1
+            )
+
+    def figures(self, transformer: Any, steps: int = STEPS) -> dict[str, float]:
+        """PSNR in view to the true clip, mean over clips, and of the autoencoder alone in the same places."""
+        found = {}
+        true, alone = self.frames.cpu(), self.decoded(self._latents(self.frames))
+        for known in self.KNOWN:
+            made = self.made(transformer, known, steps)
+            where = self.seen if known == "first" else torch.ones_like(self.seen)
+            for name, clips in ((known, made), (f"{known}_autoencoder", alone)):
+                each = [
+                    psnr(m[:, 1:], t[:, 1:], w[:, 1:]) for m, t, w in zip(clips, true, where, strict=True)
+                ]
+                found[f"{name}_db"] = round(sum(each) / len(each), 3)
+        return found
+
+
+class TransformerTrainer(Trainer):
+    """The training state of one process."""
+
+    name = "transformer"
+
+    def __init__(
+        self,
+        stage: TransformerStage,
+        clips: ClipMaker,
+        tests: HeldOutTests,
+        *,
+        rank: int,
+        world: int,
+        seed: int,
+        fast: bool,
+        make: Callable[[], Any] = new_transformer,
+    ) -> None:
+        self.stage, self.clips, self.tests = stage, clips, tests
+        self.minutes, self.warmup_steps, self.decay = stage.minutes, stage.warmup_steps, stage.decay
+        torch.manual_seed(seed)
+        transformer = make().float().to(clips.device)
+        torch.nn.init.zeros_(transformer.proj_out.weight)
+        torch.nn.init.zeros_(transformer.proj_out.bias)
+        vectors = ("patch_embedding", "proj_out", "condition_embedder", "scale_shift")
+        optimizers = optimizers_of(transformer, muon_rate=stage.muon_rate, rate=stage.rate, but=vectors)
+        super().__init__(transformer, optimizers, rank=rank, world=world)
+        self.generator = torch.Generator(self.device).manual_seed(seed + 31 * rank + 6)
+        self.rng = random.Random(seed)  # the same in every process: they draw the same shapes
+        self._compiled = {shape for shape, weight in stage.shapes if weight >= 0.2}
+        self._loss = torch.compile(flow_loss, dynamic=False) if fast else flow_loss
+
+    def shape(self) -> Shape:
+        shapes = self.stage.shapes if self.done >= self.stage.from_done else self.stage.shapes[:1]
+        return self.rng.choices([s for s, _ in shapes], [weight for _, weight in shapes])[0]
+
+    def learn(self, shape: Shape) -> torch.Tensor:
+        """The losses of the steps one batch is used for."""
+        batch, losses = self.clips.make(shape), []
+        told = torch.cat([batch.mask, batch.condition], 1)
+        for _ in range(USES_OF_A_BATCH):
+            noise = torch.randn(batch.latents.shape, generator=self.generator, device=self.device)
+            uniform = torch.rand(shape.batch, generator=self.generator, device=self.device)
+            sigma = TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)
+            with self.autocast():
+                # Compiling takes longer than the few steps on the rarer shapes are worth.
+                loss_of = self._loss if shape in self._compiled else flow_loss
+                loss = loss_of(self.model, batch.latents, told, batch.text, batch.weight, noise, sigma)
+            self.update(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def figures(self, recent: torch.Tensor) -> dict[str, Any]:
+        return {"loss": round(float(recent.mean()), 5), **self.tests.figures(self.model)}

@@ -1,0 +1,374 @@
+"""What tiny_wan is trained with: whole clips, scenes, prompts, masks, stages that go on after a stop."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import WanImageToVideoPipeline
+from transformers import AutoTokenizer, T5TokenizerFast
+
+from models.tiny_i2v.recipe.camera import film, parameters, view_points
+from models.tiny_i2v.recipe.pictures import Atlas
+from models.tiny_wan.recipe import whole_clip
+from models.tiny_wan.recipe.architecture import new_scheduler, new_transformer, new_vae, sigmas_of
+from models.tiny_wan.recipe.asked import KINDS, RATES, Asked, thing_motion, told_rate, with_rate
+from models.tiny_wan.recipe.checkpoint import collect, deliver
+from models.tiny_wan.recipe.clips import MASKS, ClipMaker, Prompts, known_frames, latent_mask, random_masks
+from models.tiny_wan.recipe.parts import export, save_part, state_of
+from models.tiny_wan.recipe.prompts import random_prompt
+from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape
+from models.tiny_wan.recipe.text import IGNORED, LENGTH, answers
+from models.tiny_wan.recipe.transformer import TransformerStage, TransformerTrainer, flow_loss, generate
+from models.tiny_wan.recipe.vae import Phase, VaeStage, VaeTrainer
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny_wan"
+
+
+def small_vae() -> Any:
+    torch.manual_seed(0)
+    return new_vae(encoder_width=4, decoder_width=4, channels=8)
+
+
+def small_transformer() -> Any:
+    return new_transformer(heads=1, layers=1, channels=8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The sums are small: threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Atlas:
+    generator = torch.Generator().manual_seed(1)
+    return Atlas(torch.randint(0, 256, (3, 3, 64, 64), generator=generator, dtype=torch.uint8))
+
+
+def scenes_of(pictures: Atlas) -> Scenes:
+    return Scenes(pictures, torch.Generator().manual_seed(2), textures=2)
+
+
+# --- whole clips ---
+
+
+@torch.no_grad()
+def test_whole_clips_are_encoded_and_decoded_as_the_stock_loop_does_it() -> None:
+    vae = small_vae().eval()
+    clip = torch.rand(1, 3, 9, 32, 48) * 2 - 1
+    latents = vae.encode(clip).latent_dist.mode()
+    frames = vae.decode(latents).sample
+    whole_clip.prepare(vae)
+    assert torch.allclose(whole_clip.encode(vae, clip)[0], latents, atol=1e-5)
+    assert torch.allclose(whole_clip.decode(vae, latents).clamp(-1, 1), frames, atol=1e-5)
+    again = vae.encode(clip).latent_dist.mode()  # the stock loop still works
+    assert torch.allclose(again, latents, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_picture_is_the_first_frame_of_a_clip() -> None:
+    vae = small_vae().eval()
+    whole_clip.prepare(vae)
+    clip = torch.rand(2, 3, 5, 32, 32) * 2 - 1
+    alone, _ = whole_clip.encode(vae, clip[:, :, :1])
+    assert torch.allclose(alone, whole_clip.encode(vae, clip)[0][:, :, :1], atol=1e-5)
+    assert torch.allclose(
+        whole_clip.decode(vae, alone),
+        whole_clip.decode(vae, whole_clip.encode(vae, clip)[0])[:, :, :1],
+        atol=1e-5,
+    )
+
+
+@torch.no_grad()
+def test_an_untrained_autoencoder_rebuilds_a_still_clip_alike_in_every_frame() -> None:
+    vae = small_vae()
+    whole_clip.start_simple(vae)
+    whole_clip.prepare(vae)
+    still = (torch.rand(1, 3, 1, 32, 32) * 2 - 1).expand(-1, -1, 9, -1, -1)
+    made = whole_clip.decode(vae, whole_clip.encode(vae, still)[0])
+    assert torch.allclose(made, made[:, :, :1].expand_as(made), atol=1e-5)
+
+
+# --- what is asked ---
+
+
+def test_the_rate_is_told_as_the_nearest_in_ratio_and_stands_first() -> None:
+    assert [told_rate(fps) for fps in (0.1, 0.5, 7.0, 9.5, 100.0)] == [0.5, 0.5, 8.0, 10.0, 24.0]
+    assert with_rate("pan left", 0.75) == "0.75 frames a second: pan left"
+
+
+def test_a_combination_moves_as_both_its_parts() -> None:
+    motion = Asked(("right", "in"), "quick").motion
+    assert (motion.right, motion.zoom, motion.down, motion.roll) == (32.0, 0.4, 0.0, 0.0)
+
+
+def test_answers_name_every_axis_the_pace_the_depth_the_thing_and_the_rate() -> None:
+    assert answers(Asked(("left", "out"), "slow"), 8.0) == [1, 0, 2, 0, 0, 0, 0, RATES.index(8.0)]
+    assert answers(Asked(("up",), "quick", parallax=True), 0.5) == [0, 1, 0, 0, 2, 1, 0, 0]
+    assert answers(Asked(("still",), thing="snow"), 24.0) == [0, 0, 0, 0, IGNORED, 0, 1, len(RATES) - 1]
+
+
+def test_what_slides_to_the_right_moves_to_the_right() -> None:
+    picture = torch.zeros(1, 1, 65, 65)
+    picture[..., 30:35] = 1.0
+    points = view_points(parameters([thing_motion("slide right")], "cpu"), torch.tensor([[0.0, 1.0]]), 64, 64)
+    before, after = film(picture, points, torch.tensor([[32.0, 32.0]]), torch.ones(1))[0, :, 0].mean(1)
+    assert int(after.argmax()) - int(before.argmax()) == pytest.approx(16, abs=2)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_prompts_say_what_they_ask_for(held_out: bool) -> None:
+    rng = random.Random(3)
+    said = {
+        asked: [random_prompt(rng, asked, held_out=held_out).lower() for _ in range(30)]
+        for asked in (
+            Asked(("still",), thing="snow"),
+            Asked(("left",), parallax=True),
+            Asked(("right", "in")),
+        )
+    }
+    snow, depth, both = said.values()
+    for prompts, words in (
+        (snow, ("snow", "flake")),
+        (depth, ("parallax", "foreground", "near")),
+        (both, ("right",)),
+    ):
+        # A letter may be wrong here and there.
+        assert sum(any(word in prompt for word in words) for prompt in prompts) > 25
+
+
+def test_scenery_asks_for_nothing_that_the_model_would_do() -> None:
+    rng = random.Random(4)
+    for _ in range(400):
+        prompt = random_prompt(rng, Asked(("still",))).lower()
+        assert "snow falling" not in prompt
+        assert "object" not in prompt
+
+
+# --- scenes ---
+
+
+def test_a_batch_has_all_kinds_and_the_size_it_should_have(pictures: Atlas) -> None:
+    scene = scenes_of(pictures).make(Shape(5, 32, 48, 40))
+    assert scene.frames.shape == (40, 3, 5, 32, 48)
+    assert scene.seen.shape == (40, 5, 32, 48)
+    assert scene.frames.abs().max() <= 1.001
+    asked = [ALL_ASKED[place] for place in scene.asked.tolist()]
+    assert any(a.parallax for a in asked)
+    assert {a.thing for a in asked} > {"none"}
+    assert any(len(a.camera) == 2 for a in asked)
+
+
+def test_the_first_frame_shows_all_of_itself(pictures: Atlas) -> None:
+    for kind in KINDS:
+        scene = scenes_of(pictures).make(Shape(5, 32, 32, 6), {kind: 1.0}, dense=1.0)
+        assert scene.seen[:, 0].min() > (0.99 if kind in ("plain", "combined") else 0.4)
+
+
+def test_what_a_pan_brings_into_view_is_not_known(pictures: Atlas) -> None:
+    scene = scenes_of(pictures).make(Shape(17, 32, 32, 60), {"plain": 1.0})
+    pans = [row for row, place in enumerate(scene.asked.tolist()) if ALL_ASKED[place].camera == ("right",)]
+    assert pans
+    assert scene.seen[pans, 0].all()
+    assert not scene.seen[pans, -1, :, -1].any()
+
+
+# --- masks ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "known"),
+    [
+        ("first", 17, [0]),
+        ("ends", 9, [0, 8]),
+        ("last", 17, [16]),
+        ("prefix", 17, [0, 1, 2, 3, 4]),
+        ("clips", 17, [0, 1, 2, 3, 4, 12, 13, 14, 15, 16]),
+        ("clips", 9, [0, 1, 2, 3, 5, 6, 7, 8]),
+    ],
+)
+def test_known_frames_of_a_mask(kind: str, frames: int, known: list[int]) -> None:
+    assert known_frames(kind, frames, random.Random(0)) == known
+
+
+def test_a_keyframe_in_the_middle_stands_between_the_ends() -> None:
+    for seed in range(20):
+        first, middle, *_ = known_frames("middle", 33, random.Random(seed))
+        assert first == 0
+        assert 0 < middle < 32
+
+
+def test_masks_of_all_kinds_are_drawn() -> None:
+    drawn = {tuple(row.nonzero().flatten().tolist()) for row in random_masks(200, 17, random.Random(0))}
+    assert {(0,), (0, 16), (16,), (0, 1, 2, 3, 4)} < drawn
+    assert sum(MASKS.values()) == pytest.approx(1)
+
+
+def test_the_mask_of_latents_is_folded_as_the_pipelines_fold_it() -> None:
+    known = torch.tensor([[1.0, 0, 0, 0, 1, 0, 0, 0, 1]])
+    assert latent_mask(known)[0].T.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 1]]
+
+
+# --- the flow ---
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_levels_of_noise_are_those_of_the_scheduler(steps: int) -> None:
+    scheduler = new_scheduler()
+    scheduler.set_timesteps(steps)
+    assert sigmas_of(steps) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-3)
+
+
+class Knows(torch.nn.Module):
+    """A transformer that knows the clip: the velocity from it to the noise, at any level."""
+
+    def __init__(self, latents: torch.Tensor, noise: torch.Tensor) -> None:
+        super().__init__()
+        self.velocity = noise - latents
+
+    def forward(self, *_: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (self.velocity,)
+
+
+def test_who_knows_the_velocity_has_no_loss_and_makes_the_clip_in_any_number_of_steps() -> None:
+    latents, noise, told = (torch.randn(2, c, 2, 4, 4) for c in (8, 8, 12))
+    text, weight, sigma = torch.zeros(2, LENGTH, 128), torch.ones(2, 1, 2, 4, 4), torch.rand(2)
+    knows = Knows(latents, noise)
+    assert float(flow_loss(knows, latents, told, text, weight, noise, sigma)) < 1e-9
+    for steps in (1, 4):
+        made = generate(knows, told[:, 4:], told[:, :4], text, noise, steps)
+        assert torch.allclose(made, latents, atol=2e-3)
+
+
+# --- stages ---
+
+
+def vae_trainer(pictures: Atlas) -> VaeTrainer:
+    stage = VaeStage(0.02, (Phase(0.5, Shape(1, 32, 32, 2)), Phase(2.0, Shape(5, 32, 32, 2))))
+    return VaeTrainer(stage, pictures, [], rank=0, world=1, seed=0, device="cpu", fast=False, make=small_vae)
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_where_it_stopped_here_and_elsewhere(pictures: Atlas, tmp_path: Path) -> None:
+    trainer = vae_trainer(pictures)
+    for _ in range(3):
+        trainer.learn(Shape(5, 32, 32, 2))
+    trainer.trained_s = 0.6
+    again = vae_trainer(pictures)
+    again.load_state(trainer.state())
+    assert (again.step, again.done) == (3, 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(again.weights, trainer.weights, strict=True))
+    deliver(trainer.state(), tmp_path / "carry", "vae")
+    elsewhere = vae_trainer(pictures)
+    carried = collect(tmp_path / "carry", "vae")
+    assert carried is not None
+    elsewhere.load_state(carried)
+    assert elsewhere.step == 3
+    for a, b in zip(elsewhere.weights, trainer.average, strict=True):
+        assert torch.allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_learning_lowers_the_loss_of_the_autoencoder(pictures: Atlas) -> None:
+    trainer = vae_trainer(pictures)
+    losses = [float(trainer.learn(Shape(1, 32, 32, 8)).mean()) for _ in range(25)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+@pytest.mark.slow
+def test_a_stage_stops_at_a_loss_that_is_no_number(pictures: Atlas) -> None:
+    trainer = vae_trainer(pictures)
+    with torch.no_grad():
+        trainer.weights[0].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="vae, step 1"):
+        trainer.run(save=lambda _: None, log=None, stop_after_s=60)
+
+
+def test_the_transformer_learns_from_clips_with_masks_and_prompts(pictures: Atlas) -> None:
+    vae = small_vae().eval().requires_grad_(False)
+    whole_clip.prepare(vae)
+    prompts = Prompts(MODEL, "cpu", each=1, seed=0)
+    clips = ClipMaker(scenes_of(pictures), prompts, vae, fast=False, seed=0)
+    shape = Shape(9, 32, 32, 3)
+    batch = clips.make(shape)
+    assert batch.latents.shape == batch.condition.shape == (3, 8, 3, 4, 4)
+    assert batch.mask.shape == (3, 4, 3, 4, 4)
+    assert batch.text.shape == (3, LENGTH, 128)
+    assert 0.29 < float(batch.weight.min()) <= float(batch.weight.max()) <= 1.001
+    stage = TransformerStage(1.0, ((shape, 1.0),))
+    no_tests: Any = None
+    trainer = TransformerTrainer(
+        stage, clips, no_tests, rank=0, world=1, seed=0, fast=False, make=small_transformer
+    )
+    losses = trainer.learn(shape)
+    assert losses.isfinite().all()
+    assert trainer.step == len(losses)
+
+
+def test_a_finished_model_can_be_trained_on_from_its_own_folder(tmp_path: Path) -> None:
+    work, model = tmp_path / "work", tmp_path / "model"
+    vae = small_vae()
+    save_part("vae", vae, work)
+    torch.save(
+        {"step": 7, "trained_s": 3.0, "weights": [], "average": [], "optimizers": []}, work / "vae_state.pt"
+    )
+    export(work, model, {"window_frames": 17})
+    state = state_of("vae", tmp_path / "nothing", model, "cpu")
+    assert state is not None
+    assert (state["step"], state["trained_s"]) == (7, 3.0)
+    for kept, weight in zip(state["weights"], vae.float().parameters(), strict=True):
+        assert torch.allclose(kept, weight, atol=2e-3)
+
+
+# --- the folder ---
+
+
+def test_the_model_is_small_and_in_small_files() -> None:
+    sizes = [path.stat().st_size for path in MODEL.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 40 * 2**20
+    assert max(sizes) <= 15 * 2**20
+
+
+def test_the_tokenizer_is_read_as_a_t5_tokenizer_offline_and_keeps_the_rate() -> None:
+    long = with_rate("a cat on a table, " * 40, 0.75)
+    for read in (AutoTokenizer, T5TokenizerFast):
+        tokenizer = read.from_pretrained(MODEL / "tokenizer")
+        ids = tokenizer(long, truncation=True, max_length=LENGTH).input_ids
+        assert len(ids) == LENGTH
+        assert "0.75" in tokenizer.decode(ids[:12]).replace(" ", "")
+
+
+def test_the_folder_is_a_pipeline_that_makes_a_clip() -> None:
+    pipeline = WanImageToVideoPipeline.from_pretrained(MODEL, dtype=torch.float32)
+    channels = pipeline.vae.config.z_dim
+    assert pipeline.transformer.config.in_channels == 2 * channels + 4
+    pipeline.set_progress_bar_config(disable=True)
+    text = torch.zeros(1, LENGTH, pipeline.transformer.config.text_dim)
+    frames = pipeline(
+        image=torch.rand(1, 3, 64, 64),
+        height=64,
+        width=64,
+        num_frames=5,
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        prompt_embeds=text,
+        output_type="pt",
+    ).frames
+    assert frames.shape == (1, 5, 3, 64, 64)
+    assert frames.isfinite().all()
+
+
+def test_every_question_is_asked_once() -> None:
+    assert len(set(ALL_ASKED)) == len(ALL_ASKED)
+    assert sum(share for _, share in KINDS.values()) == pytest.approx(1)
+    for first, second in itertools.combinations(KINDS.values(), 2):
+        assert not set(first[0]) & set(second[0])
