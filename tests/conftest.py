@@ -15,10 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 # Tests run side by side: where threads of one wait for each other on a busy core, they cost more than they
 # bring. Read by the libraries when they are loaded, here and in every process that a test starts.
@@ -49,23 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tiny_i2vgen_xl_folder" in getattr(item, "fixturenames", ()):
             item.add_marker("torch")
     items.sort(key=lambda item: [not item.get_closest_marker(name) for name in WAITING])
-
-
-#: What goes to one worker besides the tests of one file: two Rays at a time start in time, four may not.
-TOGETHER = {"test_workers.py": "test_machines.py", "test_up.py": "test_render.py"}
-
-
-class ByFile(LoadFileScheduling):
-    """Tests of one file go to one worker, for what they share."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        folder, slash, name = super()._split_scope(nodeid).rpartition("/")
-        return folder + slash + (TOGETHER.get(name, name) if folder == "tests/ray" else name)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
-    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
