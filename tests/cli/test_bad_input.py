@@ -304,7 +304,7 @@ def test_a_full_disk_for_the_output_keeps_the_video_and_says_where(
 ) -> None:
     disk = tiny_disk(16 << 10)
     outcome = farm(
-        "render", PHOTO, "--model", "procedural", "--frames", "12", "--size", "256x256", "--workers", "1GiB",
+        "render", PHOTO, "--model", "procedural", "--frames", "8", "--size", "128x128", "--workers", "1GiB",
         "-o", str(disk / "v.mp4"), starts_ray=True,
     )  # fmt: skip
     assert outcome.status == 3, outcome.err
@@ -323,7 +323,8 @@ def test_a_full_disk_for_the_output_keeps_the_video_and_says_where(
 
 @pytest.mark.ray
 def test_a_second_render_in_the_same_state_folder_is_refused(farm: Any, tmp_path: Path) -> None:
-    asked = ["render", PHOTO, "--model", "procedural", "--workers", "1GiB"]
+    asked = ["render", PHOTO, "--model", "procedural", "--frames", "24", "--size", "256x256"]
+    asked += ["--workers", "1GiB"]
     command = [sys.executable, "-m", "farm", *asked, "-o", "first.mp4"]
     state = tmp_path / "state"
     environment = {**os.environ, "REELFARM_STATE": str(state)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from dashboard.access.limits import Limits, Rate
 from dashboard.app import create_app
 from farm.capabilities.engine_spec import EngineSpec
 from farm.capabilities.worker import GIB, Worker
-from farm.errors import error_type
+from farm.errors import InvalidInput, error_type
+from farm.request.media import MediaInfo
 from farm.running.coordinator import Coordinator
 from farm.running.membership import Membership
 from farm.running.storage import Storage
@@ -31,6 +35,7 @@ from farm.state.journal import Journal
 from farm.state.ledger import Ledger
 from nodes.engines.table import known_models, spec_of
 from nodes.hosting.keep_up import media_tools
+from nodes.media.intake_sandbox import normalise
 from nodes.work.local_cluster import LocalCluster
 
 #: What is tested is seldom how often somebody may ask.
@@ -42,6 +47,29 @@ def cpu_worker(worker_id: str) -> Worker:
     return Worker(
         id=worker_id, node=node, address="127.0.0.1", kind="cpu", device_name="CPU", vram_bytes=4 * GIB
     )
+
+
+@cache
+def _taken_in(content: bytes, suffix: str) -> tuple[MediaInfo, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        given = Path(folder) / f"given{suffix}"
+        given.write_bytes(content)
+        found = normalise(given, Path(folder))
+        return found, found.path.read_bytes()
+
+
+def normalise_once(path: Path, output_dir: Path, **limits: Any) -> MediaInfo:
+    """The intake in its child process; for the same bytes again its answer of the first time.
+
+    Most tests give the same picture, and what costs most in them is to start that child.
+    """
+    try:
+        found, content = _taken_in(path.read_bytes(), path.suffix)
+    except InvalidInput:
+        return normalise(path, output_dir, **limits)  # its message names the file
+    copy = output_dir / found.path.name
+    copy.write_bytes(content)
+    return found.model_copy(update={"path": copy})
 
 
 @dataclass
@@ -121,7 +149,7 @@ async def running_farm(
     loop = asyncio.ensure_future(coordinator.run())
     coordinator.begin_recovered()
     options = {
-        "tools": media_tools(),
+        "tools": replace(media_tools(), normalise=normalise_once),
         "state": state_dir,
         "access": None,
         "models": known_models,
@@ -150,7 +178,7 @@ async def running_farm(
             journal.close()
 
 
-@pytest.fixture(name="running_farm")
+@pytest.fixture(name="running_farm", scope="session")
 def _running_farm() -> Callable[..., AbstractAsyncContextManager[Farm]]:
     """A farm for as long as a block lasts, to be started again in the same folder."""
     return running_farm
@@ -190,26 +218,28 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
+@asynccontextmanager
+async def _serving(app: ASGIApp) -> AsyncIterator[str]:
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    running = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
+    """An app behind a real server on loopback for as long as a block lasts: its URL."""
+    return _serving
+
+
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[[FastAPI], Awaitable[str]]]:
-    """Puts an app behind a real server on loopback and returns its URL."""
+async def serve() -> AsyncIterator[Callable[[ASGIApp], Awaitable[str]]]:
+    """Puts an app behind such a server until the test ends, and returns its URL."""
     async with AsyncExitStack() as stack:
-
-        async def start(app: FastAPI) -> str:
-            config = uvicorn.Config(
-                app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1
-            )
-            server = uvicorn.Server(config)
-            serving = asyncio.ensure_future(server.serve())
-
-            async def stop() -> None:
-                server.should_exit = True
-                await serving
-
-            stack.push_async_callback(stop)
-            while not server.started:
-                await asyncio.sleep(0.01)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            return f"http://127.0.0.1:{port}"
-
-        yield start
+        yield lambda app: stack.enter_async_context(_serving(app))

@@ -27,7 +27,7 @@ from stitching.video_io import read_frames
 pytestmark = pytest.mark.slow
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-NUM_FRAMES, FPS, SIDE_PX, STEPS = 32, 8, 128, 10
+NUM_FRAMES, FPS, SIDE_PX, STEPS = 32, 8, 128, 6
 
 
 @dataclass(frozen=True)

@@ -123,25 +123,16 @@ def only_job(ask: Callable[..., tuple[int, str, str]]) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The hash of ``SLOW_JOB``'s frames, rendered by one worker in this process."""
+def undisturbed_sha256(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """``undisturbed_sha256(model=..., ...)``: the hash of the frames of that job of ``PHOTO``, fields of
+    ``JobRequest``, rendered by one worker in this process."""
     from nodes.hosting.host import coordinating, take_in
     from nodes.work.local_cluster import LocalCluster
 
-    folder = tmp_path_factory.mktemp("reference")
-
-    async def render() -> str:
+    async def render(folder: Path, asked: dict[str, Any]) -> str:
         worker = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=GIB)
         async with coordinating(folder, LocalCluster([worker])) as coordinator:
-            request = JobRequest(
-                inputs=take_in([PHOTO], folder),
-                model="procedural-mild",
-                prompts=("pan right",),
-                width=448,
-                height=448,
-                num_frames=45,
-                fps=Fraction(8),
-            )
+            request = JobRequest(inputs=take_in([PHOTO], folder), fps=Fraction(8), **asked)
             job_id = coordinator.submit(request)
             async for _ in coordinator.ledger.follow(job_id):
                 pass
@@ -149,7 +140,7 @@ def slow_job_sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
             assert published is not None
             return published.frames_sha256
 
-    return asyncio.run(render())
+    return lambda **asked: asyncio.run(render(tmp_path_factory.mktemp("undisturbed"), asked))
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,17 @@ from typing import Any
 import psutil
 import pytest
 
+from farm.state.events import AttemptSucceeded
+from farm.state.journal import Journal
 from nodes.machine.head import Head, running_head, stop_head
+from stitching.video_io import probe_video
 
 pytestmark = pytest.mark.ray
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-#: Its model takes a while to load, and none to be found loaded.
-JOB = ["--frames", "13", "--size", "64x64", "--steps", "2", "--window", "8", "--overlap", "3"]
+#: Its model takes a while to load, and none to be found loaded. Some seconds of work, little to be joined.
+NUM_FRAMES = 53
+JOB = ["--frames", str(NUM_FRAMES), "--size", "64x64", "--steps", "3", "--window", "8", "--overlap", "3"]
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def _ancestors(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
+def test_a_job_goes_on_under_one_coordinator_after_the_other_with_its_worker_and_model_still_there(
     farm: Any,
     ask: Any,
     state: Path,
@@ -61,7 +63,8 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     still_running: Callable[..., set[int]],
     tiny_i2vgen_xl_folder: Path,
 ) -> None:
-    port = free_port()
+    """Each killed coordinator leaves a call behind that waits in the worker for its death."""
+    port, seen = free_port(), []
     job = [str(PHOTO), "--model", str(tiny_i2vgen_xl_folder), *JOB, "--watch", "-o", str(tmp_path / "v.mp4")]
 
     def client(*arguments: str) -> str:
@@ -72,90 +75,50 @@ def test_a_killed_coordinator_finds_its_workers_again_with_their_models_loaded(
     def is_up() -> bool:
         if not (state / "endpoint.json").exists():
             return False
-        done = ask("nodes", "--json")
-        return done[0] == 0 and len(json.loads(done[1])) == 1
+        status, out, _ = ask("nodes", "--json")
+        return status == 0 and len(json.loads(out)) == 1
 
-    first = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(is_up, "the farm")
-    client("submit", *job)
-    head = running_head(state)
-    assert head is not None
-    before = worker_pids(head)
-    assert len(before) == 1
-    first.kill()
-    assert worker_pids(head) == before, "the worker outlives the coordinator"
-
-    second = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(lambda: second.process.poll() is None and is_up(), "the farm again")
-    client("submit", *job)
-    assert worker_pids(head) == before, "the same process serves the new coordinator"
-    jobs = json.loads(client("jobs", "--json"))
-    attempts = [
-        attempt
-        for job_id in (j["id"] for j in jobs)
-        for segment in json.loads(client("report", job_id, "--json"))["segments"]
-        for attempt in segment["attempts"]
-    ]
-    assert {a["outcome"] for a in attempts} == {"succeeded"}
-    assert sum(a["load_s"] > 0.05 for a in attempts) == 1, "the model was loaded once for both jobs"
-
-    second.process.terminate()
-    status, _, err = second.end()
-    assert status == 0, err
-    assert running_head(state) is None
-    assert still_running(before) == set()
-
-
-def test_a_worker_serves_one_coordinator_after_the_other(
-    farm: Any, ask: Any, state: Path, wait_for: Callable[..., Any]
-) -> None:
-    """Each killed coordinator leaves a call behind that waits in the worker for its death."""
-    port, seen = free_port(), []
-    for _ in range(5):
+    def coordinator() -> Any:
         command = farm("up", "--port", port, "--workers", "4GiB")
-        wait_for(lambda: json.loads(ask("nodes", "--json")[1] or "[]"), "the farm with its worker")
+        wait_for(lambda: command.process.poll() is None and is_up(), "the farm with its worker")
         head = running_head(state)
         assert head is not None
         seen.append(worker_pids(head))
-        command.kill()
-    assert len(seen[0]) == 1
-    assert seen == [seen[0]] * 5
-
-
-def test_jobs_of_a_killed_farm_go_on_by_themselves(
-    farm: Any, ask: Any, state: Path, tmp_path: Path, wait_for: Callable[..., Any]
-) -> None:
-    port = free_port()
-    first = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(lambda: ask("nodes")[0] == 0, "the farm")
-    _, out, _ = ask(
-        "submit",
-        str(PHOTO),
-        "--model",
-        "procedural",
-        "--size",
-        "384x384",
-        "--frames",
-        "400",
-        "--overlap",
-        "1",
-    )
-    job_id = out.strip()
+        return command
 
     def done() -> int:
-        return int(json.loads(ask("jobs", "--json")[1])[0]["segments"]["done"])
+        journal = Journal(state / "journal.sqlite")
+        try:
+            return sum(isinstance(event, AttemptSucceeded) for _, _, event in journal.events())
+        finally:
+            journal.close()
 
-    wait_for(lambda: done() >= 5, "five segments")
-    first.kill()
-    second = farm("up", "--port", port, "--workers", "4GiB")
-    wait_for(lambda: ask("nodes")[0] == 0, "the farm again")
-    status, _, err = ask("watch", job_id, "-o", str(tmp_path / "v.mp4"))
+    command = coordinator()
+    job_id = client("submit", *job[:-3]).strip()
+    for _ in range(3):
+        before = done()
+        wait_for(lambda before=before: done() > before, "one more segment")
+        command.kill()
+        head = running_head(state)
+        assert head is not None
+        assert worker_pids(head) == seen[0], "the worker outlives the coordinator"
+        command = coordinator()
+    client("watch", job_id, *job[-2:])
+    assert len(seen[0]) == 1
+    assert seen == [seen[0]] * 4, "the same process serves every coordinator"
+    assert probe_video(tmp_path / "v.mp4").num_frames == NUM_FRAMES
+
+    client("submit", *job)
+    jobs = [listed["id"] for listed in json.loads(client("jobs", "--json"))]
+    reports = [json.loads(client("report", job, "--json")) for job in jobs]
+    first, second = (told["totals"]["frames_sha256"] for told in reports)
+    assert first == second
+    ended = [attempt for told in reports for s in told["segments"] for attempt in s["attempts"]]
+    loads_s = [attempt["load_s"] for attempt in ended if attempt["outcome"] == "succeeded"]
+    assert sum(load_s > 0.05 for load_s in loads_s) == 1, "the model was loaded once for both jobs"
+
+    command.process.terminate()
+    status, _, err = command.end()
     assert status == 0, err
-    counted = subprocess.run(
-        [sys.executable, "-c", "import sys; from stitching.video_io import probe_video; "
-         "print(probe_video(sys.argv[1]).num_frames)", str(tmp_path / "v.mp4")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert counted.stdout.strip() == "400"
-    second.process.terminate()
-    assert second.end()[0] == 0
+    assert running_head(state) is None
+    assert still_running(seen[0]) == set()

@@ -66,7 +66,7 @@ async def drain_and_enable(folder: Path) -> None:
         # A busy worker goes on telling, and its process is seen to work.
         request = JobRequest(
             inputs=take_in([PHOTO], folder), model="procedural-mild", prompts=("pan right",),
-            width=448, height=448, num_frames=60, fps=Fraction(8),
+            width=256, height=256, num_frames=60, fps=Fraction(8),
         )  # fmt: skip
         job_id = farm.submit(request)
         busy = await until(

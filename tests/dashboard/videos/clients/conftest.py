@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uv import find_uv_bin
 
 VERSIONS = ("2.2.0", "2.24.0", "3.0.0", "3.52.0")
 HERE = Path(__file__).parent
@@ -34,7 +36,7 @@ def packages_of(version: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=cache))
         try:
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            command = [find_uv_bin(), "pip", "install", "--quiet", "--python", sys.executable]
             command += ["--target", str(fresh), f"openai=={version}"]
             for path in CONSTRAINTS:
                 command += ["--constraint", str(path)]
@@ -145,6 +147,19 @@ def start_served(start_farm: Any, serve: Any, driver: Driver) -> Callable[..., A
     return start
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_served(
+    tmp_path_factory: pytest.TempPathFactory, running_farm: Any, serving: Any
+) -> AsyncIterator[tuple[Any, Wire, str]]:
+    folder = tmp_path_factory.mktemp("served") / "state"
+    async with running_farm(folder, access=TOKEN) as farm, serving(wire := Wire(farm.app)) as url:
+        yield farm, wire, url
+
+
 @pytest.fixture
-async def served(start_served: Any) -> Served:
-    return await start_served()
+def served(shared_served: tuple[Any, Wire, str], driver: Driver) -> Served:
+    """The farm of all tests of a file that do not mind what others have asked of it; they share its loop."""
+    farm, wire, url = shared_served
+    wire.asked.clear()
+    wire.headers.clear()
+    return Served(farm, wire, url, Client(driver, f"{url}/v1", TOKEN))
