@@ -130,7 +130,7 @@ async def nearness(folder: Path) -> list[dict[str, Any]]:
 
 
 async def one_job(coordinator: Coordinator, request: JobRequest) -> dict[str, Any]:
-    state, clock = coordinator.ledger.state, coordinator.clock
+    state, clock = coordinator.ledger.state, coordinator.ledger.monotonic
     said = quote(state, coordinator.plan(request), clock())
     started = clock()
     job = coordinator.ledger.job(coordinator.submit(request))

@@ -91,7 +91,7 @@ def serve(port: int, state: Path) -> None:
 
             @app.get(VALIDATED, response_model=JobList)
             async def validated() -> dict[str, Any]:
-                ledger, now = coordinator.ledger, coordinator.clock()
+                ledger, now = coordinator.ledger, coordinator.ledger.monotonic()
                 newest = sorted(ledger.state.jobs.values(), key=lambda job: -job.submitted_at)[:50]
                 return {
                     "data": [job_summary(job, ledger.state, now) for job in newest],

@@ -52,7 +52,7 @@ class JobSummaries:
 
     def one(self, job: Job) -> bytes:
         """A job's ``JobSummary`` as JSON."""
-        made, now = self._made.get(job.id), self._ledger.clock()
+        made, now = self._made.get(job.id), self._ledger.monotonic()
         if (
             made is not None
             and made.last_seq == job.last_seq

@@ -133,7 +133,7 @@ def jobs_router(
         """The plan a job of the same body would follow, its time and its price; nothing is started."""
         async with intake.job_request(request) as wanted:
             made = await submitting.plan(wanted)
-            price = quote(ledger.state, made, coordinator.clock(), priority=wanted.priority)
+            price = quote(ledger.state, made, ledger.monotonic(), priority=wanted.priority)
 
         def described() -> dict[str, Any]:
             left_out = {"segments"} if brief else None
@@ -234,7 +234,7 @@ def jobs_router(
         responses=answers(JOB, errors=_NOT_NOW),
     )
     async def retry(job_id: JobId) -> Response:
-        """Continue a failed or cancelled job; what is done is kept."""
+        """Continue a job that failed, was cancelled or waits; what is done is kept, failures are forgiven."""
         coordinator.retry(job_id)
         return shown(ledger.job(job_id))
 

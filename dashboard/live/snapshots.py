@@ -113,7 +113,9 @@ class Snapshots:
         if kind == "job":
             job = state.jobs.get(name)
             return (
-                None if job is None else message("job", _json(job_summary(job, state, self._ledger.clock())))
+                None
+                if job is None
+                else message("job", _json(job_summary(job, state, self._ledger.monotonic())))
             )
         worker = workers.get(name)
         return None if worker is None else message("worker", _json(worker))

@@ -70,7 +70,7 @@ class _Doorway:
     def shown(self, job: Job, response: Response) -> Video:
         """A job as the answer, with when to look again in its headers."""
         if job.status == "running":
-            left_s = eta_s(self.ledger.state, job, self.ledger.clock())
+            left_s = eta_s(self.ledger.state, job, self.ledger.monotonic())
             response.headers["openai-poll-after-ms"] = str(poll_after_ms(left_s))
         return video(job)
 

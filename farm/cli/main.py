@@ -109,7 +109,7 @@ def plan(
     else:
         console.print_plan(made)
         state = State(workers={worker.id: WorkerState(worker) for worker in here})
-        console.print_quote(quote(state, made, time.time()))
+        console.print_quote(quote(state, made, time.monotonic()))
 
 
 @app.command()
@@ -145,7 +145,7 @@ def retry(
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Continue a job that failed or was stopped: on the farm that is up, else on this machine alone."""
+    """Continue a job that failed, was stopped or waits: on the farm that is up, else here alone."""
     check_output(output)
     client = client_or_none(farm, token, state)
     if client:

@@ -136,10 +136,18 @@ class Coordinator:
         self.dispatch()
 
     def retry(self, job_id: str) -> None:
-        """Continue a failed or cancelled job: failures are forgiven, what is done is kept."""
+        """Continue a job that failed, was cancelled or waits: failures are forgiven, what is done is kept.
+
+        Raises:
+            InvalidInput: it has succeeded, or a worker is at it.
+        """
         job = self.ledger.job(job_id)
-        if job.status not in ("failed", "cancelled"):
-            raise InvalidInput(f"job {job_id} is {job.status}; only a failed or cancelled job can be retried")
+        if job.status == "succeeded" or job.num_running:
+            at_work = " and a worker is at it" if job.num_running else ""
+            raise InvalidInput(
+                f"job {job_id} is {job.status}{at_work}; only a job that failed, was cancelled or waits "
+                "can be retried"
+            )
         self.ledger.record(JobRetried(job_id=job_id))
         self._begin(job)
 
@@ -259,7 +267,7 @@ class Coordinator:
 
     def dispatch(self) -> None:
         """Hand the idle workers what the schedule decides."""
-        for assignment in schedule(self.ledger.state, self.clock()):
+        for assignment in schedule(self.ledger.state, self.ledger.monotonic()):
             self._start(assignment)
 
     def _start(self, assignment: Assignment) -> None:
@@ -309,7 +317,7 @@ class Coordinator:
         if found is not None:
             attempt = found[2]
             attempt.phase = message.phase
-            attempt.heard_at = self.clock()
+            attempt.heard_at = self.ledger.monotonic()
             if message.phase == "denoise":
                 attempt.denoising_since = attempt.denoising_since or attempt.heard_at
                 attempt.done_fraction = message.done / message.total

@@ -25,7 +25,7 @@ async def watch_for_stalls(cluster: Cluster, ledger: Ledger, dispatcher: Dispatc
     state = ledger.state
     while True:
         await asyncio.sleep(CHECK_INTERVAL_S)
-        now = ledger.clock()
+        now = ledger.monotonic()
         for worker_id, worker in list(state.workers.items()):
             for found in map(state.find, list(worker.attempts)):
                 if found is None or not found[2].running:

@@ -81,7 +81,7 @@ def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
     Args:
         state: Of the farm; other jobs and what runs are counted in.
         plan: Of the job.
-        now: Seconds since the epoch.
+        now: Seconds of the ledger's monotonic clock.
         priority: Of the job, 0 to 100.
     """
     drawn = outline(plan)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from farm.capabilities import why_not
 from farm.planning import Phase
-from farm.scheduling.schedule import failed_workers
-from farm.state import Job, Seam, State, Task
+from farm.state import FailureKind, Job, Seam, State, Task
 
 #: Different failed tries (OOM and withdrawals are not failures) after which a task stops its job.
 MAX_FAILURES = 3
@@ -26,9 +27,25 @@ STALL_S: dict[Phase, float] = {
 STALL_PREDICTIONS = 3.0
 
 
+#: Failures that say nothing against the worker: one that was lost comes back as a fresh process, and one that
+#: ran out of memory has a smaller rung, for the need was raised.
+_FORGIVEN: frozenset[FailureKind] = frozenset({"lost", "oom"})
+
+
+def barred(task: Task, able: Collection[str]) -> frozenset[str]:
+    """Of the workers that can hold a task, those that may not try it now: another has failed it less often.
+
+    So no task waits behind bars alone: where all have failed it, those that did least may try once more, a
+    single worker always, until ``after_failure`` stops the job.
+    """
+    failures = Counter(f.worker_id for f in task.failures if f.kind not in _FORGIVEN)
+    least = min((failures[worker_id] for worker_id in able), default=0)
+    return frozenset(worker_id for worker_id in able if failures[worker_id] > least)
+
+
 @dataclass(frozen=True)
 class TryAgain:
-    """The task is ready again; the schedule leaves out the workers that failed it."""
+    """The task is ready again; the schedule leaves out the workers that are barred from it."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +54,27 @@ class StopJob:
 
 
 def after_failure(state: State, job: Job, task: Task) -> TryAgain | StopJob:
-    """Elsewhere, or stop with the reason."""
+    """Elsewhere, on the same worker where there is no other, or stop with the reason.
+
+    Every attempt brings a task nearer to its end: a failure counts towards ``MAX_FAILURES``, running out of
+    memory raises its need, and a refusal to start is the last once no worker is left that has not refused.
+    """
     blamed = [f for f in task.failures if f.kind not in ("oom", "cannot_start")]
     if len(blamed) >= MAX_FAILURES:
         tries = "; ".join(f"{f.worker_id}: {f.message}" for f in blamed[-MAX_FAILURES:])
         return StopJob(f"segment {task.id} failed {len(blamed)} times ({tries})")
-    if not state.workers:
+    here = [w.worker for w in state.workers.values() if not w.draining]
+    # Only these two say anew who can hold it. Whoever was lost comes back, and may be the only one.
+    if not here or not task.failures or task.failures[-1].kind not in ("oom", "cannot_start"):
         return TryAgain()
-    failed_on = failed_workers(task)
+    refused = {f.worker_id: f.message for f in task.failures if f.kind == "cannot_start"}
     refusals = []
-    for worker_state in state.workers.values():
-        worker = worker_state.worker
+    for worker in here:
         too_small = why_not(state.profiles.needs(job.plan, task.segment, worker.kind), worker)
-        if not too_small and worker.id not in failed_on:
+        if not too_small and worker.id not in refused:
             return TryAgain()
-        refusals.append(too_small or f"{worker.id} failed it: {_last_message(task, worker.id)}")
+        refusals.append(too_small or f"{worker.id} refused it: {refused[worker.id]}")
     return StopJob(f"no worker is left for segment {task.id} ({'; '.join(refusals)})")
-
-
-def _last_message(task: Task, worker_id: str) -> str:
-    return next(f.message for f in reversed(task.failures) if f.worker_id == worker_id)
 
 
 def stall_limit_s(phase: str, predicted_s: float) -> float:

@@ -1,6 +1,6 @@
 """Which task goes to which worker. Pure: ``schedule(state, now)`` reads a state and returns assignments.
 
-Feasible (the need fits the worker at some rung, the worker has not failed the task) -> earliest
+Feasible (the need fits the worker at some rung, none that fits has failed the task less often) -> earliest
 predicted finish over all workers, busy ones included: a slow card is left idle when a fast one, busy
 now, would still finish the task sooner. Jobs share the farm by priority, then evenly. An idle worker
 with nothing else to do takes a second copy of a straggler that it would finish sooner.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
 from farm.capabilities import Rung, fitting_rungs, gib, why_not
+from farm.scheduling.retry import barred
 from farm.state import Attempt, Job, State, Task, WorkerState
 
 #: Tasks looked at per worker and round: past this the slower workers are left to the next round.
@@ -66,10 +67,7 @@ def schedule(state: State, now: float) -> list[Assignment]:
             fits_nowhere.add(job.id)
             continue
         budget -= 1
-        failed_on = failed_workers(task)
-        candidates = [o for o in offers_of[key] if o.worker.worker.id not in failed_on]
-        if not candidates:
-            continue
+        candidates = _allowed(task, offers_of[key])
         by_finish = sorted(
             candidates, key=lambda o: (free_at[o.worker.worker.id] + o.run_s, o.worker.worker.id)
         )
@@ -101,18 +99,18 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
     return found
 
 
-def failed_workers(task: Task) -> frozenset[str]:
-    """Workers that may not try this task again.
-
-    A lost worker may: it comes back as a fresh process. One that ran out of memory may: its need was raised,
-    and a smaller rung may fit.
-    """
-    return frozenset(f.worker_id for f in task.failures if f.kind not in ("lost", "oom"))
+def _allowed(task: Task, found: list[Offer]) -> list[Offer]:
+    """The offers of the workers that may try it: some, where there are any."""
+    if not task.failures:
+        return found
+    out = barred(task, [offer.worker.worker.id for offer in found])
+    return [offer for offer in found if offer.worker.worker.id not in out]
 
 
 def explain(state: State, job: Job, task: Task) -> dict[str, str]:
     """For each worker, why the task does or does not run there."""
     said = {}
+    out = barred(task, [offer.worker.worker.id for offer in offers(state, job, task)])
     for worker_state in state.workers.values():
         worker = worker_state.worker
         needs = state.profiles.needs(job.plan, task.segment, worker.kind)
@@ -120,8 +118,8 @@ def explain(state: State, job: Job, task: Task) -> dict[str, str]:
             said[worker.id] = "is draining"
         elif refused := why_not(needs, worker):
             said[worker.id] = refused.removeprefix(f"{worker.id} ")
-        elif worker.id in failed_workers(task):
-            failure = next(f for f in task.failures if f.worker_id == worker.id)
+        elif worker.id in out:
+            failure = next(f for f in reversed(task.failures) if f.worker_id == worker.id)
             said[worker.id] = f"has failed this task: {failure.message}"
         elif worker_state.attempts:
             said[worker.id] = "is busy"
@@ -152,7 +150,7 @@ def _in_turn(state: State, passed_over: set[str]) -> Iterator[tuple[Job, Task]]:
 
 def remaining_s(attempt: Attempt, now: float) -> float:
     """Predicted seconds an attempt still takes: from its own steps, loading left out, once there are some."""
-    elapsed = now - attempt.started_at
+    elapsed = now - attempt.given_at
     if attempt.done_fraction > 0 and attempt.denoising_since is not None:
         return (now - attempt.denoising_since) * (1 - attempt.done_fraction) / attempt.done_fraction
     # Overdue without a sign of progress: as long again as it took so far.
@@ -170,13 +168,10 @@ def _copies(state: State, idle: set[str], now: float) -> list[Assignment]:
             continue
         for attempt, task in _stragglers(state, job, now):
             left = remaining_s(attempt, now)
-            failed_on = failed_workers(task)
             able = [
                 o
-                for o in offers(state, job, task)
-                if o.worker.worker.id in idle
-                and o.worker.worker.id not in failed_on
-                and o.run_s * COPY_GAIN < left
+                for o in _allowed(task, offers(state, job, task))
+                if o.worker.worker.id in idle and o.run_s * COPY_GAIN < left
             ]
             if able:
                 best = min(able, key=lambda o: (o.run_s, o.worker.worker.id))
@@ -195,7 +190,7 @@ def _stragglers(state: State, job: Job, now: float) -> Iterator[tuple[Attempt, T
             running = task.running_attempts
             if task.status != "running" or len(running) != 1 or running[0].id != attempt_id:
                 continue
-            elapsed = now - running[0].started_at
+            elapsed = now - running[0].given_at
             if elapsed >= max(COPY_MIN_S, COPY_AFTER * running[0].predicted_s):
                 yield running[0], task
 

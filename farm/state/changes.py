@@ -64,6 +64,8 @@ def refusal(state: State, event: Event) -> str | None:
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
             if (job.status, event.type) not in JOB_TRANSITIONS:
                 return f"job {job.id} is {job.status}: {event.type} does not follow"
+            if event.type == "job_retried" and job.status == "running" and job.num_running:
+                return f"job {job.id} is running: {event.type} does not follow"
             return _why_not_reopened(job, event) if event.type == "job_reopened" else None
     task = job.tasks.get(event.task_id)
     if task is None:
@@ -87,8 +89,17 @@ def refusal(state: State, event: Event) -> str | None:
     return None
 
 
-def apply(state: State, event: Event, now: float) -> None:
-    """Make an event happen. Call ``refusal`` first: an event that may not happen corrupts the state."""
+def apply(state: State, event: Event, at: float, monotonic_s: float | None = None) -> None:
+    """Make an event happen. Call ``refusal`` first: an event that may not happen corrupts the state.
+
+    Args:
+        state: Is changed.
+        event: What happens.
+        at: Seconds since the epoch, for people: the journal keeps it.
+        monotonic_s: Of a clock that nobody sets, by which what is waited for is counted. A replay has none
+            and needs none: nothing that runs outlives it.
+    """
+    monotonic_s = at if monotonic_s is None else monotonic_s
     match event:
         case WorkerJoined():
             # A drained one came up again, with its machine or the coordinator: it has to go once more.
@@ -109,7 +120,7 @@ def apply(state: State, event: Event, now: float) -> None:
             if left and left.draining and not left.leaving:
                 state.drained[event.worker_id] = left.worker
         case JobSubmitted():
-            job = _new_job(event, now)
+            job = _new_job(event, at)
             job.attempts_before = state.deleted.pop(job.id, 0)
             state.jobs[job.id] = job
             state.blob_uses.update(input_hashes(job))
@@ -119,10 +130,10 @@ def apply(state: State, event: Event, now: float) -> None:
             state.deleted[deleted.id] = deleted.attempts_before + most
             _forget(state.blob_uses, blob_hashes(deleted))
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
-            _apply_to_job(state, event, now)
+            _apply_to_job(state, event, at)
         case _:
             job = state.jobs[event.job_id]
-            _apply_to_task(state, job, job.tasks[event.task_id], event, now)
+            _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
 
 
 def _forget(uses: Counter[str], hashes: Iterable[str]) -> None:
@@ -153,7 +164,7 @@ def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
     return None
 
 
-def _new_job(event: JobSubmitted, now: float) -> Job:
+def _new_job(event: JobSubmitted, at: float) -> Job:
     segments = event.plan.segments
     tasks = {s.id: Task(s, i, set(s.depends_on)) for i, s in enumerate(segments)}
     dependents: dict[str, list[str]] = {}
@@ -161,7 +172,7 @@ def _new_job(event: JobSubmitted, now: float) -> Job:
         id=event.job_id,
         request=event.request,
         plan=event.plan,
-        submitted_at=now,
+        submitted_at=at,
         tasks=tasks,
         order=[s.id for s in segments],
         dependents=dependents,
@@ -177,13 +188,13 @@ def _new_job(event: JobSubmitted, now: float) -> Job:
 
 
 def _apply_to_job(
-    state: State, event: JobPublished | JobFailed | JobCancelled | JobRetried | JobReopened, now: float
+    state: State, event: JobPublished | JobFailed | JobCancelled | JobRetried | JobReopened, at: float
 ) -> None:
     job = state.jobs[event.job_id]
     ended = job.status in FINAL
     job.status = JOB_TRANSITIONS[job.status, event.type]
-    job.finished_at = None if job.status == "running" else now
-    if ended:
+    job.finished_at = None if job.status == "running" else at
+    if ended or isinstance(event, JobRetried):
         job.reason = ""
         for task in job.tasks.values():
             task.failures.clear()
@@ -197,12 +208,12 @@ def _apply_to_job(
             reopen(job, event.takes)
 
 
-def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float) -> None:
+def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, monotonic_s: float) -> None:
     match event:
         case TaskAssigned():
-            _assign(state, job, task, event, now)
+            _assign(state, job, task, event, at, monotonic_s)
         case AttemptSucceeded():
-            attempt = _end_attempt(state, job, task, event.attempt_id, "succeeded", now)
+            attempt = _end_attempt(state, job, task, event.attempt_id, "succeeded", at)
             attempt.wall_s, attempt.load_s = event.wall_s, event.load_s
             attempt.peak_bytes = event.peak_bytes
             task.status = "done"
@@ -230,7 +241,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
                 if dependent.status == "waiting":
                     job.queue(dependent)
         case AttemptFailed():
-            attempt = _end_attempt(state, job, task, event.attempt_id, event.kind, now)
+            attempt = _end_attempt(state, job, task, event.attempt_id, event.kind, at)
             attempt.message = event.message
             if event.kind not in ("cancelled", "coordinator_restart"):
                 task.failures.append(Failure(attempt.worker_id, event.kind, event.message))
@@ -259,7 +270,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, now: float)
                 job.wait_again(job.tasks[dependent_id], task.id)
 
 
-def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float) -> None:
+def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, monotonic_s: float) -> None:
     if task.status == "ready":
         job.ready.remove(task.order)
     task.status = "running"
@@ -272,8 +283,9 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float)
             predicted_s=event.predicted_s,
             why=event.why,
             take=task.take,
-            started_at=now,
-            heard_at=now,
+            started_at=at,
+            given_at=monotonic_s,
+            heard_at=monotonic_s,
         )
     )
     job.num_running += 1
@@ -285,11 +297,11 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, now: float)
         worker.warm_model = job.plan.model
 
 
-def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, now: float) -> Attempt:
+def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, at: float) -> Attempt:
     attempt = task.attempt(attempt_id)
     assert attempt is not None, "refusal() lets no other pass"
     attempt.outcome = outcome
-    attempt.ended_at = now
+    attempt.ended_at = at
     job.num_running -= 1
     if not task.running_attempts:
         job.running_tasks.discard(task.id)
@@ -297,7 +309,7 @@ def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: s
     if attempt.price_per_hour is None:
         job.cost = None
     elif job.cost is not None and outcome != "coordinator_restart":
-        job.cost += attempt.price_per_hour * (now - attempt.started_at) / 3600
+        job.cost += attempt.price_per_hour * (at - attempt.started_at) / 3600
     worker = state.workers.get(attempt.worker_id)
     if worker is not None:
         worker.attempts.pop(attempt_id, None)

@@ -28,12 +28,23 @@ Recorded = tuple[int, float, Event]
 
 
 class Ledger:
-    """The farm's state, changed only by ``record``, and whoever wants to hear of it."""
+    """The farm's state, changed only by ``record``, and whoever wants to hear of it.
 
-    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
+    Two clocks: ``clock`` in seconds since the epoch tells people when something happened, and the journal
+    keeps it; ``monotonic`` measures what is waited for. The first is set, by people and time servers; so
+    nothing is decided by it.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.state = State()
         self.journal = journal
         self.clock = clock
+        self.monotonic = monotonic
         #: Sequence number of the newest event; 0 before the first.
         self.last_seq = 0
         self._watchers: set[asyncio.Queue[Recorded]] = set()
@@ -50,26 +61,26 @@ class Ledger:
         refused = refusal(self.state, event)
         if refused:
             raise RuntimeError(refused)
-        now = self.clock()
+        at = self.clock()
         try:
-            seq = self.journal.append(event, now)
+            seq = self.journal.append(event, at)
         except CannotRun as error:
             self._failure = error
             self._failed.set()
             raise
-        self._apply(seq, now, event)
+        self._apply(seq, at, event, self.monotonic())
         for queue in self._watchers:
             if queue.full():
                 queue.get_nowait()
-            queue.put_nowait((seq, now, event))
+            queue.put_nowait((seq, at, event))
 
     def replay(self) -> None:
         """Rebuild the state from the journal, without writing."""
         for seq, at, event in self.journal.events():
             self._apply(seq, at, event)
 
-    def _apply(self, seq: int, at: float, event: Event) -> None:
-        apply(self.state, event, at)
+    def _apply(self, seq: int, at: float, event: Event, monotonic_s: float | None = None) -> None:
+        apply(self.state, event, at, monotonic_s)
         self.last_seq = seq
         job = self.state.jobs.get(getattr(event, "job_id", ""))
         if job is not None:

@@ -49,12 +49,14 @@ class Attempt:
     ended_at: float | None = None
     #: Of the worker, when it was given the task.
     price_per_hour: float | None = None
-    # Watched, not journaled: lost with the coordinator, and worth nothing without the attempt.
-    phase: str = "load"
-    done_fraction: float = 0.0
+    # Watched, not journaled: lost with the coordinator, and worth nothing without the attempt. Times are of
+    # the ledger's monotonic clock: nothing is waited for by a clock that people set.
+    phase: str = field(default="load", compare=False)
+    done_fraction: float = field(default=0.0, compare=False)
+    given_at: float = field(default=0.0, compare=False)
     #: When its first step began.
-    denoising_since: float | None = None
-    heard_at: float = 0.0
+    denoising_since: float | None = field(default=None, compare=False)
+    heard_at: float = field(default=0.0, compare=False)
 
     @property
     def running(self) -> bool:
@@ -213,8 +215,9 @@ class WorkerState:
     #: The model its last task used: still loaded.
     warm_model: str | None = None
     # Watched, not journaled.
-    telemetry: Telemetry | None = None
-    telemetry_at: float | None = None
+    telemetry: Telemetry | None = field(default=None, compare=False)
+    #: In seconds since the epoch, for people.
+    telemetry_at: float | None = field(default=None, compare=False)
 
 
 @dataclass

@@ -23,6 +23,7 @@ JOB_TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
     ("running", "job_published"): "succeeded",
     ("running", "job_failed"): "failed",
     ("running", "job_cancelled"): "cancelled",
+    ("running", "job_retried"): "running",  # while nothing of it runs
     ("failed", "job_retried"): "running",
     ("cancelled", "job_retried"): "running",
     ("running", "job_reopened"): "running",

@@ -82,6 +82,7 @@ class RunFarm(Protocol):
         spec: EngineSpec | None = None,
         cluster: type[LocalCluster] = ...,
         clock: Callable[[], float] = ...,
+        monotonic: Callable[[], float] = ...,
         journal: Journal | None = None,
     ) -> AbstractAsyncContextManager[Farm]: ...
 
@@ -97,10 +98,12 @@ def run_farm(tmp_path: Path, make: Any) -> RunFarm:
         spec: EngineSpec | None = None,
         cluster: type[LocalCluster] = LocalCluster,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
     ) -> AsyncIterator[Farm]:
         storage = Storage(tmp_path / "state")
-        ledger = Ledger(journal or Journal(tmp_path / "state" / "journal.sqlite"), clock=clock)
+        journal = journal or Journal(tmp_path / "state" / "journal.sqlite")
+        ledger = Ledger(journal, clock=clock, monotonic=monotonic)
         ledger.recover(storage.holds)
         machines = cluster([make.worker(w, 4, kind="cpu") for w in workers], engine)
         specs = (lambda model: spec) if spec else spec_of

@@ -106,7 +106,7 @@ async def test_three_failures_stop_the_job_and_a_retry_goes_on_with_what_is_done
             farm.coordinator.cancel(job_id)
         broken = False
         farm.coordinator.retry(job_id)
-        with pytest.raises(InvalidInput, match="only a failed or cancelled job can be retried"):
+        with pytest.raises(InvalidInput, match="is running and a worker is at it; only a job that failed"):
             farm.coordinator.retry(job_id)
         await farm.ended(job_id)
         assert (job.status, job.published.num_frames) == ("succeeded", 18)
@@ -178,7 +178,9 @@ async def test_a_silent_attempt_is_stalled_its_worker_ended_and_the_segment_move
             begun.set()
             go_on.wait(60)
 
-    async with run_farm("a/0", engine=trouble(wait_on_a), clock=lambda: time.time() + late_s) as farm:
+    async with run_farm(
+        "a/0", engine=trouble(wait_on_a), monotonic=lambda: time.monotonic() + late_s
+    ) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
         await farm.until(begun.is_set)
         await farm.until(lambda: farm.ledger.job(job_id).tasks["s0-0"].attempts[0].phase == "denoise")
@@ -211,7 +213,9 @@ async def test_a_straggler_gets_a_copy_and_the_first_result_wins(
             if worker == "a/0":
                 stopped.set()
 
-    async with run_farm("a/0", engine=trouble(dawdle_on_a), clock=lambda: time.time() + late_s) as farm:
+    async with run_farm(
+        "a/0", engine=trouble(dawdle_on_a), monotonic=lambda: time.monotonic() + late_s
+    ) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
         await farm.until(begun.is_set)
         farm.cluster.add(Worker(id="b/0", node="b", kind="cpu", device_name="a CPU", vram_bytes=2**32))

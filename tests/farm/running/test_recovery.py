@@ -26,12 +26,23 @@ async def finished(farm: Any, job_id: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "num_frames", "least_events"), [("procedural", 20, 18), ("procedural-hard", 13, 12)]
+    ("workers", "model", "num_frames", "least_events"),
+    [
+        (("a/0", "b/0"), "procedural", 20, 18),
+        (("a/0", "b/0"), "procedural-hard", 13, 12),
+        (("a/0",), "procedural-hard", 13, 11),
+    ],
 )
 async def test_a_kill_after_any_event_ends_in_the_same_frames(
-    run_farm: Any, photo: Any, kill_after_every_event: Any, model: str, num_frames: int, least_events: int
+    run_farm: Any,
+    photo: Any,
+    kill_after_every_event: Any,
+    workers: tuple[str, ...],
+    model: str,
+    num_frames: int,
+    least_events: int,
 ) -> None:
-    farm_of = partial(run_farm, "a/0", "b/0")
+    farm_of = partial(run_farm, *workers)
     assert await kill_after_every_event(farm_of, request(photo(), model, num_frames)) >= least_events
 
 

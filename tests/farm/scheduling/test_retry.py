@@ -16,10 +16,11 @@ from farm.scheduling.retry import (
     TryAgain,
     after_failure,
     after_seam,
+    barred,
     stall_limit_s,
 )
 from farm.state.events import FailureKind, WorkerDraining, WorkerLeft
-from farm.state.state import Seam, State
+from farm.state.state import Failure, Seam, State
 
 
 def after(
@@ -49,6 +50,13 @@ TRIED_AGAIN: list[tuple[str, dict[str, float], list[tuple[str, FailureKind]]]] =
     ("after one error with another worker there", FOUR, [("a/0", "error")]),
     ("after two errors with a third worker there", FOUR, [("a/0", "error"), ("b/0", "invalid_output")]),
     ("after a loss, even on the only worker", {"a/0": 8.0}, [("a/0", "lost")]),
+    ("after an error on the only worker", {"a/0": 8.0}, [("a/0", "error")]),
+    ("after two black videos of the only worker", {"a/0": 8.0}, [("a/0", "invalid_output")] * 2),
+    ("after a stall of the only worker", {"a/0": 8.0}, [("a/0", "stalled")]),
+    ("when one failed and the other is too small", {"a/0": 8.0, "b/0": 1.0}, [("a/0", "error")]),
+    ("when both have failed it once", {"a/0": 8.0, "b/0": 8.0}, [("a/0", "error"), ("b/0", "stalled")]),
+    ("when one refuses it and the other has failed it", {"a/0": 8.0, "b/0": 8.0},
+     [("b/0", "error"), ("a/0", "cannot_start")]),
     ("after a stall with another worker there", FOUR, [("a/0", "stalled")]),
     ("after running out of memory with a rung left", {"a/0": 8.0}, [("a/0", "oom"), ("a/0", "oom")]),
     ("after many refusals to start", FOUR, [("a/0", "cannot_start"), ("b/0", "cannot_start"),
@@ -74,13 +82,18 @@ STOPPED: list[tuple[str, dict[str, float], list[tuple[str, FailureKind]], str]] 
      "segment s0-0 failed 3 times (a/0: try 1; b/0: try 2; c/0: try 3)"),
     ("after three losses of one worker", {"a/0": 8.0}, [("a/0", "lost")] * 3,
      "segment s0-0 failed 3 times (a/0: try 1; a/0: try 2; a/0: try 3)"),
-    ("when the only worker failed it", {"a/0": 8.0}, [("a/0", "error")],
-     "no worker is left for segment s0-0 (a/0 failed it: try 1)"),
+    ("after three stalls of the only worker", {"a/0": 8.0}, [("a/0", "stalled")] * 3,
+     "segment s0-0 failed 3 times (a/0: try 1; a/0: try 2; a/0: try 3)"),
+    ("after two errors of one worker and one of the other", {"a/0": 8.0, "b/0": 8.0},
+     [("a/0", "error"), ("b/0", "error"), ("a/0", "error")],
+     "segment s0-0 failed 3 times (a/0: try 1; b/0: try 2; a/0: try 3)"),
     ("when the only worker refuses it", {"a/0": 8.0}, [("a/0", "cannot_start")],
-     "no worker is left for segment s0-0 (a/0 failed it: try 1)"),
-    ("when one failed and the other is too small", {"a/0": 8.0, "b/0": 1.0}, [("a/0", "error")],
-     "no worker is left for segment s0-0 (a/0 failed it: try 1; "
+     "no worker is left for segment s0-0 (a/0 refused it: try 1)"),
+    ("when one refuses it and the other is too small", {"a/0": 8.0, "b/0": 1.0}, [("a/0", "cannot_start")],
+     "no worker is left for segment s0-0 (a/0 refused it: try 1; "
      "b/0 has 1.00 GiB, the smallest rung (stream) needs 2.00 GiB)"),
+    ("when all have refused it", {"a/0": 8.0, "b/0": 8.0}, [("a/0", "cannot_start"), ("b/0", "cannot_start")],
+     "no worker is left for segment s0-0 (a/0 refused it: try 1; b/0 refused it: try 2)"),
     ("when memory ran out at every rung", {"a/0": 8.0}, [("a/0", "oom")] * 3,
      "no worker is left for segment s0-0 "
      "(a/0 has 8.00 GiB, the smallest rung (resident) needs more than 8.00 GiB)"),
@@ -107,6 +120,49 @@ def test_a_job_waits_for_a_draining_worker_rather_than_stopping(make: Any) -> No
     state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
     make.happen(state, WorkerDraining(worker_id="a/0"))
     assert decide(state) == TryAgain()
+
+
+def test_a_job_waits_for_the_only_worker_that_can_hold_it_when_that_is_lost(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0"), make.worker("small/0", 1)), make.submitted()])
+    make.happen(state, make.assigned("s0-0", "a/0"), WorkerLeft(worker_id="a/0", reason="died"))
+    make.happen(state, make.failed("s0-0", "lost"))
+    assert decide(state) == TryAgain()
+
+
+def test_a_refusal_is_the_last_where_all_others_drain(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0"), make.worker("b/0")), make.submitted(num_frames=8)])
+    make.happen(state, WorkerDraining(worker_id="b/0"))
+    make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", "cannot_start"))
+    assert decide(state) == StopJob("no worker is left for segment s0-0 (a/0 refused it: no)")
+
+
+AB = ("a/0", "b/0")
+
+BARS: list[tuple[str, tuple[str, ...], list[tuple[str, FailureKind]], set[str]]] = [
+    ("nobody before a failure", AB, [], set()),
+    ("whoever raised", AB, [("a/0", "error")], {"a/0"}),
+    ("whose frames were black", AB, [("a/0", "invalid_output")], {"a/0"}),
+    ("who was silent", AB, [("a/0", "stalled")], {"a/0"}),
+    ("who refused", AB, [("a/0", "cannot_start")], {"a/0"}),
+    ("not whoever was lost", AB, [("a/0", "lost")] * 2, set()),
+    ("not whose memory ran out", AB, [("a/0", "oom")] * 2, set()),
+    ("nobody when all have failed it", AB, [("a/0", "error"), ("b/0", "stalled")], set()),
+    ("whoever failed it most when all have", AB, [("a/0", "error"), ("b/0", "error"), ("a/0", "error")],
+     {"a/0"}),
+    ("never the only one that can hold it", ("a/0",), [("a/0", "stalled")] * 2, set()),
+    ("not for what one that is gone did not fail", ("a/0",), [("a/0", "error"), ("b/0", "lost")], set()),
+    ("nobody where nobody can hold it", (), [("a/0", "error")], set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("able", "failures", "out"), [r[1:] for r in BARS], ids=[r[0] for r in BARS])
+def test_a_worker_is_barred_while_another_has_failed_the_task_less_often(
+    make: Any, able: tuple[str, ...], failures: list[tuple[str, FailureKind]], out: set[str]
+) -> None:
+    state = make.state([make.submitted(num_frames=8)])
+    task = state.jobs["job"].tasks["s0-0"]
+    task.failures = [Failure(worker, kind, "no") for worker, kind in failures]
+    assert barred(task, able) == out
 
 
 def test_three_failures_is_the_limit_that_is_written_down() -> None:

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from farm.scheduling.schedule import LOOKAHEAD_PER_WORKER, Assignment, explain, remaining_s, schedule
-from farm.state.events import WorkerDraining
+from farm.scheduling.retry import barred
+from farm.scheduling.schedule import (
+    LOOKAHEAD_PER_WORKER,
+    Assignment,
+    explain,
+    offers,
+    remaining_s,
+    schedule,
+)
+from farm.state.events import WorkerDraining, WorkerLeft
 from farm.state.state import State
 
 
@@ -150,9 +158,8 @@ def test_no_assignment_ever_breaks_a_rule_in_random_states(make: Any) -> None:
             assert not worker.attempts
             assert job.status == "running"
             assert task.status == "ready" or (task.status == "running" and len(task.running_attempts) == 1)
-            assert not any(
-                f.worker_id == a.worker_id and f.kind not in ("lost", "oom") for f in task.failures
-            )
+            able = [o.worker.worker.id for o in offers(state, job, task)]
+            assert a.worker_id not in barred(task, able)
 
 
 def random_state(make: Any, rng: random.Random) -> State:
@@ -208,6 +215,23 @@ def test_a_worker_that_failed_a_task_gets_others_but_not_that_one(make: Any, kin
     state = farm(make, {"a/0": 1.0, "b/0": 50.0}, num_frames=frames_of(2))
     make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", kind))
     assert placed(schedule(state, 0.0)) == {"s0-0": "b/0", "s0-1": "a/0"}
+
+
+@pytest.mark.parametrize("kind", ["error", "invalid_output", "stalled", "cannot_start", "lost", "oom"])
+def test_a_task_never_waits_for_an_idle_worker_that_alone_can_hold_it(make: Any, kind: Any) -> None:
+    state = farm(make, {"a/0": 1.0})
+    make.happen(state, *make.joined(make.worker("small/0", 1)))
+    make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", kind))
+    assert placed(schedule(state, 0.0)) == {"s0-0": "a/0"}
+
+
+def test_a_bar_falls_when_the_last_other_worker_leaves_or_drains(make: Any) -> None:
+    for end in (WorkerLeft(worker_id="b/0", reason="died"), WorkerDraining(worker_id="b/0")):
+        state = farm(make, {"a/0": 1.0, "b/0": 1.0})
+        make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", "stalled"))
+        assert placed(schedule(state, 0.0)) == {"s0-0": "b/0"}
+        make.happen(state, end)
+        assert placed(schedule(state, 0.0)) == {"s0-0": "a/0"}
 
 
 def test_a_worker_that_was_lost_and_came_back_may_try_again(make: Any) -> None:
