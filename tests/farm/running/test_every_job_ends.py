@@ -63,7 +63,8 @@ class Scene:
 
     @property
     def job(self) -> Job:
-        return next(reversed(self.farm.ledger.state.jobs.values()))
+        newest: Job = next(reversed(self.farm.ledger.state.jobs.values()))
+        return newest
 
     @property
     def held(self) -> list[Attempt]:
