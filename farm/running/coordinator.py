@@ -20,7 +20,7 @@ from farm.running.orders import order_for
 from farm.running.results import Results
 from farm.running.stalls import watch_for_stalls
 from farm.running.storage import Storage, stored_bytes
-from farm.scheduling import Assignment, StopJob, after_failure, schedule
+from farm.scheduling import Assignment, StopJob, after_failure, schedule, why_not_retried
 from farm.state import (
     Attempt,
     AttemptFailed,
@@ -139,15 +139,12 @@ class Coordinator:
         """Continue a job that failed, was cancelled or waits: failures are forgiven, what is done is kept.
 
         Raises:
-            InvalidInput: it has succeeded, or a worker is at it.
+            InvalidInput: it has succeeded, a worker is at it, or there is nothing to forgive.
         """
         job = self.ledger.job(job_id)
-        if job.status == "succeeded" or job.num_running:
-            at_work = " and a worker is at it" if job.num_running else ""
-            raise InvalidInput(
-                f"job {job_id} is {job.status}{at_work}; only a job that failed, was cancelled or waits "
-                "can be retried"
-            )
+        refused = why_not_retried(self.ledger.state, job)
+        if refused:
+            raise InvalidInput(f"job {job_id} {refused}")
         self.ledger.record(JobRetried(job_id=job_id))
         self._begin(job)
 

@@ -6,7 +6,14 @@ Pure functions that read a state enter; whoever acts on what they decide lives i
 from __future__ import annotations
 
 from farm.scheduling.forecast import Quote, eta_s, quote
-from farm.scheduling.retry import Rerender, StopJob, after_failure, after_seam, stall_limit_s
+from farm.scheduling.retry import (
+    Rerender,
+    StopJob,
+    after_failure,
+    after_seam,
+    stall_limit_s,
+    why_not_retried,
+)
 from farm.scheduling.schedule import Assignment, explain, schedule
 
 __all__ = [
@@ -21,4 +28,5 @@ __all__ = [
     "quote",
     "schedule",
     "stall_limit_s",
+    "why_not_retried",
 ]

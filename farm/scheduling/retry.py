@@ -77,6 +77,20 @@ def after_failure(state: State, job: Job, task: Task) -> TryAgain | StopJob:
     return StopJob(f"no worker is left for segment {task.id} ({'; '.join(refusals)})")
 
 
+def why_not_retried(state: State, job: Job) -> str | None:
+    """Why a retry of this job would do nothing or harm; None for one that failed, was cancelled or waits."""
+    if job.status == "succeeded":
+        return "is succeeded; only a job that failed, was cancelled or waits can be retried"
+    if job.status == "running" and job.num_running:
+        return (
+            "is running and a worker is at it; only a job that failed, was cancelled or waits can be retried"
+        )
+    failed = any(task.failures for task in job.tasks.values())
+    if job.status == "running" and job.ready and not state.workers and not failed:
+        return "waits for a worker, and no worker is here; `farm join` on a machine brings its cards"
+    return None
+
+
 def stall_limit_s(phase: str, predicted_s: float) -> float:
     """How long an attempt may be silent in this phase."""
     limit = next((s for p, s in STALL_S.items() if p == phase), STALL_S["denoise"])

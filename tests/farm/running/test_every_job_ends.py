@@ -286,10 +286,16 @@ async def test_a_job_survives_its_stitcher_or_ends_with_the_reason(
 async def test_a_job_that_waits_is_retried_and_one_a_worker_is_at_is_not(
     run_farm: Any, photo: Any, job_request: Any, trouble: Any, held: Any
 ) -> None:
-    async with run_farm(engine=trouble(held)) as farm:
+    async with run_farm("a/0", engine=trouble(held)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
+        await farm.until(held.begun.is_set)
+        farm.cluster.kill("a/0")
+        await farm.until(lambda: not farm.ledger.state.workers)
+        task = farm.ledger.job(job_id).tasks["s0-0"]
+        assert len(task.failures) == 1
         farm.coordinator.retry(job_id)
-        assert farm.ledger.job(job_id).status == "running"
+        assert (farm.ledger.job(job_id).status, task.failures) == ("running", [])
+        held.begun.clear()
         farm.cluster.add(Worker(id="a/0", node="a", kind="cpu", device_name="a CPU", vram_bytes=2**32))
         await farm.until(held.begun.is_set)
         with pytest.raises(InvalidInput, match=f"job {job_id} is running and a worker is at it"):

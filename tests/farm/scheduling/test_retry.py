@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,17 @@ from farm.scheduling.retry import (
     after_seam,
     barred,
     stall_limit_s,
+    why_not_retried,
 )
-from farm.state.events import FailureKind, WorkerDraining, WorkerLeft
+from farm.state.events import (
+    Event,
+    FailureKind,
+    JobCancelled,
+    JobFailed,
+    JobPublished,
+    WorkerDraining,
+    WorkerLeft,
+)
 from farm.state.state import Failure, Seam, State
 
 
@@ -163,6 +173,31 @@ def test_a_worker_is_barred_while_another_has_failed_the_task_less_often(
     task = state.jobs["job"].tasks["s0-0"]
     task.failures = [Failure(worker, kind, "no") for worker, kind in failures]
     assert barred(task, able) == out
+
+
+PUBLISHED = JobPublished(job_id="job", num_frames=8, frames_sha256="0" * 64, size_bytes=1, stitch_s=0.0)
+GONE = WorkerLeft(worker_id="a/0", reason="died")
+
+RETRIES: list[tuple[str, Callable[[Any], list[Event]], str]] = [
+    ("one that failed", lambda make: [JobFailed(job_id="job", reason="no")], ""),
+    ("one that was cancelled", lambda make: [JobCancelled(job_id="job")], ""),
+    ("one that has succeeded", lambda make: [PUBLISHED], "is succeeded"),
+    ("one that a worker is at", lambda make: [make.assigned("s0-0", "a/0")],
+     "is running and a worker is at it"),
+    ("one whose worker was lost",
+     lambda make: [make.assigned("s0-0", "a/0"), GONE, make.failed("s0-0", "lost")], ""),
+    ("one that waits for the first worker", lambda make: [GONE], "waits for a worker, and no worker is here"),
+    ("one that waits though a worker is here", lambda make: [], ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("happened", "refused"), [r[1:] for r in RETRIES], ids=[r[0] for r in RETRIES])
+def test_what_failed_was_cancelled_or_waits_is_retried(
+    make: Any, happened: Callable[[Any], list[Event]], refused: str
+) -> None:
+    state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8), *happened(make)])
+    said = why_not_retried(state, state.jobs["job"]) or ""
+    assert said.startswith(refused) if refused else not said
 
 
 def test_three_failures_is_the_limit_that_is_written_down() -> None:
