@@ -9,13 +9,15 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from farm.capabilities import Worker
 from farm.client import FarmClient
-from farm.errors import CannotRun, InvalidInput, NotFound
+from farm.errors import CannotRun, FarmError, InvalidInput, NotFound
 from farm.values import Value
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
 
@@ -89,7 +91,29 @@ def join(
     if member is not None:
         raise CannotRun(f"this machine is in the farm at {member.url} already; `farm leave` ends that")
     address = address_towards(url)
-    offer = FarmClient(url, None).join(token, node)
+    client = FarmClient(url, None)
+    offer = client.join(token, node)
+    try:
+        process, temp_dir = _start(offer, address, describe, state)
+    except BaseException:
+        with suppress(FarmError):
+            client.leave(node, offer["node_token"])  # the name is free for the next try
+        raise
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(
+            Member(
+                pid=process.pid, url=url, node=node, node_token=offer["node_token"], temp_dir=temp_dir
+            ).model_dump_json()
+        )
+    return process
+
+
+def _start(
+    offer: dict[str, Any], address: str, describe: Callable[[str], Sequence[Worker]], state: Path
+) -> tuple[RayProcess, Path]:
+    """This machine's Ray, up, and its folder."""
     ours = versions()
     for name, wanted in offer["versions"].items():
         if ours[name] != wanted:
@@ -108,15 +132,7 @@ def join(
     except BaseException:
         shutil.rmtree(temp_dir, ignore_errors=True)
         raise
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(
-            Member(
-                pid=process.pid, url=url, node=node, node_token=offer["node_token"], temp_dir=temp_dir
-            ).model_dump_json()
-        )
-    return process
+    return process, temp_dir
 
 
 def current(state: Path) -> Member | None:

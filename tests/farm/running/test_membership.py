@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from farm.errors import InvalidInput, NotAllowed
-from farm.running.membership import Membership
+from farm.running.membership import JOINING_S, Membership
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
 
@@ -27,6 +27,27 @@ async def test_a_name_that_is_taken_is_refused(run_farm: Any) -> None:
         await farm.until(lambda: farm.ledger.state.workers)
         with pytest.raises(InvalidInput, match="a node called a is here already; choose another --name"):
             membership(farm).join("a")
+
+
+async def test_of_two_machines_that_join_under_one_name_at_once_the_second_is_refused(
+    run_farm: Any, make: Any
+) -> None:
+    late_s = 0.0
+    async with run_farm(monotonic=lambda: late_s) as farm:
+        members = membership(farm)
+        token = members.join("attic")["node_token"]
+        members.join("cellar")
+        with pytest.raises(InvalidInput, match="a node called attic is joining just now; choose another"):
+            members.join("attic")
+        members.leave("attic", token)  # it could not start
+        members.join("attic")
+        late_s = JOINING_S  # it never came
+        members.join("attic")
+        farm.cluster.add(make.worker("attic/0", kind="cpu"))
+        await farm.until(lambda: farm.ledger.state.workers)
+        farm.cluster.kill("attic/0")  # it came, and went
+        await farm.until(lambda: not farm.ledger.state.workers and not farm.coordinator.has_node("attic"))
+        members.join("attic")
 
 
 async def test_a_machine_that_leaves_has_its_own_workers_drained_and_no_others(run_farm: Any) -> None:
