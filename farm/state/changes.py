@@ -309,7 +309,8 @@ def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: s
     if attempt.price_per_hour is None:
         job.cost = None
     elif job.cost is not None and outcome != "coordinator_restart":
-        job.cost += attempt.price_per_hour * (at - attempt.started_at) / 3600
+        # A clock that was set back pays nobody.
+        job.cost += attempt.price_per_hour * max(0.0, at - attempt.started_at) / 3600
     worker = state.workers.get(attempt.worker_id)
     if worker is not None:
         worker.attempts.pop(attempt_id, None)

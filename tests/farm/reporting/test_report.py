@@ -271,6 +271,15 @@ def test_a_summary_counts_what_every_attempt_cost_failed_ones_too(make: Any) -> 
     assert job_summary(job, state, 0.0)["cost"] is None
 
 
+def test_a_clock_that_is_set_back_during_an_attempt_makes_nothing_cheaper(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0", 24.0, price_per_hour=3.6)), make.submitted()])
+    make.happen(state, make.assigned("s0-0", "a/0"), now=100.0)
+    make.happen(state, make.failed("s0-0"), now=200.0)
+    make.happen(state, make.assigned("s0-0", "a/0", attempt=2), now=200.0)
+    make.happen(state, make.failed("s0-0", attempt=2), now=-7000.0)
+    assert state.jobs["job"].cost == pytest.approx(0.1)
+
+
 def test_a_price_is_that_of_the_worker_when_it_began_though_it_was_lost_since(make: Any) -> None:
     state = make.state([*make.joined(make.worker("a/0", 24.0, price_per_hour=3.6)), make.submitted()])
     make.happen(state, make.assigned("s0-0", "a/0"), now=100.0)
