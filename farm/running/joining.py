@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from farm.errors import CannotRun
 from farm.planning import Segment
 from farm.running.cluster import Cluster, StitchOrder, StitchSession
 from farm.running.storage import Storage
@@ -81,7 +80,7 @@ class Joiners:
             try:
                 await _Joining(self._cluster, self._ledger, self._storage, self._dispatch, job).run()
                 return
-            except (StitchFailed, CannotRun) as error:
+            except Exception as error:  # whatever it was: nobody else ends a job whose joiner is gone
                 said = "job %s: stitcher %d of %d failed: %s"
                 log.warning(said, job.id, number, MAX_STITCHERS, error, extra={"job_id": job.id})
                 if number == MAX_STITCHERS and job.status == "running":

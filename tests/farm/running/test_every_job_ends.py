@@ -31,6 +31,7 @@ class Returning(LocalCluster):
     """Killed workers come back as fresh processes, as they do on Ray; stitchers can be made to die."""
 
     doomed_stitchers = 0
+    doom: Exception
 
     def kill(self, worker_id: str) -> None:
         body = self._bodies.get(worker_id)
@@ -46,7 +47,7 @@ class Returning(LocalCluster):
     async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
         if self.doomed_stitchers:
             self.doomed_stitchers -= 1
-            raise StitchFailed("its process died")
+            raise self.doom
         return await super().open_stitcher(order)
 
 
@@ -232,7 +233,13 @@ def suffer(
     monkeypatch.setattr("farm.running.stalls.CHECK_INTERVAL_S", 0.01)
 
     async def run(
-        workers: tuple[str, ...], wrong: Wrong, times: int, meanwhile: Meanwhile, end: str, doomed: int = 0
+        workers: tuple[str, ...],
+        wrong: Wrong,
+        times: int,
+        meanwhile: Meanwhile,
+        end: str,
+        doomed: int = 0,
+        doom: Exception | None = None,
     ) -> None:
         scene = Scene()
         clocks = {
@@ -244,7 +251,7 @@ def suffer(
             scene.farm = farm
             try:
                 peaceful = await farm.ended(farm.coordinator.submit(request))
-                scene.left, farm.cluster.doomed_stitchers = times, doomed
+                scene.left, farm.cluster.doomed_stitchers, farm.cluster.doom = times, doomed, doom
                 job_id = farm.coordinator.submit(request)
                 await meanwhile(scene)
                 job = await farm.ended(job_id)
@@ -275,12 +282,18 @@ async def test_a_job_survives_or_ends_with_the_reason(
 
 @BOTH
 @pytest.mark.parametrize(
-    ("doomed", "end"), [(1, ""), (ALWAYS, "could not be joined: its process died")], ids=["once", "always"]
+    ("doom", "doomed", "end"),
+    [
+        (StitchFailed("its process died"), 1, ""),
+        (StitchFailed("its process died"), ALWAYS, "could not be joined: its process died"),
+        (ZeroDivisionError("a fault of ours"), ALWAYS, "could not be joined: a fault of ours"),
+    ],
+    ids=["once", "always", "in a way nobody thought of"],
 )
 async def test_a_job_survives_its_stitcher_or_ends_with_the_reason(
-    suffer: Any, workers: tuple[str, ...], doomed: int, end: str
+    suffer: Any, workers: tuple[str, ...], doom: Exception, doomed: int, end: str
 ) -> None:
-    await suffer(workers, raises, 0, nothing, end, doomed)
+    await suffer(workers, raises, 0, nothing, end, doomed, doom)
 
 
 async def test_a_job_that_waits_is_retried_and_one_a_worker_is_at_is_not(
