@@ -52,6 +52,7 @@ KINDS: dict[str, Callable[[list[str]], bool]] = {
     "head": lambda words: "start" in words and "--head" in words,
 }
 POLL_S = 0.02
+LOG_NAME = "farm-up.log"
 UP_TIMEOUT_S = 180.0
 #: From a kill to the published video.
 JOB_TIMEOUT_S = 240.0
@@ -100,7 +101,7 @@ class RunningFarm:
 
     def _start(self) -> None:
         self.starts += 1
-        with open(self.folder / "farm-up.log", "ab") as log:
+        with open(self.folder / LOG_NAME, "ab") as log:
             self._up = subprocess.Popen(
                 [sys.executable, "-m", "farm", "up", "--port", str(self._port), *WORKERS],
                 cwd=self.folder,
@@ -195,6 +196,11 @@ class RunningFarm:
                     found.append(process)
         return found
 
+    def said(self) -> list[str]:
+        """Its last words."""
+        lines = (self.folder / LOG_NAME).read_text(errors="replace").splitlines()
+        return [line[:300] for line in lines[-5:]]
+
     def close(self) -> None:
         """End it, politely first; what is left of it then is killed."""
         if self._up.poll() is None:
@@ -230,7 +236,7 @@ def one_kill(farm: RunningFarm, kind: str, calm: list[Timeline], rng: random.Ran
     try:
         ended = until(end, "the job's end", JOB_TIMEOUT_S)
     except NotInTime as error:
-        return found | {"reason": str(error)}
+        return found | {"reason": str(error), "said": farm.said()}
     if "frames_sha256" not in ended:
         return found | {"reason": ended["reason"]}
     took_s = ended["at"] - killed_at
