@@ -287,6 +287,15 @@ def test_a_retry_forgives_failures_and_keeps_what_is_done(make: Any) -> None:
     assert [(a.task_id, a.worker_id) for a in schedule(state, 0.0)] == [("s0-1", "a/0")]
 
 
+def test_a_job_that_waits_is_retried_and_one_that_a_worker_is_at_is_not(make: Any) -> None:
+    state = make.state([*make.joined(make.worker("a/0")), make.submitted(num_frames=8)])
+    make.happen(state, make.assigned("s0-0", "a/0"))
+    assert refusal(state, JobRetried(job_id="job")) == "job job is running: job_retried does not follow"
+    make.happen(state, make.failed("s0-0", "stalled"), JobRetried(job_id="job"))
+    job = state.jobs["job"]
+    assert (job.status, job.tasks["s0-0"].status, job.tasks["s0-0"].failures) == ("running", "ready", [])
+
+
 def test_seams_are_kept_by_take(make: Any) -> None:
     state = make.happen(chain(make), make.measured("s0-1", 0, "mae"), make.measured("s0-1", 1))
     make.happen(state, SeamAccepted(job_id="job", task_id="s0-1", take=1))
