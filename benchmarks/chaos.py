@@ -251,15 +251,22 @@ def one_kill(farm: RunningFarm, kind: str, calm: list[Timeline], rng: random.Ran
 
 
 def undisturbed(farm: RunningFarm, count: int) -> list[Timeline]:
-    """The job's way without a kill, a first one left out: after it engines are loaded and pages read."""
-    timelines = []
-    for _ in range(count + 1):
+    """The job's way without a kill, a first one left out: after it engines are loaded and pages read.
+
+    One in which a worker left all the same, as on a machine that is too busy for Ray, is no measure.
+    """
+    timelines: list[Timeline] = []
+    first = True
+    while len(timelines) < count:
+        left = len(farm.events("worker_left"))
         job_id = farm.submit()
         until(lambda: farm.ended(job_id), "the job's end", JOB_TIMEOUT_S)  # noqa: B023
-        timelines.append(farm.timeline(job_id))
+        if not first and len(farm.events("worker_left")) == left:
+            timelines.append(farm.timeline(job_id))
+        first = False
     if len({timeline.frames_sha256 for timeline in timelines}) != 1:
         raise SystemExit("undisturbed jobs differ in their frames")
-    return timelines[1:]
+    return timelines
 
 
 def summary(each: list[dict[str, Any]]) -> dict[str, Any]:
