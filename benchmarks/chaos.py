@@ -180,12 +180,15 @@ class RunningFarm:
     def processes(self) -> list[psutil.Process]:
         """Every process of this farm: they have its state folder in their environment, or a parent has."""
         mark = f"REELFARM_STATE={self.state}".encode()
-        found: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
+        running = list(psutil.process_iter(["ppid"]))
+        own: set[int] = set()
+        for process in running:
+            with suppress(OSError):
                 if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
-                    found |= {p.pid: p for p in (process, *process.children(recursive=True))}
-        return [process for pid, process in sorted(found.items()) if pid != os.getpid()]
+                    own.add(process.pid)
+        while more := {p.pid for p in running if p.info["ppid"] in own} - own:
+            own |= more
+        return [process for process in running if process.pid in own]
 
     def of_kind(self, kind: str) -> list[psutil.Process]:
         found = []
