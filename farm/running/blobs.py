@@ -1,7 +1,9 @@
 """Content that jobs share: stored once under its hash, removed with the last job that uses it.
 
-Every decision is made on the coordinator's loop, where events are recorded too, so that nothing is removed
-between being found in the storage and being recorded as a result. Bytes are moved in threads.
+Removed is what the journal names as dropped, and what was stored here and refused; content that the journal
+does not know stays until somebody asks for its removal. Every decision is made on the coordinator's loop,
+where events are recorded too, so that nothing is removed between being found in the storage and being
+recorded as a result. Bytes are moved in threads.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ class Blobs:
         self._storage = storage
         self._ledger = ledger
         self._held: Counter[str] = Counter()
+        #: Of what is held, content that was not in the storage before.
+        self._new: set[str] = set()
 
     @asynccontextmanager
     async def stored(self, content: bytes | memoryview) -> AsyncIterator[str]:
@@ -35,6 +39,8 @@ class Blobs:
             CannotRun: no space.
         """
         sha256 = await asyncio.to_thread(content_hash, content)
+        if not self._held[sha256] and not self._storage.path(sha256).exists():
+            self._new.add(sha256)
         self._held[sha256] += 1
         try:
             await asyncio.to_thread(self._storage.put, content)
@@ -43,10 +49,38 @@ class Blobs:
             self._held[sha256] -= 1
             if not self._held[sha256]:
                 del self._held[sha256]
-        if not self._ledger.state.blob_uses[sha256]:
-            await self.remove_unused([sha256])
+        if not self._held[sha256] and sha256 in self._new:
+            self._new.discard(sha256)
+            await self._discard([sha256])
 
-    async def remove_unused(self, hashes: Iterable[str]) -> None:
+    async def remove_dropped(self, hashes: Iterable[str]) -> None:
+        """Remove those of them that the journal names as dropped."""
+        state = self._ledger.state
+        await self._discard(sha256 for sha256 in hashes if sha256 in state.dropped_blobs)
+
+    async def remove_job(self, job_id: str, hashes: Iterable[str]) -> None:
+        """Remove what a deleted job had."""
+        if job_id in self._ledger.state.deleted:
+            self._storage.discard(self._storage.job_path(job_id))
+        await self.remove_dropped(hashes)
+
+    async def finish_removals(self) -> None:
+        """Remove what a coordinator that was killed between an event and its files has left of them."""
+        hashes, job_ids = await asyncio.to_thread(self._storage.contents)
+        for job_id in job_ids:
+            if job_id in self._ledger.state.deleted:
+                self._storage.discard(self._storage.job_path(job_id))
+        await self.remove_dropped(hashes)
+
+    async def remove_unknown(self) -> None:
+        """Remove content and job folders that no job has, whether or not the journal ever named them."""
+        hashes, job_ids = await asyncio.to_thread(self._storage.contents)
+        for job_id in job_ids:
+            if job_id not in self._ledger.state.jobs:
+                self._storage.discard(self._storage.job_path(job_id))
+        await self._discard(hashes)
+
+    async def _discard(self, hashes: Iterable[str]) -> None:
         """Remove those of them that no job uses."""
         rest = iter(hashes)
         while batch := list(islice(rest, BATCH)):
@@ -55,19 +89,3 @@ class Blobs:
                     self._storage.discard(self._storage.path(sha256))
             await asyncio.sleep(0)
         await asyncio.to_thread(self._storage.empty_trash)
-
-    async def remove_job(self, job_id: str, hashes: Iterable[str]) -> None:
-        """Remove what a deleted job had."""
-        self._discard_folder(job_id)
-        await self.remove_unused(hashes)
-
-    async def sweep(self) -> None:
-        """Remove what no job has: left by a coordinator that was killed between an event and its files."""
-        hashes, job_ids = await asyncio.to_thread(self._storage.contents)
-        for job_id in job_ids:
-            self._discard_folder(job_id)
-        await self.remove_unused(hashes)
-
-    def _discard_folder(self, job_id: str) -> None:
-        if job_id not in self._ledger.state.jobs:
-            self._storage.discard(self._storage.job_path(job_id))

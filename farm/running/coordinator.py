@@ -223,11 +223,11 @@ class Coordinator:
             await asyncio.gather(listening, watching, broken, *self._tasks, return_exceptions=True)
 
     def begin_recovered(self) -> None:
-        """Go on with the jobs that ``recover`` found running; remove what is of no job."""
+        """Go on with the jobs that ``recover`` found running, and with the removals it left half done."""
         for job in self.ledger.state.jobs.values():
             if job.status == "running":
                 self._begin(job)
-        self._spawn(self.blobs.sweep())
+        self._spawn(self.blobs.finish_removals())
 
     async def _listen(self) -> None:
         async for message in self.cluster.messages():

@@ -54,6 +54,7 @@ class Results:
             if found is None:
                 return
             job, task, attempt = found
+            replaced = task.artifacts.get(task.take)  # one that was damaged
             self._ledger.record(
                 AttemptSucceeded(
                     job_id=job.id,
@@ -72,6 +73,8 @@ class Results:
                 )
             )
             self._attempts.succeeded(task, attempt)
+        if replaced is not None:
+            await self._blobs.remove_dropped(replaced.hashes)
 
     async def keep_log(self, attempt_id: str, text: str) -> None:
         """Keep what a worker noted during an attempt. One that cannot be written is missed, no more."""

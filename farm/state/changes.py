@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from farm.state.events import (
     AttemptFailed,
@@ -123,12 +122,12 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             job = _new_job(event, at)
             job.attempts_before = state.deleted.pop(job.id, 0)
             state.jobs[job.id] = job
-            state.blob_uses.update(input_hashes(job))
+            _use(state, input_hashes(job))
         case JobDeleted():
             deleted = state.jobs.pop(event.job_id)
             most = max(len(task.attempts) for task in deleted.tasks.values())
             state.deleted[deleted.id] = deleted.attempts_before + most
-            _forget(state.blob_uses, blob_hashes(deleted))
+            _forget(state, blob_hashes(deleted))
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
             _apply_to_job(state, event, at)
         case _:
@@ -136,11 +135,18 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
 
 
-def _forget(uses: Counter[str], hashes: Iterable[str]) -> None:
+def _use(state: State, hashes: Collection[str]) -> None:
+    state.blob_uses.update(hashes)
+    state.dropped_blobs.difference_update(hashes)
+
+
+def _forget(state: State, hashes: Iterable[str]) -> None:
+    uses = state.blob_uses
     for sha256 in hashes:
         uses[sha256] -= 1
         if not uses[sha256]:
             del uses[sha256]
+            state.dropped_blobs.add(sha256)
 
 
 def _drain(state: State, event: WorkerDraining) -> None:
@@ -218,9 +224,9 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
             attempt.peak_bytes = event.peak_bytes
             task.status = "done"
             replaced = task.artifacts.get(task.take)
-            _forget(state.blob_uses, replaced.hashes if replaced else ())
+            _forget(state, replaced.hashes if replaced else ())
             task.artifacts[task.take] = event.artifact
-            state.blob_uses.update(event.artifact.hashes)
+            _use(state, event.artifact.hashes)
             job.num_done += 1
             worker = state.workers.get(attempt.worker_id)
             if worker is not None:

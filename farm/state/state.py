@@ -232,6 +232,8 @@ class State:
     deleted: dict[str, int] = field(default_factory=dict)
     #: How many inputs and results are this content of the storage, by SHA-256.
     blob_uses: Counter[str] = field(default_factory=Counter)
+    #: Content that a job had and none has any more: what may be removed from the storage.
+    dropped_blobs: set[str] = field(default_factory=set)
     profiles: Profiles = field(default_factory=Profiles)
 
     def find(self, attempt_id: str) -> Found | None:

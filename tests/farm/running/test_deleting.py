@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -157,12 +158,76 @@ async def test_a_kill_between_the_word_and_the_files_leaves_nothing_behind_eithe
     async with run_farm("a/0") as farm:
         gone = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=13)))
         kept = await farm.ended(farm.coordinator.submit(job_request(photo(1), num_frames=8)))
-        farm.storage.put(b"stored, and not recorded any more")
         farm.ledger.record(JobDeleted(job_id=gone.id))
         (farm.storage.root / "trash" / "half").mkdir()
     async with run_farm() as farm:
         await emptied(farm, kept.id)
         assert len(farm.video(kept)) == 8
+
+
+async def test_a_start_removes_nothing_that_the_journal_does_not_name(
+    run_farm: Any, photo: Any, job_request: Any, tmp_path: Path
+) -> None:
+    """Whether the journal is absent, or older than what lies beside it."""
+    async with run_farm("a/0") as farm:
+        first = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
+        older = tmp_path / "older.sqlite"
+        with sqlite3.connect(older) as copy, sqlite3.connect(farm.ledger.journal.path) as live:
+            live.backup(copy)
+        second = await farm.ended(farm.coordinator.submit(job_request(photo(1), num_frames=8)))
+        before = farm.storage.contents()
+        assert len(before[1]) == 2
+    for journal, known in (("none.sqlite", []), ("older.sqlite", [first.id])):
+        async with run_farm("a/0", journal=Journal(tmp_path / journal)) as farm:
+            await farm.until(lambda: not farm.coordinator._tasks)
+            assert list(farm.ledger.state.jobs) == known
+            assert set(farm.storage.contents()[0]) == set(before[0])
+            # What such a farm renders and deletes itself is all that goes.
+            job = await farm.ended(farm.coordinator.submit(job_request(photo(2), num_frames=8)))
+            farm.coordinator.delete(job.id)
+            await farm.until(lambda: not farm.coordinator._tasks)
+            found = farm.storage.contents()
+            assert [sorted(some) for some in found] == [sorted(some) for some in before]
+            assert len(farm.video(second)) == 8
+
+
+async def test_a_removal_leaves_what_another_job_came_to_use_meanwhile(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    async with run_farm("a/0") as farm:
+        gone = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
+        hashes = list(blob_hashes(gone))
+        farm.ledger.record(JobDeleted(job_id=gone.id))
+        same = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
+        await farm.coordinator.blobs.remove_job(gone.id, hashes)
+        await emptied(farm, same.id)
+        assert farm.ledger.state.dropped_blobs == set()
+
+
+async def test_unknown_content_is_removed_on_request_alone(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    async with run_farm("a/0") as farm:
+        job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
+        farm.storage.put(b"stored, and not recorded any more")
+        farm.storage.job_folder("job-0123456789ab")
+    async with run_farm() as farm:
+        await farm.until(lambda: not farm.coordinator._tasks)
+        assert "job-0123456789ab" in farm.storage.contents()[1]
+        await farm.coordinator.blobs.remove_unknown()
+        await emptied(farm, job.id)
+
+
+async def test_a_refused_result_takes_nothing_with_it_that_was_there_before(
+    make: Any, tmp_path: Path
+) -> None:
+    storage, ledger = Storage(tmp_path), Ledger(Journal(tmp_path / "journal.sqlite"))
+    blobs = Blobs(storage, ledger)
+    unknown = storage.put(b"frames of a journal that is lost")
+    async with blobs.stored(b"frames of a journal that is lost"), blobs.stored(b"new") as new:
+        pass
+    assert storage.contents()[0] == [unknown] != [new]
+    assert not blobs._new
 
 
 async def test_a_result_that_is_refused_is_not_kept(
@@ -194,7 +259,8 @@ async def test_content_found_in_the_storage_stays_there_until_its_result_is_reco
     storage, ledger = Storage(tmp_path), Ledger(Journal(tmp_path / "journal.sqlite"))
     kept = Blobs(storage, ledger)
     async with kept.stored(b"frames") as sha256:
-        await kept.remove_unused([sha256])  # the last job that used it is deleted right now
+        await kept.remove_dropped([sha256])  # the last job that used it is deleted right now
+        await kept.remove_unknown()
         assert storage.path(sha256).read_bytes() == b"frames"
         for event in (*make.joined(make.worker("a/0")), make.submitted(), make.assigned("s0-0", "a/0")):
             ledger.record(event)
@@ -203,13 +269,14 @@ async def test_content_found_in_the_storage_stays_there_until_its_result_is_reco
     assert storage.path(sha256).exists()
     ledger.record(JobCancelled(job_id="job"))
     ledger.record(JobDeleted(job_id="job"))
-    await kept.remove_unused([sha256])
+    await kept.remove_dropped([sha256])
     assert not storage.path(sha256).exists()
 
 
 async def test_the_loop_turns_while_very_many_files_go(make: Any, tmp_path: Path) -> None:
     storage, ledger = Storage(tmp_path), Ledger(Journal(tmp_path / "journal.sqlite"))
-    hashes = [storage.put(str(i).encode()) for i in range(200)]
+    for i in range(200):
+        storage.put(str(i).encode())
     turns = 0
 
     async def turn() -> None:
@@ -219,10 +286,10 @@ async def test_the_loop_turns_while_very_many_files_go(make: Any, tmp_path: Path
             await asyncio.sleep(0)
 
     turning = asyncio.ensure_future(turn())
-    await Blobs(storage, ledger).remove_unused(hashes)
+    await Blobs(storage, ledger).remove_unknown()
     turning.cancel()
     assert storage.contents() == ([], [])
-    assert turns >= len(hashes) / 64
+    assert turns >= 200 / 64
 
 
 async def test_who_asked_and_what_it_is_made_from_is_kept(
