@@ -26,6 +26,7 @@ from av.codec.context import Flags
 from av.video.reformatter import Interpolation
 
 from stitching.clip import Frames, Image, check_frames
+from stitching.ffv1_checksums import slices_are_whole
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -92,7 +93,7 @@ def iter_frames(source: Source, start: int = 0, end: int | None = None) -> Itera
     with _opened(source) as (container, stream, name):
         stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
         try:
-            for frame in container.decode(stream):
+            for frame in _decoded(container, stream, name):
                 if end is not None and index >= end:
                     return
                 if index >= start:
@@ -116,7 +117,7 @@ def pick_frames(source: Source, indices: Sequence[int]) -> Iterator[Image]:
     with _opened(source) as (container, stream, name):
         stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
         try:
-            for index, frame in _numbered(container, stream, wanted[0] if wanted else 0):
+            for index, frame in _numbered(container, stream, name, wanted[0] if wanted else 0):
                 if not wanted:
                     return
                 if index == wanted[0]:
@@ -286,13 +287,24 @@ class VideoWriter:
                 pass
 
 
-def _numbered(container: InputContainer, stream: VideoStream, first: int) -> Iterator[tuple[int, VideoFrame]]:
+def _decoded(container: InputContainer, stream: VideoStream, name: str) -> Iterator[VideoFrame]:
+    """Frames in display order from where the container is. Raises VideoError for a damaged slice of FFV1."""
+    has_checksums = stream.codec_context.name == "ffv1" and bool(stream.codec_context.extradata)
+    for packet in container.demux(stream):
+        if has_checksums and packet.size and not slices_are_whole(bytes(packet)):
+            raise VideoError(f"{name}: is damaged, the checksum of a slice is wrong")
+        yield from packet.decode()
+
+
+def _numbered(
+    container: InputContainer, stream: VideoStream, name: str, first: int
+) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their indices, from `first` or a frame before it on."""
     rate, base, duration = stream.average_rate, stream.time_base, stream.duration
     if first and rate and base and duration and not stream.start_time and stream.frames:
         # Frame times of a constant rate are their indices.
         container.seek(int(first / rate / base), stream=stream)
-        for frame in container.decode(stream):
+        for frame in _decoded(container, stream, name):
             index = (frame.pts or 0) * base * rate
             if index.denominator != 1:
                 break
@@ -300,7 +312,7 @@ def _numbered(container: InputContainer, stream: VideoStream, first: int) -> Ite
         else:
             return
         container.seek(0, stream=stream)
-    yield from enumerate(container.decode(stream))
+    yield from enumerate(_decoded(container, stream, name))
 
 
 def _demuxer(head: bytes) -> str | None:
