@@ -121,11 +121,11 @@ def create_app(
     pictures = PictureCache()
     ledger, storage = coordinator.ledger, coordinator.storage
     workers_seen = WorkersSeen(ledger.journal.path)
-    artifacts = Artifacts(storage, tools, pictures, workers_seen)
+    artifacts = Artifacts(storage, coordinator.reopening, tools, pictures, workers_seen)
     for router in (
         health,
         jobs_router(coordinator, intake, submitting, pictures, workers_seen),
-        segments_router(ledger, storage, tools, pictures, workers_seen),
+        segments_router(ledger, storage, coordinator.reopening, tools, pictures, workers_seen),
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),
         models_router(coordinator, intake, specs, models),
@@ -135,7 +135,9 @@ def create_app(
         access_router(keys, sessions, audit),
     ):
         app.include_router(router, prefix="/api/v1")
-    videos = videos_router(coordinator, VideosIntake(storage, intake, specs), submitting, artifacts)
+    videos = videos_router(
+        coordinator, VideosIntake(coordinator.reopening, intake, specs), submitting, artifacts
+    )
     app.include_router(videos, prefix="/v1")
     app.include_router(openai_models_router(models), prefix="/v1")
     app.include_router(metrics_router(metrics))

@@ -19,8 +19,8 @@ from farm.errors import InvalidInput, NotFound, NotReady
 from farm.planning import Segment
 from farm.reporting import seam_list, segment_detail
 from farm.request import MediaTools
-from farm.running import SO_FAR_NAME, Storage
-from farm.state import Artifact, Job, Ledger, Task, TaskStatus
+from farm.running import SO_FAR_NAME, Reopening, Storage
+from farm.state import Job, Ledger, Task, TaskStatus
 
 #: Longest side of a picture of a segment or an input.
 PICTURE_SIDE = 640
@@ -110,7 +110,12 @@ class SeamList(TypedDict):
 
 
 def segments_router(
-    ledger: Ledger, storage: Storage, tools: MediaTools, pictures: PictureCache, workers_seen: WorkersSeen
+    ledger: Ledger,
+    storage: Storage,
+    reopening: Reopening,
+    tools: MediaTools,
+    pictures: PictureCache,
+    workers_seen: WorkersSeen,
 ) -> APIRouter:
     """Routes under which segments and seams are looked at."""
     router = APIRouter(tags=["segments"], dependencies=[Depends(known_query_only)])
@@ -183,12 +188,12 @@ def segments_router(
     ) -> Response:
         """A frame as WebP, longest side at most 640: of the take that is kept, or of the newest."""
         job, task = found(job_id, segment_id)
-        artifact = _rendered(job, task)
+        take = _rendered(job, task)
         index = _index_of(task.segment, frame)
-        path = storage.path(artifact.sha256)
+        path = await reopening.segment_path(job, task, take)
         return await pictures.answer(
             request,
-            f"frame {artifact.sha256} {index} {PICTURE_SIDE}",
+            f"frame {path.name} {index} {PICTURE_SIDE}",
             lambda: tools.picture(path, index, PICTURE_SIDE),
         )
 
@@ -201,10 +206,8 @@ def segments_router(
     async def video(job_id: JobId, segment_id: SegmentId) -> Response:
         """The segment as it was rendered, lossless (FFV1 in Matroska), handles included."""
         job, task = found(job_id, segment_id)
-        artifact = _rendered(job, task)
-        return await open_file(
-            storage.path(artifact.sha256), media_type="video/x-matroska", name=f"{job.id}-{task.id}.mkv"
-        )
+        path = await reopening.segment_path(job, task, _rendered(job, task))
+        return await open_file(path, media_type="video/x-matroska", name=f"{job.id}-{task.id}.mkv")
 
     @router.get(
         "/jobs/{job_id}/seams",
@@ -243,7 +246,7 @@ def segments_router(
         job, later = found(job_id, segment_id)
         earlier = _before(job, later)
         videos = await asyncio.to_thread(_joined, storage.job_path(job.id), job)
-        paths = [storage.path(_rendered(job, task).sha256) for task in (earlier, later)]
+        paths = [await reopening.segment_path(job, task, _rendered(job, task)) for task in (earlier, later)]
         of = f"{paths[0].name} {paths[1].name} {later.segment.head}"
         if which == "after":
             of += "".join(f" {path.name} {tag}" for path, tag in videos)
@@ -270,16 +273,14 @@ def segments_router(
     return router
 
 
-def _rendered(job: Job, task: Task) -> Artifact:
+def _rendered(job: Job, task: Task) -> int:
     """The take that is kept, or the newest that is there."""
-    artifact = task.artifacts.get(job.kept_take(task))
-    if artifact is None and task.artifacts:
-        artifact = task.artifacts[max(task.artifacts)]
-    if artifact is None:
+    if not task.artifacts:
         raise NotReady(
             f"segment {task.id} of {job.id} is {task.status}, not rendered yet", param="segment_id"
         )
-    return artifact
+    kept = job.kept_take(task)
+    return kept if kept in task.artifacts else max(task.artifacts)
 
 
 def _index_of(segment: Segment, frame: int | None) -> int:

@@ -19,7 +19,7 @@ from dashboard.files.picture_cache import PictureCache
 from farm.errors import InvalidInput, NotReady
 from farm.reporting import report_parts
 from farm.request import MediaTools
-from farm.running import SO_FAR_NAME, Storage
+from farm.running import SO_FAR_NAME, VIDEO_NAME, Reopening, Storage
 from farm.state import Job
 
 ArtifactName = Literal[
@@ -52,9 +52,15 @@ class Artifacts:
     """Finds, makes and sends them."""
 
     def __init__(
-        self, storage: Storage, tools: MediaTools, pictures: PictureCache, workers_seen: WorkersSeen
+        self,
+        storage: Storage,
+        reopening: Reopening,
+        tools: MediaTools,
+        pictures: PictureCache,
+        workers_seen: WorkersSeen,
     ) -> None:
         self._storage = storage
+        self._reopening = reopening
         self._tools = tools
         self._pictures = pictures
         self._workers_seen = workers_seen
@@ -97,12 +103,14 @@ class Artifacts:
             path = self._stored(job, folder, name)
             assert path is not None
             make = self._tools.thumbnail if name == "thumbnail.webp" else self._tools.spritesheet
-            video = folder / "video.mp4"
+            video = await self._reopening.video_path(job)
             return await self._pictures.answer(
                 request,
                 f"{name} {job.published.frames_sha256}",
                 lambda: _kept(path, name, lambda: make(video)),
             )
+        if name == VIDEO_NAME:
+            await self._reopening.video_path(job)
         suffix = Path(name).suffix
         return await open_file(folder / name, media_type=MEDIA_TYPES[name], name=f"{job.id}{suffix}")
 

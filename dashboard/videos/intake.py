@@ -37,7 +37,7 @@ from dashboard.videos.schemas import (
 )
 from farm.errors import InvalidInput, NotReady
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
-from farm.running import Storage
+from farm.running import Reopening
 from farm.state import Job
 from farm.values import Value
 
@@ -58,8 +58,8 @@ _EDIT_FORM = Form(files="video", max_files=1, texts=None)
 class VideosIntake:
     """Takes in what the openai clients send; files are checked as everywhere (``dashboard.intake``)."""
 
-    def __init__(self, storage: Storage, intake: Intake, specs: Specs) -> None:
-        self._storage = storage
+    def __init__(self, reopening: Reopening, intake: Intake, specs: Specs) -> None:
+        self._reopening = reopening
         self._specs = specs
         self._intake = intake
         self._painting = asyncio.Semaphore(CHECKS_AT_ONCE)
@@ -100,7 +100,7 @@ class VideosIntake:
                 if wanted.video is None:
                     raise InvalidInput("video is missing: a file, or the id of a video", param="video")
                 source = job_of(wanted.video.id)
-                file = self._published(source, folder)
+                file = await self._published(source, folder)
             options = job_options(wanted, **({"default_model": source.request.model} if source else {}))
             media = await self._checked(file, "video")
             if media.kind != "video":
@@ -158,12 +158,12 @@ class VideosIntake:
             path=path,
         )
 
-    def _published(self, job: Job, folder: Path) -> File:
+    async def _published(self, job: Job, folder: Path) -> File:
         """A finished video, to be checked into ``folder``."""
         if job.published is None:
             raise NotReady("the video is not finished; edit it when it is completed", param="video")
         path = folder / "input-1"
-        path.symlink_to(self._storage.job_path(job.id).absolute() / "video.mp4")
+        path.symlink_to((await self._reopening.video_path(job)).absolute())
         return File(path, f"{job.id}.mp4")
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from farm.running.cluster import (
     MAX_LOG_BYTES,
+    SHEET_NAME,
     SO_FAR_NAME,
+    VIDEO_NAME,
     Blob,
+    Damaged,
     Failed,
     Finished,
     Message,
@@ -23,14 +26,18 @@ from farm.running.cluster import (
 from farm.running.coordinator import Coordinator
 from farm.running.joining import StitchFailed
 from farm.running.membership import Membership
-from farm.running.storage import RESERVE_BYTES, Storage, stored_bytes
+from farm.running.reopening import Reopening
+from farm.running.storage import RESERVE_BYTES, Storage, content_hash, stored_bytes
 
 __all__ = [
     "MAX_LOG_BYTES",
     "RESERVE_BYTES",
+    "SHEET_NAME",
     "SO_FAR_NAME",
+    "VIDEO_NAME",
     "Blob",
     "Coordinator",
+    "Damaged",
     "Failed",
     "Finished",
     "Membership",
@@ -38,11 +45,13 @@ __all__ = [
     "Order",
     "Progress",
     "Published",
+    "Reopening",
     "Role",
     "StitchFailed",
     "StitchOrder",
     "Storage",
     "WorkerDown",
     "WorkerUp",
+    "content_hash",
     "stored_bytes",
 ]

@@ -24,6 +24,12 @@ class Blob(Value):
 
     sha256: str
     path: Path
+    #: Of a segment: hash of its raw frames.
+    frames_sha256: str | None = None
+
+
+class Damaged(Exception):
+    """Stored content is missing, or is not what was stored. Says which."""
 
 
 class SegmentFrame(Value):
@@ -100,6 +106,8 @@ Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry
 MAX_LOG_BYTES = 64 * 1024
 
 
+VIDEO_NAME = "video.mp4"
+SHEET_NAME = "sheet.png"
 #: A fragmented MP4 that grows and can be played at any moment; gone when the video is whole.
 SO_FAR_NAME = "so-far.mp4"
 
@@ -122,15 +130,21 @@ class Published(Value):
     #: Of the raw frames, before encoding.
     frames_sha256: str
     size_bytes: int
+    #: Of the video's bytes.
+    sha256: str
 
 
 class StitchSession(Protocol):
-    """One video being joined, in order. Nothing is at its final name before ``finish``."""
+    """One video being joined, in order. Nothing is at its final name before ``finish``.
 
-    async def start(self, segment: Path, num_frames: int) -> None:
+    ``start`` and ``propose`` raise Damaged for a segment that is not what was rendered, and may be called
+    again with another.
+    """
+
+    async def start(self, segment: Blob, num_frames: int) -> None:
         """The first segment of a shot. ``num_frames`` of it are kept."""
 
-    async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+    async def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
         """Join the next segment for a look; returns the seam's report with ``failed_gates``."""
 
     async def accept(self) -> None:

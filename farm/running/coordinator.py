@@ -17,10 +17,11 @@ from farm.running.cluster import Cluster, Failed, Finished, Message, Progress, W
 from farm.running.draining import Draining
 from farm.running.joining import Joiners
 from farm.running.orders import order_for
+from farm.running.reopening import Reopening
 from farm.running.results import Results
 from farm.running.stalls import watch_for_stalls
 from farm.running.storage import Storage, stored_bytes
-from farm.scheduling import Assignment, StopJob, after_failure, schedule, why_not_retried
+from farm.scheduling import Assignment, StopJob, after_failure, schedule
 from farm.state import (
     Attempt,
     AttemptFailed,
@@ -30,8 +31,6 @@ from farm.state import (
     JobCancelled,
     JobDeleted,
     JobFailed,
-    JobReopened,
-    JobRetried,
     JobSubmitted,
     Ledger,
     ResultRefused,
@@ -42,7 +41,6 @@ from farm.state import (
     WorkerLeft,
     attempt_ids,
     blob_hashes,
-    to_rerender,
 )
 
 log = logging.getLogger(__name__)
@@ -71,7 +69,10 @@ class Coordinator:
         self._draining = Draining(cluster, ledger, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._results = Results(ledger, storage, self.blobs, self)
-        self.joiners = Joiners(cluster, ledger, storage, dispatch=self.dispatch, stop_job=self.stop)
+        self.reopening = Reopening(ledger, storage, self)
+        self.joiners = Joiners(
+            cluster, ledger, storage, self.reopening, dispatch=self.dispatch, stop_job=self.stop
+        )
 
     # What users do.
 
@@ -115,7 +116,7 @@ class Coordinator:
                 remixed_from=remixed_from,
             )
         )
-        self._begin(self.ledger.state.jobs[job_id])
+        self.begin(self.ledger.state.jobs[job_id])
         return job_id
 
     def plan(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> Plan:
@@ -132,7 +133,7 @@ class Coordinator:
         if job.status != "running":
             raise InvalidInput(f"job {job_id} is {job.status}; only a running job can be cancelled")
         self.ledger.record(JobCancelled(job_id=job_id))
-        self._withdraw(job.tasks.values(), "job cancelled")
+        self.withdraw(job.tasks.values(), "job cancelled")
         self.dispatch()
 
     def retry(self, job_id: str) -> None:
@@ -141,31 +142,19 @@ class Coordinator:
         Raises:
             InvalidInput: it has succeeded, a worker is at it, or there is nothing to forgive.
         """
-        job = self.ledger.job(job_id)
-        refused = why_not_retried(self.ledger.state, job)
-        if refused:
-            raise InvalidInput(f"job {job_id} {refused}")
-        self.ledger.record(JobRetried(job_id=job_id))
-        self._begin(job)
+        self.reopening.retry(job_id)
 
     def rerender(self, job_id: str, start: int, end: int) -> list[str]:
         """Render the finished segments of frames [start, end) again, with other noise.
 
-        What starts from one of them is rendered again too. The job runs again, whatever it had come to; its
-        video stays until the new one is whole. Returns the ids of the segments.
+        What starts from one of them is too. The job runs again; its video stays until the new one is whole.
+        Returns the ids of the segments.
 
         Raises:
             InvalidInput: no such frames, or none of them is rendered.
             CannotRun: the disk has no room for them.
         """
-        job = self.ledger.job(job_id)
-        tasks = to_rerender(job, start, end)
-        self.storage.check_space(stored_bytes(job.plan, (task.segment for task in tasks)))
-        takes = {task.id: task.next_take for task in tasks if task.status == "done"}
-        self._withdraw(tasks, "what it starts from is rendered again")
-        self.ledger.record(JobReopened(job_id=job_id, takes=takes))
-        self._begin(job)
-        return [task.id for task in tasks]
+        return self.reopening.rerender(job_id, start, end)
 
     def delete(self, job_id: str) -> None:
         """Forget a job that has ended, and remove its files but for those other jobs use.
@@ -176,7 +165,7 @@ class Coordinator:
         job = self.ledger.job(job_id)
         if job.status == "running":
             raise InvalidInput(f"job {job_id} is running; cancel it first")
-        self._withdraw(job.tasks.values(), "job deleted")
+        self.withdraw(job.tasks.values(), "job deleted")
         self.ledger.record(JobDeleted(job_id=job_id))
         self._spawn(self._remove(job, self.joiners.stop(job_id)))
 
@@ -226,7 +215,8 @@ class Coordinator:
         """Go on with the jobs that ``recover`` found running, and with the removals it left half done."""
         for job in self.ledger.state.jobs.values():
             if job.status == "running":
-                self._begin(job)
+                self.begin(job)
+        self.reopening.join_lost_videos()
         self._spawn(self.blobs.finish_removals())
 
     async def _listen(self) -> None:
@@ -260,7 +250,10 @@ class Coordinator:
                 found = self.ledger.state.find(attempt_id)
                 echo = kind == "cancelled" and found and not found[2].running  # of our own taking back
                 if not echo and (owned := self.owned(attempt_id)):
-                    self._fail(*owned, kind, text)
+                    if kind == "error":
+                        self._spawn(self._failed(attempt_id, text))
+                    else:
+                        self._fail(*owned, kind, text)
 
     def dispatch(self) -> None:
         """Hand the idle workers what the schedule decides."""
@@ -342,6 +335,21 @@ class Coordinator:
             self._end_attempt(owned[2], "cancelled", reason)
             self.stop(owned[0], reason)
 
+    async def _failed(self, attempt_id: str, message: str) -> None:
+        """What follows an error on a worker; nobody is to blame where an input was lost."""
+        found = self.ledger.state.find(attempt_id)
+        lost = await self.reopening.lost_inputs(found[0], found[1]) if found else []
+        found = self.ledger.state.find(attempt_id)
+        if found is None or not found[2].running:
+            return
+        if lost:
+            self._end_attempt(found[2], "cancelled", message)
+            for task in lost:
+                self.reopening.lost(found[0], task, task.take, "its file is missing or damaged")
+        else:
+            self._fail(*found, "error", message)
+        self.dispatch()
+
     def _fail(self, job: Job, task: Task, attempt: Attempt, kind: FailureKind, message: str) -> None:
         ids = attempt_ids(attempt.id) | {"worker_id": attempt.worker_id}
         log.warning("%s failed (%s): %s", attempt.id, kind, message, extra=ids)
@@ -371,10 +379,10 @@ class Coordinator:
     def stop(self, job: Job, reason: str) -> None:
         """End a job with the reason; what is done is kept."""
         self.ledger.record(JobFailed(job_id=job.id, reason=reason))
-        self._withdraw(job.tasks.values(), "job failed")
+        self.withdraw(job.tasks.values(), "job failed")
         self.dispatch()
 
-    def _withdraw(self, tasks: Iterable[Task], reason: str) -> None:
+    def withdraw(self, tasks: Iterable[Task], reason: str) -> None:
         """Take back what runs of these tasks."""
         for task in tasks:
             for attempt in task.running_attempts:
@@ -387,7 +395,7 @@ class Coordinator:
             await asyncio.wait(joiners)
         await self.blobs.remove_job(job.id, blob_hashes(job))
 
-    def _begin(self, job: Job) -> None:
+    def begin(self, job: Job) -> None:
         self.joiners.begin(job)
         self.dispatch()
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
+from typing import Any, TypeVar
 
 from farm.planning import Segment
-from farm.running.cluster import Cluster, StitchOrder, StitchSession
+from farm.running.cluster import Blob, Cluster, Damaged, StitchOrder, StitchSession
+from farm.running.orders import segment_blob
+from farm.running.reopening import Reopening
 from farm.running.storage import Storage
 from farm.scheduling import Rerender, after_seam
 from farm.state import Job, JobPublished, Ledger, Seam, SeamAccepted, SeamMeasured, Task, TaskReopened
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 #: A stitcher that dies is started over this often before the job stops.
 MAX_STITCHERS = 3
@@ -37,6 +41,7 @@ class Joiners:
         cluster: Cluster,
         ledger: Ledger,
         storage: Storage,
+        reopening: Reopening,
         *,
         dispatch: Callable[[], None],
         stop_job: Callable[[Job, str], None],
@@ -45,6 +50,7 @@ class Joiners:
         self._cluster = cluster
         self._ledger = ledger
         self._storage = storage
+        self._reopening = reopening
         self._dispatch = dispatch
         self._stop_job = stop_job
         #: By job: joiners that have not let go of its files yet; only the last is not to end.
@@ -78,7 +84,11 @@ class Joiners:
         """Run until the job is published or has ended otherwise."""
         for number in range(1, MAX_STITCHERS + 1):
             try:
-                await _Joining(self._cluster, self._ledger, self._storage, self._dispatch, job).run()
+                await _Joining(
+                    self._cluster, self._ledger, self._storage, self._reopening, self._dispatch, job
+                ).run()
+                return
+            except _Ended:
                 return
             except Exception as error:  # whatever it was: nobody else ends a job whose joiner is gone
                 said = "job %s: stitcher %d of %d failed: %s"
@@ -92,15 +102,26 @@ class Joiners:
             del self.open[job_id]
 
 
+class _Ended(Exception):
+    """The job ended before its video was whole."""
+
+
 class _Joining:
     """One stitcher's way through a job."""
 
     def __init__(
-        self, cluster: Cluster, ledger: Ledger, storage: Storage, dispatch: Callable[[], None], job: Job
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        storage: Storage,
+        reopening: Reopening,
+        dispatch: Callable[[], None],
+        job: Job,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
         self._storage = storage
+        self._reopening = reopening
         self._dispatch = dispatch
         self._job = job
         self._waited_s = 0.0
@@ -121,12 +142,11 @@ class _Joining:
             shot = -1
             for segment in plan.final_segments:
                 task = self._job.tasks[segment.id]
-                if not await self._finished(task):
-                    return
+                await self._finished(task)
                 if segment.shot != shot and segment.head == 0:
-                    await session.start(self._path(task, task.take), _kept(segment))
-                elif not await self._join_seam(task, session):
-                    return
+                    await self._read(task, task.take, partial(session.start, num_frames=_kept(segment)))
+                else:
+                    await self._join_seam(task, session)
                 shot = segment.shot
             published = await session.finish()
             if self._job.status == "running":
@@ -137,22 +157,28 @@ class _Joining:
                         frames_sha256=published.frames_sha256,
                         size_bytes=published.size_bytes,
                         stitch_s=time.monotonic() - started - self._waited_s,
+                        sha256=published.sha256,
                     )
                 )
         finally:
             await session.close()
 
-    async def _join_seam(self, task: Task, session: StitchSession) -> bool:
-        """Join a segment to the one before, rendering it again where its seam fails. False: job ended."""
+    async def _join_seam(self, task: Task, session: StitchSession) -> None:
+        """Join a segment to the one before, rendering it again where its seam fails."""
         job, ledger, segment = self._job, self._ledger, task.segment
         seam = job.seams.get(task.id, Seam())
         proposed: int | None = None
+
+        async def propose(take: int) -> dict[str, Any]:
+            return await self._read(
+                task, take, partial(session.propose, num_frames=_kept(segment), overlap=segment.head)
+            )
+
         while seam.accepted_take is None:
-            if not await self._finished(task):
-                return False
+            await self._finished(task)
             if task.take not in seam.measured:
                 proposed = task.take
-                report = await session.propose(self._path(task, proposed), _kept(segment), segment.head)
+                report = await propose(proposed)
                 ledger.record(
                     SeamMeasured(
                         job_id=job.id,
@@ -172,22 +198,33 @@ class _Joining:
             else:
                 ledger.record(SeamAccepted(job_id=job.id, task_id=task.id, take=decision.take))
         if proposed != seam.accepted_take:
-            path = self._path(task, seam.accepted_take)
-            await session.propose(path, _kept(segment), segment.head)
+            await propose(seam.accepted_take)
         await session.accept()
-        return True
 
-    async def _finished(self, task: Task) -> bool:
-        """Wait until a task is done. False: the job ended first."""
+    async def _read(self, task: Task, take: int, read: Callable[[Blob], Awaitable[R]]) -> R:
+        """Let the stitcher read a take; one that is lost is rendered again first."""
+        while True:
+            try:
+                return await read(segment_blob(self._storage, task.artifacts[take]))
+            except Damaged as error:
+                self._reopening.lost(self._job, task, take, str(error))
+                if task.status == "done" and self._job.status == "running":
+                    raise StitchFailed(str(error)) from error
+                await self._finished(task)
+
+    async def _finished(self, task: Task) -> None:
+        """Wait until a task is done.
+
+        Raises:
+            _Ended: the job ended first.
+        """
         before = time.monotonic()
         with self._ledger.watch() as queue:
             while task.status != "done" and self._job.status == "running":
                 await queue.get()
         self._waited_s += time.monotonic() - before
-        return self._job.status == "running"
-
-    def _path(self, task: Task, take: int) -> Path:
-        return self._storage.path(task.artifacts[take].sha256)
+        if self._job.status != "running":
+            raise _Ended
 
 
 def _kept(segment: Segment) -> int:

@@ -20,27 +20,36 @@ def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: st
         task=job.plan.render_task(task.segment, take=task.take),
         rung=assignment.rung,
         need_bytes=assignment.need_bytes,
-        inputs={
-            role: Blob(sha256=sha256, path=storage.path(sha256))
-            for role, sha256 in _inputs(job, task.segment).items()
-        },
+        inputs=dict(_inputs(storage, job, task.segment)),
         segment_frames=tuple(_segment_frames(job, task.segment)),
     )
 
 
-def _inputs(job: Job, segment: Segment) -> dict[Role | str, str]:
+def segment_blob(storage: Storage, artifact: Artifact) -> Blob:
+    """A finished segment's frames."""
+    return Blob(
+        sha256=artifact.sha256,
+        path=storage.path(artifact.sha256),
+        frames_sha256=artifact.frames_sha256,
+    )
+
+
+def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role | str, Blob]]:
     """The content a segment is rendered from."""
+
+    def blob(sha256: str) -> Blob:
+        return Blob(sha256=sha256, path=storage.path(sha256))
+
     shot = job.plan.shots[segment.shot]
-    inputs: dict[Role | str, str] = {"video" if shot.media.kind == "video" else "image": shot.media.sha256}
+    yield "video" if shot.media.kind == "video" else "image", blob(shot.media.sha256)
     if shot.last_media:
-        inputs["last_image"] = shot.last_media.sha256
+        yield "last_image", blob(shot.last_media.sha256)
     if segment.handover_from:
-        inputs["handover"] = _artifact(job, segment.handover_from).handover_sha256 or ""
+        yield "handover", blob(_artifact(job, segment.handover_from).handover_sha256 or "")
     if segment.anchor_from:
-        inputs["anchor"] = _artifact(job, segment.anchor_from).handover_sha256 or ""
+        yield "anchor", blob(_artifact(job, segment.anchor_from).handover_sha256 or "")
     for run in segment.sources:
-        inputs[run.segment] = _artifact(job, run.segment).sha256
-    return inputs
+        yield run.segment, segment_blob(storage, _artifact(job, run.segment))
 
 
 def _artifact(job: Job, task_id: str) -> Artifact:

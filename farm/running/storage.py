@@ -14,7 +14,8 @@ from pathlib import Path
 
 from farm.errors import CannotRun, InvalidInput
 from farm.planning import Plan, Segment
-from farm.state import Artifact
+from farm.running.cluster import SHEET_NAME, VIDEO_NAME
+from farm.state import Artifact, JobPublished
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB_ID = re.compile(r"job-[0-9a-f]{12}")
@@ -50,14 +51,14 @@ class Storage:
             ) from error
 
     def put(self, content: bytes | memoryview) -> str:
-        """Store bytes and return their SHA-256.
+        """Store bytes and return their SHA-256; a file of that name with other bytes was damaged.
 
         Raises:
             CannotRun: no space; nothing is left behind.
         """
         sha256 = content_hash(content)
         path = self.path(sha256)
-        if path.exists():
+        if self.has_content(path, sha256):
             return sha256
         with self._writing(path) as temporary, open(temporary, "wb") as file:
             file.write(content)
@@ -68,13 +69,14 @@ class Storage:
     def put_file(self, source: Path, sha256: str) -> None:
         """Store a file whose hash is known (a checked input, which nobody writes to any more)."""
         path = self.path(sha256)
-        if not path.exists():
-            with self._writing(path) as temporary:
-                temporary.unlink()
-                try:
-                    os.link(source, temporary)  # at once, whatever its size
-                except OSError:  # on another file system
-                    shutil.copyfile(source, temporary)
+        if path.exists() and not source.exists():
+            return
+        with self._writing(path) as temporary:
+            temporary.unlink()
+            try:
+                os.link(source, temporary)  # at once, whatever its size, over one that may be damaged
+            except OSError:  # on another file system
+                shutil.copyfile(path if self.is_whole(sha256) else source, temporary)
 
     def path(self, sha256: str) -> Path:
         """Where that content lies, or would lie."""
@@ -88,6 +90,28 @@ class Storage:
         whole = path.is_file() and path.stat().st_size == artifact.size_bytes
         handover = artifact.handover_sha256
         return whole and (handover is None or self.path(handover).is_file())
+
+    def is_whole(self, sha256: str) -> bool:
+        """Whether this content is here as it was stored. Reads it all."""
+        return self.has_content(self.path(sha256), sha256)
+
+    def has_content(self, path: Path, sha256: str) -> bool:
+        """Whether a file has that content. Reads it all."""
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except OSError:
+            return False
+
+    def video_path(self, job_id: str) -> Path:
+        """Where a job's published video lies, or would lie."""
+        return self.job_path(job_id) / VIDEO_NAME
+
+    def shows(self, published: JobPublished) -> bool:
+        """Whether a published video is here with its contact sheet, by its size."""
+        path = self.video_path(published.job_id)
+        whole = path.is_file() and path.stat().st_size == published.size_bytes
+        return whole and (path.parent / SHEET_NAME).is_file()
 
     def job_folder(self, job_id: str) -> Path:
         """Where a job's video, sheet and report are published.

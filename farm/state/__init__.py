@@ -33,7 +33,7 @@ from farm.state.events import (
 from farm.state.journal import Journal
 from farm.state.ledger import Ledger, Recorded, past
 from farm.state.profiles import Profiles, frames_to_join
-from farm.state.rerender import to_rerender
+from farm.state.rerender import lost_results, to_rerender
 from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
 from farm.state.state_folder import JOURNAL_NAME, default_state_folder, locked
 from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
@@ -84,6 +84,7 @@ __all__ = [
     "event_adapter",
     "frames_to_join",
     "locked",
+    "lost_results",
     "past",
     "refusal",
     "to_rerender",

@@ -160,6 +160,8 @@ class JobPublished(Value):
     frames_sha256: str
     size_bytes: int
     stitch_s: float
+    #: Of the video's bytes; None where an older farm has published it.
+    sha256: str | None = None
 
 
 class JobFailed(Value):
@@ -181,12 +183,17 @@ class JobRetried(Value):
 
 
 class JobReopened(Value):
-    """Rendered segments are rendered again; the published video stays until the new one is whole."""
+    """Rendered segments are rendered again; the published video stays until the new one is whole.
+
+    Without any the video is only joined again.
+    """
 
     type: Literal["job_reopened"] = "job_reopened"
     job_id: str
     #: By finished segment, which take of it is rendered next.
     takes: dict[str, int]
+    #: Where nobody asked for it.
+    reason: str = ""
 
 
 class JobDeleted(Value):

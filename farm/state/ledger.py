@@ -20,6 +20,7 @@ from farm.state.events import (
     WorkerLeft,
 )
 from farm.state.journal import Journal
+from farm.state.rerender import lost_results
 from farm.state.state import Job, State
 from farm.state.state_folder import JOURNAL_NAME
 
@@ -94,8 +95,7 @@ class Ledger:
         for worker_id in (*self.state.workers, *self.state.starting):
             self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
         for job in self.state.jobs.values():
-            tasks = list(job.tasks.values())
-            for task in tasks:
+            for task in job.tasks.values():
                 for attempt in task.running_attempts:
                     self.record(
                         AttemptFailed(
@@ -106,11 +106,9 @@ class Ledger:
                             message="coordinator restarted",
                         )
                     )
-            for task in tasks if job.status == "running" else ():
-                take = job.kept_take(task)
-                if task.status == "done" and not stored(task.artifacts[take]):
-                    reason = "its file is gone from the storage"
-                    self.record(TaskReopened(job_id=job.id, task_id=task.id, take=take, reason=reason))
+            for task, take in lost_results(job, stored) if job.status == "running" else ():
+                reason = "its file is gone from the storage"
+                self.record(TaskReopened(job_id=job.id, task_id=task.id, take=take, reason=reason))
 
     def job(self, job_id: str) -> Job:
         job = self.state.jobs.get(job_id)

@@ -1,4 +1,4 @@
-"""Rendering a part of a finished video again. Pure but for ``reopen``, which is how its event is applied.
+"""What of a job is rendered again. Pure but for ``reopen``, which is how its event is applied.
 
 A segment that is rendered again gets other noise, and so does whatever starts from it, for as long as the
 chain goes on. The segments between stay as they are: only their seams to new neighbours are made anew.
@@ -6,9 +6,11 @@ chain goes on. The segments between stay as they are: only their seams to new ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from farm.errors import InvalidInput
+from farm.state.events import Artifact
 from farm.state.state import Job, Task
 
 
@@ -38,6 +40,12 @@ def to_rerender(job: Job, start: int, end: int) -> list[Task]:
             waiting += job.dependents.get(task_id, ())
     tasks = (job.tasks[task_id] for task_id in job.order if task_id in again)
     return [task for task in tasks if task.status in ("done", "running")]
+
+
+def lost_results(job: Job, stored: Callable[[Artifact], bool]) -> list[tuple[Task, int]]:
+    """The finished tasks whose kept take is not ``stored``, and that take, in plan order."""
+    done = ((job.tasks[task_id], job.kept_take(job.tasks[task_id])) for task_id in job.order)
+    return [(task, take) for task, take in done if task.status == "done" and not stored(task.artifacts[take])]
 
 
 def reopen(job: Job, takes: dict[str, int]) -> None:

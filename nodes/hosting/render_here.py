@@ -17,10 +17,9 @@ from farm.capabilities import Worker
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.reporting import console, job_report, workers_seen
 from farm.request import JobRequest, check_numbers
-from farm.running import Coordinator, Storage, stored_bytes
+from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
 from farm.state import Job, past
 from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
-from nodes.work import SHEET_NAME, VIDEO_NAME
 
 #: Between looks at how far the running attempts are.
 PROGRESS_INTERVAL_S = 0.25

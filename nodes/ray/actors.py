@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -125,10 +124,10 @@ class _Stitcher:
         self._joiner = Joiner(StitchOrder.model_validate_json(order_json))
 
     def start(self, segment: str, num_frames: int) -> None:
-        self._joiner.start(Path(segment), num_frames)
+        self._joiner.start(Blob.model_validate_json(segment), num_frames)
 
     def propose(self, segment: str, num_frames: int, overlap: int) -> dict[str, Any]:
-        return self._joiner.propose(Path(segment), num_frames, overlap)
+        return self._joiner.propose(Blob.model_validate_json(segment), num_frames, overlap)
 
     def accept(self) -> None:
         self._joiner.accept()

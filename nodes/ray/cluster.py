@@ -23,6 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 from farm.capabilities import Worker
 from farm.running import (
     Blob,
+    Damaged,
     Failed,
     Message,
     Order,
@@ -36,6 +37,7 @@ from farm.state import TELEMETRY_INTERVAL_S, Telemetry
 from farm.threads import to_its_end
 from nodes.machine import NAMESPACE, OBJECT_STORE_BYTES, RESOURCE_PREFIX, worker_resources
 from nodes.ray.actors import StitchActor, WorkerActor, describe_worker, unpacked
+from nodes.work import read_content
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +192,7 @@ class RayCluster:
             stream = actor.run.options(num_returns="streaming").remote(order.model_dump_json(), shared)
             async for reference in stream:
                 self._messages.put_nowait(unpacked(await reference))
-        except (RayTaskError, OSError) as error:  # OSError: an input's file is gone
+        except (RayTaskError, Damaged) as error:
             self._messages.put_nowait(Failed(order.attempt_id, "error", _line(error)))
         except RayError as error:
             self._messages.put_nowait(Failed(order.attempt_id, "lost", f"{order.worker_id}: {_line(error)}"))
@@ -200,7 +202,9 @@ class RayCluster:
     async def _share(self, blob: Blob) -> Any:
         """A reference to a stored file's content, put into the object store once."""
         if blob.sha256 not in self._shared:
-            self._shared[blob.sha256] = await to_its_end(lambda: ray.put(np.fromfile(blob.path, np.uint8)))
+            self._shared[blob.sha256] = await to_its_end(
+                lambda: ray.put(np.frombuffer(read_content(blob), np.uint8))
+            )
             while len(self._shared) > MAX_SHARED_BLOBS:
                 self._shared.popitem(last=False)
         self._shared.move_to_end(blob.sha256)
@@ -223,12 +227,12 @@ class RayStitchSession:
         """Wait until its process is up."""
         await self._call(self._actor.__ray_ready__.remote())
 
-    async def start(self, segment: Path, num_frames: int) -> None:
-        await self._call(self._actor.start.remote(str(segment), num_frames))
+    async def start(self, segment: Blob, num_frames: int) -> None:
+        await self._call(self._actor.start.remote(segment.model_dump_json(), num_frames))
 
-    async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+    async def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
         report: dict[str, Any] = await self._call(
-            self._actor.propose.remote(str(segment), num_frames, overlap)
+            self._actor.propose.remote(segment.model_dump_json(), num_frames, overlap)
         )
         return report
 
@@ -249,7 +253,7 @@ class RayStitchSession:
         try:
             return await reference
         except RayTaskError as error:
-            raise StitchFailed(_line(error)) from error
+            raise (Damaged if isinstance(error.cause, Damaged) else StitchFailed)(_line(error)) from error
         except RayError as error:
             raise StitchFailed(f"its process died: {_line(error)}") from error
 

@@ -6,8 +6,9 @@ The bodies and their helpers enter; how they are placed and reached does not.
 from __future__ import annotations
 
 from nodes.work.blob_cache import BlobCache
-from nodes.work.joiner import SHEET_NAME, VIDEO_NAME, Joiner
+from nodes.work.joiner import Joiner
+from nodes.work.stored import read_content
 from nodes.work.telemetry import Sampler
 from nodes.work.worker import WorkerBody
 
-__all__ = ["SHEET_NAME", "VIDEO_NAME", "BlobCache", "Joiner", "Sampler", "WorkerBody"]
+__all__ = ["BlobCache", "Joiner", "Sampler", "WorkerBody", "read_content"]

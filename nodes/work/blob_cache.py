@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from farm.running import content_hash
 
 #: Oldest files go first past this.
 MAX_CACHE_BYTES = 4 * 1024**3
@@ -29,10 +30,12 @@ class BlobCache:
         """
         path = self._folder() / sha256
         if path.exists():
-            os.utime(path)
-            return path
+            if content_hash(path.read_bytes()) == sha256:
+                os.utime(path)
+                return path
+            path.unlink()  # damaged here
         content = get()
-        if hashlib.sha256(content.data).hexdigest() != sha256:
+        if content_hash(content.data) != sha256:
             raise ValueError(f"an input arrived damaged: its SHA-256 is not {sha256}")
         self._make_room(content.nbytes)
         temporary = path.with_suffix(".writing")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import safetensors.numpy
@@ -11,8 +9,9 @@ from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
 from farm.planning import RenderTask
-from farm.running import Order
+from farm.running import Blob, Order
 from nodes.engines import Frames, RenderInputs
+from nodes.work.stored import check_content, read_content, read_segment
 from stitching.between import frames_between
 from stitching.clip import Image
 from stitching.video_io import read_frames
@@ -21,23 +20,24 @@ from stitching.video_io import read_frames
 def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     """Read and fit everything the order names. Paths in the order are readable on this machine.
 
+    Raises Damaged where a file is missing or is not what was stored.
+
     The window starts from the frame that another segment rendered for its place; else from the frame that was
     handed over; else from the shot's image. It is rendered over the input video; without one, over the frames
     that other segments rendered, interpolated where there are none.
     """
     task = order.task
-    paths = {role: blob.path for role, blob in order.inputs.items()}
-    handover = _arrays(paths.get("handover"))
+    handover = _arrays(order.inputs.get("handover"))
     rendered = _segment_frames(order)
-    image = shot_image = _image(paths.get("image"))
+    image = shot_image = _image(order.inputs.get("image"))
     if task.frame_indices[0] in rendered:
         image = rendered[task.frame_indices[0]]
     elif "image" in handover:
         image = np.asarray(handover["image"], dtype=np.uint8)
-    last_image = _image(paths.get("last_image"))
+    last_image = _image(order.inputs.get("last_image"))
     video = None
-    if "video" in paths:
-        video = _video_frames(paths["video"], task)
+    if "video" in order.inputs:
+        video = _video_frames(order.inputs["video"], task)
     elif rendered:
         if shot_image is not None:  # the first frame of its shot
             rendered[task.shot_start] = cover(shot_image, task.width, task.height)
@@ -49,31 +49,26 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         last_image=None if last_image is None else cover(last_image, task.width, task.height),
         video=video,
         handover=handover,
-        anchor=_arrays(paths.get("anchor")),
+        anchor=_arrays(order.inputs.get("anchor")),
     )
 
 
 def _segment_frames(order: Order) -> dict[int, Image]:
     """Frames that other segments rendered, by their number."""
-    positions: dict[str, list[int]] = {}
-    for frame in order.segment_frames:
-        positions.setdefault(frame.segment, []).append(frame.position)
-    first = {segment: min(wanted) for segment, wanted in positions.items()}
-    clips = {
-        segment: read_frames(order.inputs[segment].path, first[segment], max(wanted) + 1)
-        for segment, wanted in positions.items()
-    }
-    return {f.frame_index: clips[f.segment][f.position - first[f.segment]] for f in order.segment_frames}
+    segments = {frame.segment for frame in order.segment_frames}
+    clips = {segment: read_segment(order.inputs[segment]) for segment in segments}
+    return {f.frame_index: clips[f.segment][f.position] for f in order.segment_frames}
 
 
-def _video_frames(path: Path, task: RenderTask) -> Frames:
+def _video_frames(blob: Blob, task: RenderTask) -> Frames:
     """The input video's frames at the task's, (F, H, W, 3) at its size."""
+    check_content(blob)
     indices = task.frame_indices
     first, last = indices[0], indices[-1]
     if last - first + 1 == len(indices):
-        read = list(read_frames(path, first, last + 1))
+        read = list(read_frames(blob.path, first, last + 1))
     else:
-        read = [read_frames(path, i, i + 1)[0] for i in indices]
+        read = [read_frames(blob.path, i, i + 1)[0] for i in indices]
     return np.stack([cover(frame, task.width, task.height) for frame in read])
 
 
@@ -93,14 +88,14 @@ def cover(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
     return np.ascontiguousarray(scaled[top : top + height, left : left + width], dtype=np.uint8)
 
 
-def _image(path: Path | None) -> NDArray[np.uint8] | None:
-    if path is None:
+def _image(blob: Blob | None) -> NDArray[np.uint8] | None:
+    if blob is None:
         return None
-    read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    read = cv2.imdecode(np.frombuffer(read_content(blob), np.uint8), cv2.IMREAD_COLOR)
     if read is None:
-        raise ValueError(f"the stored image {path.name} cannot be decoded")
+        raise ValueError(f"the stored image {blob.sha256} cannot be decoded")
     return np.asarray(cv2.cvtColor(read, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _arrays(path: Path | None) -> dict[str, NDArray[np.generic]]:
-    return {} if path is None else dict(safetensors.numpy.load_file(path))
+def _arrays(blob: Blob | None) -> dict[str, NDArray[np.generic]]:
+    return {} if blob is None else dict(safetensors.numpy.load(read_content(blob)))

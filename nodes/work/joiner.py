@@ -6,18 +6,16 @@ import hashlib
 import logging
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from farm.running import SO_FAR_NAME, Published, StitchOrder
+from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, StitchOrder
+from nodes.work.stored import read_segment
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
-from stitching.video_io import VideoError, VideoWriter, read_frames
+from stitching.video_io import VideoError, VideoWriter
 
 log = logging.getLogger(__name__)
 
-VIDEO_NAME = "video.mp4"
-SHEET_NAME = "sheet.png"
 #: Of ``so-far.mp4``: good enough to watch.
 SO_FAR_CRF = 23
 
@@ -42,18 +40,18 @@ class Joiner:
         self._num_placed = 0
         self._proposal: tuple[Seam, int] | None = None
 
-    def start(self, segment: Path, num_frames: int) -> None:
+    def start(self, segment: Blob, num_frames: int) -> None:
         """The first segment of a shot."""
-        frames = read_frames(segment, 0, num_frames)
+        frames = read_segment(segment)[:num_frames]
         if self._num_placed:
             self._mark(self._stitcher.cut(frames, overlap=0, new_shot=True), overlap=0)
         else:
             self._stitcher.start(frames)
         self._num_placed += num_frames
 
-    def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+    def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
         """Join for a look; nothing is written."""
-        seam = self._stitcher.propose(read_frames(segment, 0, num_frames), overlap=overlap)
+        seam = self._stitcher.propose(read_segment(segment)[:num_frames], overlap=overlap)
         self._proposal = (seam, num_frames - overlap)
         return seam.report.to_json()
 
@@ -72,6 +70,8 @@ class Joiner:
         if self._num_emitted != self._order.num_frames:
             raise ValueError(f"joined {self._num_emitted} frames, expected {self._order.num_frames}")
         self._writer.__exit__(None, None, None)
+        with self._video_path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self._sheet.write_png(self._sheet_path)
         os.replace(self._sheet_path, self._order.folder / SHEET_NAME)
         video = self._order.folder / VIDEO_NAME
@@ -81,6 +81,7 @@ class Joiner:
             num_frames=self._num_emitted,
             frames_sha256=self._digest.hexdigest(),
             size_bytes=video.stat().st_size,
+            sha256=sha256,
         )
 
     def close(self) -> None:

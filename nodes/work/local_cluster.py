@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from farm.capabilities import Worker
 from farm.running import (
+    Blob,
+    Damaged,
     Failed,
     Finished,
     Message,
@@ -150,10 +151,10 @@ class LocalStitchSession:
         session._joiner = await session._call(Joiner, order)
         return session
 
-    async def start(self, segment: Path, num_frames: int) -> None:
+    async def start(self, segment: Blob, num_frames: int) -> None:
         await self._call(self._joiner.start, segment, num_frames)
 
-    async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+    async def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
         report: dict[str, Any] = await self._call(self._joiner.propose, segment, num_frames, overlap)
         return report
 
@@ -171,5 +172,7 @@ class LocalStitchSession:
     async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+        except Damaged:
+            raise
         except Exception as error:  # a stitcher may fail in any way; the job says how
             raise StitchFailed(str(error)) from error

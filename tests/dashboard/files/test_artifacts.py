@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import resource
 from pathlib import Path
@@ -213,3 +214,29 @@ async def test_a_large_file_is_sent_in_little_memory_even_when_it_is_replaced(
     assert got == size
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 32 << 10
+
+
+async def test_what_was_damaged_on_the_disk_is_not_sent_and_comes_back_by_itself(
+    farm: Any, photo: Path
+) -> None:
+    job_id = await farm.finished_job(photo)
+    address = f"jobs/{job_id}/artifacts/video.mp4"
+    whole = (await farm.get(address)).content
+    segment = (await farm.get(f"jobs/{job_id}/segments/s0-0/video")).content
+    video = farm.state_dir / "jobs" / job_id / "video.mp4"
+    sha256 = hashlib.sha256(segment).hexdigest()
+    blob = farm.state_dir / "blobs" / sha256[:2] / sha256
+    for path, place, before in (
+        (video, address, whole),
+        (blob, f"jobs/{job_id}/segments/s0-0/video", segment),
+        (blob, f"jobs/{job_id}/segments/s0-0/picture", None),
+    ):
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        path.write_bytes(damaged)
+        answer = await farm.get(place)
+        assert (answer.status_code, farm.error_of(answer)["code"]) == (404, "not_ready")
+        await farm.until_ended(job_id)
+        again = await farm.get(place)
+        assert again.status_code == 200
+        assert before is None or again.content == before

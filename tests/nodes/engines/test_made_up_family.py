@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import json
 import sys
@@ -142,7 +143,7 @@ async def rendered(model: str, tmp_path: Path) -> np.ndarray:
         ),
         rung="resident",
         need_bytes=0,
-        inputs={"image": Blob(sha256="0" * 64, path=photo)},
+        inputs={"image": Blob(sha256=hashlib.sha256(photo.read_bytes()).hexdigest(), path=photo)},
     )
     cluster = LocalCluster([WORKER])
     try:

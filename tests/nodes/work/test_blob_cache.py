@@ -47,6 +47,13 @@ def test_damaged_content_is_refused_and_not_kept(cache: BlobCache) -> None:
     assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
 
 
+def test_content_that_was_damaged_here_is_fetched_again(cache: BlobCache) -> None:
+    sha256, content = blob(1)
+    path = cache.fetch(sha256, lambda: content)
+    path.write_bytes(b"other bytes")
+    assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
+
+
 def test_the_oldest_files_make_room(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob_cache, "MAX_CACHE_BYTES", 250)
     paths: list[Path] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 import time
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from farm.running.cluster import SO_FAR_NAME, StitchOrder
+from farm.running.cluster import SO_FAR_NAME, Blob, StitchOrder
 from nodes.work import joiner
 from nodes.work.joiner import Joiner
 from stitching.mp4_codec import codec_string
@@ -36,13 +37,14 @@ def moving(start: int, end: int) -> Frames:
 
 
 @pytest.fixture(scope="module")
-def segments(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def segments(tmp_path_factory: pytest.TempPathFactory) -> list[Blob]:
     folder = tmp_path_factory.mktemp("segments")
-    paths = []
+    blobs = []
     for start, end, _ in SEGMENTS:
-        paths.append(folder / f"{start}.mkv")
-        paths[-1].write_bytes(encode_lossless(moving(start, end), FPS))
-    return paths
+        path, content = folder / f"{start}.mkv", encode_lossless(moving(start, end), FPS)
+        path.write_bytes(content)
+        blobs.append(Blob(sha256=hashlib.sha256(content).hexdigest(), path=path))
+    return blobs
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def order(tmp_path: Path) -> Callable[[str], StitchOrder]:
     return make
 
 
-def join(made: Joiner, segments: list[Path], after_each: Callable[[], None] = lambda: None) -> None:
+def join(made: Joiner, segments: list[Blob], after_each: Callable[[], None] = lambda: None) -> None:
     """Join every segment; ``finish`` is left to the caller."""
     for path, (start, end, overlap) in zip(segments, SEGMENTS, strict=True):
         if overlap:
@@ -75,7 +77,7 @@ def played(content: bytes) -> list[Frames]:
 
 
 def test_what_is_joined_so_far_plays_at_every_moment_and_only_grows(
-    segments: list[Path], order: Callable[[str], StitchOrder]
+    segments: list[Blob], order: Callable[[str], StitchOrder]
 ) -> None:
     asked = order("job")
     path, moments, over = asked.folder / SO_FAR_NAME, [], threading.Event()
@@ -128,7 +130,7 @@ class Nothing:
 
 
 def test_the_video_and_its_sheet_are_the_same_to_the_byte_without_it(
-    segments: list[Path], order: Callable[[str], StitchOrder], monkeypatch: pytest.MonkeyPatch
+    segments: list[Blob], order: Callable[[str], StitchOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
     for name in ("with", "again", "without"):
@@ -146,7 +148,7 @@ def test_the_video_and_its_sheet_are_the_same_to_the_byte_without_it(
 
 
 def test_a_video_so_far_that_fails_costs_the_job_nothing(
-    segments: list[Path],
+    segments: list[Blob],
     order: Callable[[str], StitchOrder],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -175,7 +177,7 @@ def test_a_video_so_far_that_fails_costs_the_job_nothing(
 
 
 def test_a_joiner_that_is_closed_early_takes_it_along(
-    segments: list[Path], order: Callable[[str], StitchOrder]
+    segments: list[Blob], order: Callable[[str], StitchOrder]
 ) -> None:
     asked = order("job")
     made = Joiner(asked)
@@ -186,7 +188,7 @@ def test_a_joiner_that_is_closed_early_takes_it_along(
 
 
 def test_what_an_earlier_stitcher_left_is_replaced_not_written_into(
-    segments: list[Path], order: Callable[[str], StitchOrder]
+    segments: list[Blob], order: Callable[[str], StitchOrder]
 ) -> None:
     asked = order("job")
     path = asked.folder / SO_FAR_NAME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
@@ -17,6 +18,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import (
     Blob,
+    Damaged,
     Failed,
     Finished,
     Message,
@@ -34,6 +36,10 @@ from stitching.video_io import encode_lossless, read_frames
 
 def worker(worker_id: str) -> Worker:
     return Worker(id=worker_id, node="a", kind="cpu", device_name="a CPU", vram_bytes=GIB)
+
+
+def blob_of(path: Path) -> Blob:
+    return Blob(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), path=path)
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ def order(tmp_path: Path) -> Any:
             ),
             rung="resident",
             need_bytes=0,
-            inputs={"image": Blob(sha256="0" * 64, path=tmp_path / "photo.png")},
+            inputs={"image": blob_of(tmp_path / "photo.png")},
         )
 
     return make
@@ -195,10 +201,10 @@ def moving(start: int, num_frames: int) -> Any:
     return np.stack([wide[:, i : i + 64] for i in range(start, start + num_frames)])
 
 
-def stored(tmp_path: Path, start: int, num_frames: int) -> Path:
+def stored(tmp_path: Path, start: int, num_frames: int) -> Blob:
     path = tmp_path / f"segment-{start}.mkv"
     path.write_bytes(encode_lossless(moving(start, num_frames), Fraction(8)))
-    return path
+    return blob_of(path)
 
 
 def stitch_order(tmp_path: Path, num_frames: int) -> StitchOrder:
@@ -260,11 +266,20 @@ async def test_a_wrong_number_of_frames_is_not_published(cluster: LocalCluster, 
     assert list(order.folder.iterdir()) == []
 
 
-async def test_a_damaged_segment_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
-    session = await cluster.open_stitcher(stitch_order(tmp_path, 8))
-    (tmp_path / "damaged").write_bytes(b"no video")
-    with pytest.raises(StitchFailed, match="damaged"):
-        await session.start(tmp_path / "damaged", 8)
+async def test_a_damaged_segment_is_said_and_a_whole_one_taken_instead(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    session = await cluster.open_stitcher(stitch_order(tmp_path, 13))
+    first, second = stored(tmp_path, 0, 8), stored(tmp_path, 5, 8)
+    (tmp_path / "damaged").write_bytes(b"other bytes")
+    with pytest.raises(Damaged, match="another SHA-256"):
+        await session.start(first.model_copy(update={"path": tmp_path / "damaged"}), 8)
+    await session.start(first, 8)
+    with pytest.raises(Damaged, match="cannot be read: No such file"):
+        await session.propose(second.model_copy(update={"path": tmp_path / "gone"}), 8, 3)
+    await session.propose(second, 8, 3)
+    await session.accept()
+    assert (await session.finish()).num_frames == 13
     await session.close()
 
 

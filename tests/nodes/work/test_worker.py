@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import threading
@@ -33,6 +34,10 @@ WORKER = Worker(id="a/0", node="a", kind="cpu", device_name="a CPU", vram_bytes=
 Said = list[Progress | Finished | Failed]
 
 
+def blob_of(path: Path) -> Blob:
+    return Blob(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), path=path)
+
+
 @pytest.fixture
 def order(tmp_path: Path) -> Callable[..., Order]:
     image = np.random.default_rng(3).integers(60, 200, (48, 64, 3)).astype(np.uint8)
@@ -57,7 +62,7 @@ def order(tmp_path: Path) -> Callable[..., Order]:
             task=RenderTask.model_validate(default | changes),
             rung="resident",
             need_bytes=need_bytes,
-            inputs={"image": Blob(sha256="0" * 64, path=tmp_path / "photo.png")},
+            inputs={"image": blob_of(tmp_path / "photo.png")},
         )
 
     return make
@@ -195,7 +200,7 @@ def test_an_input_that_is_gone_is_an_error_with_its_name(order: Any, tmp_path: P
     _, end = run(body(), asked)
     assert isinstance(end, Failed)
     assert end.kind == "error"
-    assert "photo.png" in end.message
+    assert asked.inputs["image"].sha256[:12] in end.message
 
 
 # Its log.
