@@ -31,7 +31,7 @@ from farm.state.events import (
     event_adapter,
 )
 from farm.state.journal import Journal
-from farm.state.ledger import Ledger, Recorded, past
+from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
 from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
@@ -87,5 +87,6 @@ __all__ = [
     "lost_results",
     "past",
     "refusal",
+    "replayed",
     "to_rerender",
 ]

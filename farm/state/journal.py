@@ -1,7 +1,8 @@
 """The append-only journal: every event, in order, in one SQLite file.
 
 WAL with ``synchronous=NORMAL``: a killed process loses nothing that was appended; a power cut can lose
-the newest appends but never corrupts. What it loses is rendered again.
+the newest appends but never corrupts. What it loses is rendered again. Events that files follow are on the
+disk before those files change, so that no folder is ever newer than its journal.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from farm.errors import CannotRun
 from farm.state.events import Event, event_adapter
 
+#: On the disk when ``append`` returns.
+_DURABLE = frozenset({"job_submitted", "job_published", "job_deleted"})
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY,
@@ -53,6 +58,7 @@ class Journal:
         """
         job_id = getattr(event, "job_id", None)
         try:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if event.type in _DURABLE else 'NORMAL'}")
             cursor = self._db.execute(
                 "INSERT INTO events (at, job_id, type, body) VALUES (?, ?, ?, ?)",
                 (at, job_id, event.type, event_adapter.dump_json(event)),
@@ -64,14 +70,33 @@ class Journal:
         return cursor.lastrowid or 0
 
     def events(self, *, job_id: str | None = None, after: int = 0) -> Iterator[tuple[int, float, Event]]:
-        """(sequence number, time, event) in order, of one job or of the whole farm."""
+        """(sequence number, time, event) in order, of one job or of the whole farm.
+
+        Raises:
+            CannotRun: one of them cannot be read; says which, and why.
+        """
         query = "SELECT seq, at, body FROM events WHERE seq > ?"
         arguments: tuple[object, ...] = (after,)
         if job_id is not None:
             query += " AND job_id = ?"
             arguments = (after, job_id)
-        for seq, at, body in self._db.execute(query + " ORDER BY seq", arguments):
-            yield seq, at, event_adapter.validate_json(body)
+        seq = after
+        try:
+            for seq, at, body in self._db.execute(query + " ORDER BY seq", arguments):
+                yield seq, at, event_adapter.validate_json(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise self.damaged(seq, f"{place}: {first['msg']}" if place else first["msg"]) from error
+        except sqlite3.Error as error:
+            raise self.damaged(seq + 1, str(error)) from error
+
+    def damaged(self, seq: int, cause: str) -> CannotRun:
+        """What is said of an event that cannot be read or cannot have happened."""
+        return CannotRun(
+            f"event {seq} of the journal {self.path} is damaged ({cause}); `farm restore` a backup, or move "
+            "the journal away: `farm up --adopt` then lists the jobs again whose folders tell of them"
+        )
 
     def close(self) -> None:
         self._db.close()

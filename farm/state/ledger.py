@@ -76,9 +76,17 @@ class Ledger:
             queue.put_nowait((seq, at, event))
 
     def replay(self) -> None:
-        """Rebuild the state from the journal, without writing."""
+        """Rebuild the state from the journal, without writing.
+
+        Raises:
+            CannotRun: an event is damaged; says which, and why.
+        """
         for seq, at, event in self.journal.events():
-            self._apply(seq, at, event)
+            try:
+                self._apply(seq, at, event)
+            except (LookupError, ValueError, AssertionError, AttributeError) as error:
+                cause = f"a {event.type} cannot follow what is before it: {type(error).__name__} {error}"
+                raise self.journal.damaged(seq, cause.strip()) from error
 
     def _apply(self, seq: int, at: float, event: Event, monotonic_s: float | None = None) -> None:
         apply(self.state, event, at, monotonic_s)
@@ -90,8 +98,7 @@ class Ledger:
                 job.first_seq = seq
 
     def recover(self, stored: Callable[[Artifact], bool]) -> None:
-        """Replay, then take back what was in flight when the last coordinator went away."""
-        self.replay()
+        """Take back what was in flight when the last coordinator went away, once it is replayed."""
         for worker_id in (*self.state.workers, *self.state.starting):
             self.record(WorkerLeft(worker_id=worker_id, reason="coordinator restarted"))
         for job in self.state.jobs.values():
@@ -161,7 +168,18 @@ def past(folder: Path) -> Iterator[Ledger]:
     path = folder / JOURNAL_NAME
     if not path.exists():
         raise InvalidInput(f"there is no farm in {folder}; name its folder with --state", param="state")
-    with closing(Journal(path)) as journal:
+    with replayed(folder) as ledger:
+        yield ledger
+
+
+@contextmanager
+def replayed(folder: Path) -> Iterator[Ledger]:
+    """The ledger of a state folder, with its history replayed.
+
+    Raises:
+        CannotRun: the journal cannot be opened, or is damaged.
+    """
+    with closing(Journal(folder / JOURNAL_NAME)) as journal:
         ledger = Ledger(journal)
         ledger.replay()
         yield ledger

@@ -16,7 +16,7 @@ from farm.errors import CannotRun
 from farm.planning import Plan, plan_over, refusal
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator, Storage
-from farm.state import JOURNAL_NAME, JobCancelled, Journal, Ledger, locked
+from farm.state import JobCancelled, Ledger, locked, replayed
 from farm.threads import to_its_end
 from nodes.engines import spec_of
 from nodes.machine import new_token, ray_environment
@@ -79,11 +79,11 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     # Imported now: Ray reads the environment when it is.
     from nodes.ray import RayCluster, disconnect, start_local, take_back_signals
 
-    with locked(state), _ray_folder() as temp_dir:
+    with locked(state), replayed(state) as ledger, _ray_folder() as temp_dir:
         try:
             await _start(start_local, workers, temp_dir)
             take_back_signals()
-            async with coordinating(state, RayCluster()) as coordinator:
+            async with coordinating(state, ledger, RayCluster()) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():
                     if job.status == "running":
                         coordinator.ledger.record(JobCancelled(job_id=job.id))
@@ -94,18 +94,16 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
 
 @asynccontextmanager
 async def coordinating(
-    state: Path, cluster: Any, specs: Callable[[str], EngineSpec] = spec_of
+    state: Path, ledger: Ledger, cluster: Any, specs: Callable[[str], EngineSpec] = spec_of
 ) -> AsyncIterator[Coordinator]:
-    """A coordinator with its history replayed, working until the block ends.
+    """A coordinator over a replayed ledger, working until the block ends.
 
     Raises:
         CannotRun: the journal could not be written any more; the block was cancelled.
     """
-    journal = Journal(state / JOURNAL_NAME)
     storage = Storage(state)
     shutil.rmtree(state / "incoming", ignore_errors=True)
     (state / "incoming").mkdir(mode=0o700)
-    ledger = Ledger(journal)
     coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=specs)
     ledger.recover(storage.holds)
     block = asyncio.current_task()
@@ -122,7 +120,6 @@ async def coordinating(
         with suppress(asyncio.CancelledError, CannotRun):
             await running
         await cluster.close()
-        journal.close()
 
 
 async def workers_up(coordinator: Coordinator, count: int) -> None:

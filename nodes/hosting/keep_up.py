@@ -19,7 +19,7 @@ from farm.machines import ClusterFile, Machine
 from farm.reporting import console
 from farm.request import MediaTools
 from farm.running import Coordinator, Membership
-from farm.state import locked
+from farm.state import locked, replayed
 from farm.threads import to_its_end
 from nodes.engines import known_models, named_spec_of, spec_of
 from nodes.hosting.host import coordinating
@@ -68,7 +68,7 @@ async def keep_up(
     alone = is_loopback(listen) and not cluster.head.allowed_hosts
     address = reachable_address(listen, own)
     hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
-    with locked(state):
+    with locked(state), replayed(state) as ledger:
         access = None if alone else _access_token(state)
         head = await asyncio.to_thread(ensure_head, state, address, workers)
         os.environ.update(ray_environment(head.token, head.workers))
@@ -79,7 +79,9 @@ async def keep_up(
         try:
             await to_its_end(connect, head.address)
             take_back_signals()
-            async with coordinating(state, RayCluster(), spec_of if alone else named_spec_of) as coordinator:
+            async with coordinating(
+                state, ledger, RayCluster(), spec_of if alone else named_spec_of
+            ) as coordinator:
                 membership = Membership(
                     coordinator, cluster_address=head.address, secret=head.token, versions=versions()
                 )

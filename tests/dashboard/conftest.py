@@ -144,6 +144,7 @@ async def running_farm(
     others = set(threading.enumerate())  # such as the workers of ``shared_farm``
     cluster = LocalCluster([cpu_worker(worker_id) for worker_id in workers])
     ledger = Ledger(journal)
+    ledger.replay()
     ledger.recover(storage.holds)
     coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=spec_of)
     loop = asyncio.ensure_future(coordinator.run())

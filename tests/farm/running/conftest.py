@@ -104,6 +104,7 @@ def run_farm(tmp_path: Path, make: Any) -> RunFarm:
         storage = Storage(tmp_path / "state")
         journal = journal or Journal(tmp_path / "state" / "journal.sqlite")
         ledger = Ledger(journal, clock=clock, monotonic=monotonic)
+        ledger.replay()
         ledger.recover(storage.holds)
         machines = cluster([make.worker(w, 4, kind="cpu") for w in workers], engine)
         specs = (lambda model: spec) if spec else spec_of

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from farm.errors import CannotRun
-from farm.state.events import Event, JobCancelled, WorkerLeft
+from farm.state.events import Event, JobCancelled, JobDeleted, WorkerLeft
 from farm.state.journal import Journal
+from farm.state.ledger import Ledger
 
 
 def left(number: int) -> Event:
@@ -137,3 +138,59 @@ def test_the_sequence_of_a_killed_writer_is_kept(tmp_path: Path) -> None:
     assert died.returncode == -9
     assert [event for _, _, event in Journal(path).events()] == [left(i) for i in range(7)]
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b'{"type": "worker_left", "worker_id": "a/1", "re', "Invalid JSON"),
+        (b'{"type": "worker_left", "worker_id": 7, "reason": ""}', "worker_left.worker_id: Input should be"),
+        (b'{"type": "worker_vanished"}', "does not match any of the expected tags"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_named_with_its_cause(
+    tmp_path: Path, body: bytes, cause: str
+) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for number in range(3):
+        journal.append(left(number), at=0.0)
+    sqlite3.connect(journal.path, isolation_level=None).execute(
+        "UPDATE events SET body = ? WHERE seq = 2", (body,)
+    )
+    with pytest.raises(CannotRun) as refused:
+        list(journal.events())
+    said = refused.value.message
+    assert said.startswith(f"event 2 of the journal {journal.path} is damaged (")
+    assert cause in said
+    assert "`farm restore`" in said
+    assert "\n" not in said
+
+
+def test_an_event_that_cannot_have_happened_is_named_too(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append(left(0), at=0.0)
+    journal.append(JobCancelled(job_id="job-0123456789ab"), at=0.0)
+    with pytest.raises(CannotRun, match=r"event 2 of .* \(a job_cancelled cannot follow what is before it"):
+        Ledger(journal).replay()
+
+
+def test_a_damaged_database_is_named_by_its_event(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for number in range(2000):
+        journal.append(left(number), at=0.0)
+    journal.close()
+    with journal.path.open("r+b") as file:
+        file.seek(journal.path.stat().st_size // 2)
+        file.write(b"\xff" * 16384)
+    with pytest.raises(CannotRun, match=r"event \d+ of the journal .* is damaged"):
+        list(Journal(journal.path).events())
+
+
+def test_what_files_follow_is_on_the_disk_before_them(tmp_path: Path, make: Any) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    modes = {}
+    for event in (make.submitted(num_frames=8), JobCancelled(job_id="job"), JobDeleted(job_id="job")):
+        journal.append(event, at=0.0)
+        modes[event.type] = journal._db.execute("PRAGMA synchronous").fetchone()[0]
+    normal, full = 1, 2
+    assert modes == {"job_submitted": full, "job_cancelled": normal, "job_deleted": full}

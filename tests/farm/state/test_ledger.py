@@ -135,6 +135,7 @@ async def test_a_watcher_that_went_away_is_told_nothing_more(make: Any, tmp_path
 
 def restarted(tmp_path: Path, stored: bool = True) -> Ledger:
     ledger = ledger_at(tmp_path)
+    ledger.replay()
     ledger.recover(lambda artifact: stored)
     return ledger
 
@@ -199,6 +200,7 @@ def test_of_several_takes_the_one_that_was_kept_is_looked_for(make: Any, tmp_pat
     ):
         before.record(event)
     after = ledger_at(tmp_path)
+    after.replay()
     after.recover(lambda artifact: artifact == newest)
     task = after.job("job").tasks["s0-1"]
     assert (task.status, task.take) == ("ready", 0)
