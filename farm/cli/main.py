@@ -30,6 +30,7 @@ from farm.cli.remote_commands import (
     remote,
     submitted,
 )
+from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
 from farm.errors import CannotRun, FarmError, InvalidInput
 from farm.machines import (
@@ -77,14 +78,17 @@ def render(
     workers: Workers = None,
     vram_limit: VramLimit = None,
     state: StateFolder = None,
+    adopt: Adopt = False,
+    ignore: Ignore = False,
     as_json: Json = False,
 ) -> None:
     """Render a video on this machine alone: starts everything, leaves nothing running."""
     check_output(output, inputs)
     here = _workers(workers, vram_limit)
+    folder = settled(state, adopt, ignore)
     from nodes.hosting import render_here
 
-    report = _run(render_here(inputs, options, here, state or default_state_folder(), output))
+    report = _run(render_here(inputs, options, here, folder, output))
     _print_finished(report, output, as_json)
 
 
@@ -143,6 +147,8 @@ def retry(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    adopt: Adopt = False,
+    ignore: Ignore = False,
     as_json: Json = False,
 ) -> None:
     """Continue a job that failed, was stopped or waits: on the farm that is up, else here alone."""
@@ -152,10 +158,11 @@ def retry(
         client.retry(job_id)
         follow(client, job_id, output)
         return
+    folder = settled(state, adopt, ignore)
     from nodes.hosting import retry_here
 
     here = _workers(workers, vram_limit)
-    _print_finished(_run(retry_here(job_id, here, state or default_state_folder(), output)), output, as_json)
+    _print_finished(_run(retry_here(job_id, here, folder, output)), output, as_json)
 
 
 @app.command()
@@ -173,6 +180,8 @@ def up(
         LogFormat, typer.Option(help="Of standard error: warnings as text, or everything as JSON lines.")
     ] = "text",
     state: StateFolder = None,
+    adopt: Adopt = False,
+    ignore: Ignore = False,
 ) -> None:
     """Keep a farm running. Ctrl-C ends it; its jobs go on at the next `farm up`."""
     from dashboard.app import create_app
@@ -188,7 +197,7 @@ def up(
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
     here = _head_workers(described.head, name)
     check_listen(described.head.listen, described.head.port)
-    folder = state or default_state_folder()
+    folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
         _run(keep_up(described, here, folder, create_app, serve))
 
@@ -346,6 +355,6 @@ def main() -> None:
         sys.exit(2)
 
 
-for command in remote.registered_commands:
+for command in (*remote.registered_commands, *keeping.registered_commands):
     app.registered_commands.append(command)
 app.add_typer(keys, name="keys")

@@ -24,6 +24,7 @@ from farm.running.cluster import (
     WorkerUp,
 )
 from farm.running.coordinator import Coordinator
+from farm.running.job_records import RECORD_NAME, read_record, record_head, write_record
 from farm.running.joining import StitchFailed
 from farm.running.membership import Membership
 from farm.running.reopening import Reopening
@@ -31,6 +32,7 @@ from farm.running.storage import RESERVE_BYTES, Storage, content_hash, stored_by
 
 __all__ = [
     "MAX_LOG_BYTES",
+    "RECORD_NAME",
     "RESERVE_BYTES",
     "SHEET_NAME",
     "SO_FAR_NAME",
@@ -53,5 +55,8 @@ __all__ = [
     "WorkerDown",
     "WorkerUp",
     "content_hash",
+    "read_record",
+    "record_head",
     "stored_bytes",
+    "write_record",
 ]

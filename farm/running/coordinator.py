@@ -218,6 +218,7 @@ class Coordinator:
                 self.begin(job)
         self.reopening.join_lost_videos()
         self._spawn(self.blobs.finish_removals())
+        self._spawn(self.joiners.complete_records())
 
     async def _listen(self) -> None:
         async for message in self.cluster.messages():
@@ -315,13 +316,8 @@ class Coordinator:
     def succeeded(self, task: Task, attempt: Attempt) -> None:
         """What follows a result that counts."""
         worker = attempt.worker_id
-        log.info(
-            "%s is rendered by %s in %.1f s",
-            attempt.id,
-            worker,
-            attempt.wall_s,
-            extra=attempt_ids(attempt.id) | {"worker_id": attempt.worker_id},
-        )
+        ids = attempt_ids(attempt.id) | {"worker_id": worker}
+        log.info("%s is rendered by %s in %.1f s", attempt.id, worker, attempt.wall_s, extra=ids)
         for other in task.running_attempts:
             self.cluster.cancel(other.id)
             self._end_attempt(other, "cancelled", "another copy was first")

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from farm.planning import Segment
 from farm.running.cluster import Blob, Cluster, Damaged, StitchOrder, StitchSession
+from farm.running.job_records import record_head, write_record
 from farm.running.orders import segment_blob
 from farm.running.reopening import Reopening
 from farm.running.storage import Storage
 from farm.scheduling import Rerender, after_seam
 from farm.state import Job, JobPublished, Ledger, Seam, SeamAccepted, SeamMeasured, Task, TaskReopened
+from farm.threads import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,14 @@ class Joiners:
         if joiners and not joiners[-1].cancelling():
             joiners[-1].cancel()
         return list(joiners)
+
+    async def complete_records(self) -> None:
+        """Write down beside its video what became of each ended job, where that is not written yet."""
+        for job in list(self._ledger.state.jobs.values()):
+            folder = self._storage.job_path(job.id)
+            head = record_head(folder)
+            if job.status != "running" and folder.exists() and (head is None or head.last_seq < job.last_seq):
+                await _keep_record(self._storage, self._ledger, job)
 
     async def close(self) -> None:
         """Let all of them end."""
@@ -128,6 +138,7 @@ class _Joining:
 
     async def run(self) -> None:
         plan = self._job.plan
+        await _keep_record(self._storage, self._ledger, self._job)
         session = await self._cluster.open_stitcher(
             StitchOrder(
                 folder=self._storage.job_folder(self._job.id),
@@ -160,6 +171,7 @@ class _Joining:
                         sha256=published.sha256,
                     )
                 )
+                await _keep_record(self._storage, self._ledger, self._job)
         finally:
             await session.close()
 
@@ -225,6 +237,14 @@ class _Joining:
         self._waited_s += time.monotonic() - before
         if self._job.status != "running":
             raise _Ended
+
+
+async def _keep_record(storage: Storage, ledger: Ledger, job: Job) -> None:
+    """Write the job's story into its folder; the job does not fail over it."""
+    try:
+        await to_its_end(write_record, storage, ledger.journal.path, job.id, job.first_seq)
+    except CannotRun as error:
+        log.warning("%s is not told in its folder: %s", job.id, error.message, extra={"job_id": job.id})
 
 
 def _kept(segment: Segment) -> int:

@@ -30,7 +30,7 @@ from farm.state.events import (
     WorkerLeft,
     event_adapter,
 )
-from farm.state.journal import Journal
+from farm.state.journal import Journal, Row, job_rows
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
@@ -63,6 +63,7 @@ __all__ = [
     "Profiles",
     "Recorded",
     "ResultRefused",
+    "Row",
     "Seam",
     "SeamAccepted",
     "SeamMeasured",
@@ -83,6 +84,7 @@ __all__ = [
     "default_state_folder",
     "event_adapter",
     "frames_to_join",
+    "job_rows",
     "locked",
     "lost_results",
     "past",

@@ -7,9 +7,12 @@ disk before those files change, so that no folder is ever newer than its journal
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,6 +32,22 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_by_job ON events (job_id, seq);
 PRAGMA user_version = 1;
 """
+
+
+class Row(NamedTuple):
+    """An event as it is written down."""
+
+    seq: int
+    #: Seconds since the epoch.
+    at: float
+    #: JSON.
+    body: str
+
+
+def job_rows(database: sqlite3.Connection, job_id: str, *, after: int = 0) -> Iterator[Row]:
+    """A job's events past ``after``, as they are written down in a journal."""
+    query = "SELECT seq, at, CAST(body AS TEXT) FROM events WHERE job_id = ? AND seq > ? ORDER BY seq"
+    return map(Row._make, database.execute(query, (job_id, after)))
 
 
 class Journal:
@@ -97,6 +116,46 @@ class Journal:
             f"event {seq} of the journal {self.path} is damaged ({cause}); `farm restore` a backup, or move "
             "the journal away: `farm up --adopt` then lists the jobs again whose folders tell of them"
         )
+
+    def newest_of_jobs(self) -> dict[str, tuple[int, bool]]:
+        """By job, the sequence number of its newest event, and whether that is its deletion."""
+        query = "SELECT job_id, MAX(seq), type FROM events WHERE job_id IS NOT NULL GROUP BY job_id"
+        return {job_id: (seq, kind == "job_deleted") for job_id, seq, kind in self._db.execute(query)}
+
+    def rows(self, job_id: str) -> list[Row]:
+        """What is written down of a job, but not of an earlier one of its id that was deleted."""
+        query = "SELECT MAX(seq) FROM events WHERE job_id = ? AND type = 'job_deleted'"
+        deleted = self._db.execute(query, (job_id,)).fetchone()[0]
+        return list(job_rows(self._db, job_id, after=deleted or 0))
+
+    def take_over(self, job_id: str, rows: Sequence[Row]) -> None:
+        """Append events of a job that another journal had, with their times: all or none of them.
+
+        Raises:
+            CannotRun: the disk is full or the file cannot be written; nothing was changed.
+        """
+        values = [(row.at, job_id, json.loads(row.body)["type"], row.body.encode()) for row in rows]
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT INTO events (at, job_id, type, body) VALUES (?, ?, ?, ?)", values)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise CannotRun(f"the journal cannot be written ({error}); free disk space") from error
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy, whoever writes to this one meanwhile.
+
+        Raises:
+            CannotRun: it cannot be written.
+        """
+        try:
+            path.touch(mode=0o600)
+            with closing(sqlite3.connect(path)) as copy:
+                self._db.backup(copy)
+        except (OSError, sqlite3.Error) as error:
+            raise CannotRun(f"{path} cannot be written ({error})") from error
 
     def close(self) -> None:
         self._db.close()

@@ -1,0 +1,10 @@
+"""Keeping what a farm has made: folders that tell more than the journal, what the storage holds, copies.
+
+What reads or copies a whole state folder enters, whether its farm is up or not; nothing that runs a job.
+"""
+
+from __future__ import annotations
+
+from farm.keeping.folders import Adopted, JournalIsOlder, settle_folders
+
+__all__ = ["Adopted", "JournalIsOlder", "settle_folders"]

@@ -1,0 +1,110 @@
+"""Job folders that tell more than the journal: it is older than they are, or another one.
+
+A folder is made after its job is in the journal and on the disk, so that no crash and no power cut leaves
+one that is newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from farm.errors import CannotRun
+from farm.running import Storage, read_record, record_head, write_record
+from farm.state import JOURNAL_NAME, Journal, Row, State, apply, event_adapter, refusal
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What became of the jobs of newer folders."""
+
+    #: Ids of those that the journal has now.
+    jobs: list[str]
+    #: By id, why a job is not listed; its folder stays as it is.
+    refused: dict[str, str]
+
+
+def newer_folders(storage: Storage, journal: Journal) -> list[str]:
+    """Ids of the jobs whose folders tell of events that the journal does not have."""
+    newest = journal.newest_of_jobs()
+    found = []
+    for job_id in sorted(storage.contents()[1]):
+        last_seq, deleted = newest.get(job_id, (0, False))
+        head = record_head(storage.job_path(job_id))
+        if not deleted and (last_seq == 0 or (head is not None and head.last_seq > last_seq)):
+            found.append(job_id)
+    return found
+
+
+def adopt(storage: Storage, journal: Journal) -> Adopted:
+    """Take the stories that newer folders tell into a journal that nobody writes to.
+
+    Raises:
+        CannotRun: the journal cannot be written.
+    """
+    adopted = Adopted([], {})
+    for job_id in newer_folders(storage, journal):
+        try:
+            told = read_record(storage.job_path(job_id))
+            missing = what_is_missing(job_id, journal.rows(job_id), told)
+        except ValueError as error:
+            adopted.refused[job_id] = str(error)
+            continue
+        journal.take_over(job_id, missing)
+        write_record(storage, journal.path, job_id)
+        adopted.jobs.append(job_id)
+    return adopted
+
+
+def what_is_missing(job_id: str, had: Sequence[Row], told: Sequence[Row]) -> list[Row]:
+    """Of a told story, the events behind those that the journal had. Pure.
+
+    Raises:
+        ValueError: it is not the story of this job, or the journal's went on in another way.
+    """
+    state = State()
+    for number, row in enumerate(told, 1):
+        try:
+            event = event_adapter.validate_json(row.body)
+        except ValidationError as error:
+            raise ValueError(f"its event {number} is damaged") from error
+        wrong = refusal(state, event)
+        if wrong or getattr(event, "job_id", None) != job_id:
+            raise ValueError(f"its event {number} is not one of {job_id}: {wrong or event.type}")
+        apply(state, event, row.at)
+    events = [(row.at, event_adapter.validate_json(row.body)) for row in (*had, *told)]
+    if events[: len(had)] != events[len(had) : 2 * len(had)]:
+        raise ValueError("the journal tells another story of it")
+    return list(told[len(had) :])
+
+
+def settle_folders(state: Path, decision: str | None) -> Adopted | None:
+    """Before a farm starts: act on newer folders. None: there are none, or they are left as they are.
+
+    Args:
+        state: the farm's state folder, which is locked.
+        decision: "adopt", "ignore", or None: nobody has decided.
+
+    Raises:
+        CannotRun: there are newer folders, and nobody has decided.
+    """
+    storage = Storage(state)
+    with closing(Journal(state / JOURNAL_NAME)) as journal:
+        newer = newer_folders(storage, journal)
+        if not newer or decision == "ignore":
+            return None
+        if decision == "adopt":
+            return adopt(storage, journal)
+        named = ", ".join(newer[:3]) + (f" and {len(newer) - 3} more" if len(newer) > 3 else "")
+        raise JournalIsOlder(
+            f"the journal {journal.path} is older than the job folders beside it: it lacks what they tell of "
+            f"{named}; --adopt lists these jobs again, --ignore goes on without them and leaves their files"
+        )
+
+
+class JournalIsOlder(CannotRun):
+    """The job folders tell of more than the journal, and nobody has said what to do."""
