@@ -19,6 +19,7 @@ from dashboard.api import (
     nodes_router,
     openai_models_router,
     segments_router,
+    storage_router,
     uploads_router,
 )
 from dashboard.background import beside
@@ -130,6 +131,7 @@ def create_app(
         uploads_router(intake, pictures),
         models_router(coordinator, intake, specs, models),
         nodes_router(coordinator, join_tokens, membership),
+        storage_router(coordinator),
         events_router(feed),
         webhooks_router(webhooks),
         access_router(keys, sessions, audit),

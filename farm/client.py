@@ -177,6 +177,14 @@ class FarmClient:
         found: list[dict[str, Any]] = self._object("GET", "nodes")["data"]
         return found
 
+    def storage(self) -> dict[str, Any]:
+        """What lies in the farm's storage, by what its journal knows of it."""
+        return self._object("GET", "storage")
+
+    def remove_unknown(self) -> dict[str, Any]:
+        """Remove from the storage what the journal does not know; what is left."""
+        return self._object("DELETE", "storage/unknown")
+
     def drain(self, name: str) -> None:
         """Let a node, or one worker of it (``node/slot``), finish what it has and rest until ``enable``."""
         self._call("POST", _node(name) + "/drain")

@@ -45,6 +45,7 @@ AREAS: Mapping[str, tuple[Need, Need]] = {
     "/api/v1/nodes": ("read", "admin"),
     "/api/v1/openapi.json": ("read", "admin"),
     "/api/v1/presets": ("read", "admin"),
+    "/api/v1/storage": ("read", "admin"),
     "/api/v1/workers": ("read", "admin"),
     "/metrics": ("read", "admin"),
     "/": ("read", "admin"),

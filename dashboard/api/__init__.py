@@ -1,4 +1,4 @@
-"""``/api/v1``: routes of jobs, segments, nodes, models, files and uploads.
+"""``/api/v1``: routes of jobs, segments, nodes, models, files, uploads and the storage.
 
 Routers enter, each a function of what it needs, with the shapes they alone show.
 """
@@ -10,6 +10,7 @@ from dashboard.api.jobs import jobs_router
 from dashboard.api.models import models_router, openai_models_router
 from dashboard.api.nodes import nodes_router
 from dashboard.api.segments import segments_router
+from dashboard.api.storage import storage_router
 from dashboard.api.uploads import uploads_router
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "nodes_router",
     "openai_models_router",
     "segments_router",
+    "storage_router",
     "uploads_router",
 ]

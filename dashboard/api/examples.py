@@ -332,3 +332,12 @@ JOIN_OFFER: dict[str, Any] = {
     "versions": {"ray": "2.60.0"},
     "node_token": "9b1e…",
 }
+STORAGE: dict[str, Any] = {
+    "used": {"files": 214, "size_bytes": 1843200000},
+    "published": {"files": 36, "size_bytes": 96400000},
+    "unknown": {"files": 0, "size_bytes": 0},
+    "unknown_jobs": [],
+    "trash": {"files": 0, "size_bytes": 0},
+    "missing_files": 0,
+    "free_bytes": 412316860416,
+}

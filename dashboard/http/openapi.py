@@ -20,6 +20,7 @@ TAGS = {
     "segments": "The windows a job is rendered in, and the seams between them.",
     "artifacts": "Files of a job: the video (so far, too), its contact sheet, its pictures, its report.",
     "uploads": "Pictures and videos that are kept for a day, for plans and jobs to name.",
+    "storage": "What lies in the storage, and removing what no job has.",
     "nodes": "Machines and their workers: what they do, letting them rest, letting them in.",
     "models": "What can be rendered, and the settings these workers can hold.",
     "live": "What happens, as server-sent events.",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
 from farm.errors import InvalidInput
-from farm.keeping import JournalIsOlder, settle_folders
+from farm.keeping import Amount, JournalIsOlder, Survey, known, settle_folders, survey
 from farm.reporting import console
-from farm.state import default_state_folder, locked
+from farm.running import Blobs, Storage
+from farm.state import default_state_folder, locked, past
 
 keeping = typer.Typer()
 
@@ -19,6 +22,75 @@ Adopt = Annotated[
     bool, typer.Option("--adopt", help="List the jobs again whose folders tell more than the journal.")
 ]
 Ignore = Annotated[bool, typer.Option("--ignore", help="Go on without such jobs; their files stay.")]
+
+
+@keeping.command()
+def storage(
+    remove_unknown: Annotated[
+        bool, typer.Option("--remove-unknown", help="Remove what the journal knows nothing of.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Show what lies in the storage; what the journal does not know stays until it is asked for."""
+    client = client_or_none(farm, token, state)
+    folder = state or default_state_folder()
+    found = Survey.model_validate(client.storage()) if client else _surveyed(folder)
+    if remove_unknown and found.unknown.files:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise InvalidInput("--remove-unknown asks first; add --yes to go without", param="yes")
+            typer.confirm(f"Remove {_words(found.unknown)} for good?", abort=True, err=True)
+        found = Survey.model_validate(client.remove_unknown()) if client else _removed(folder)
+    if as_json:
+        console.print_json(found.model_dump())
+        return
+    rows = [
+        ("used", _words(found.used), "inputs and results of jobs"),
+        ("published", _words(found.published), "folders of jobs: videos, sheets, logs"),
+        ("unknown", _words(found.unknown), _unknown(found)),
+        ("trash", _words(found.trash), "removed, not freed yet"),
+        ("missing", f"{found.missing_files} files", "rendered again when they are wanted"),
+        ("free", size(found.free_bytes), "on that disk"),
+    ]
+    console.print_rows(("what", "how much", ""), rows)
+
+
+def _surveyed(folder: Path) -> Survey:
+    with past(folder) as ledger:
+        return survey(Storage(folder), *known(ledger.state))
+
+
+def _removed(folder: Path) -> Survey:
+    with locked(folder), past(folder) as ledger:
+        files = Storage(folder)
+        asyncio.run(Blobs(files, ledger).remove_unknown())
+        return survey(files, *known(ledger.state))
+
+
+def _unknown(found: Survey) -> str:
+    if not found.unknown.files:
+        return "nothing the journal does not know"
+    jobs = f", of {', '.join(found.unknown_jobs[:3])}" if found.unknown_jobs else ""
+    return f"not in the journal{jobs}; --remove-unknown removes it"
+
+
+def _words(amount: Amount) -> str:
+    return f"{amount.files} files, {size(amount.size_bytes)}"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes for people, in units of a thousand."""
+    value, units = float(num_bytes), iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    for larger in units:
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
 
 
 def settled(state: Path | None, adopt: bool, ignore: bool) -> Path:

@@ -5,6 +5,7 @@ I/O lives here and decisions do not; whoever is driven takes what it needs, neve
 
 from __future__ import annotations
 
+from farm.running.blobs import Blobs
 from farm.running.cluster import (
     MAX_LOG_BYTES,
     SHEET_NAME,
@@ -38,6 +39,7 @@ __all__ = [
     "SO_FAR_NAME",
     "VIDEO_NAME",
     "Blob",
+    "Blobs",
     "Coordinator",
     "Damaged",
     "Failed",

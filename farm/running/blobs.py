@@ -9,6 +9,7 @@ recorded as a result. Bytes are moved in threads.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from itertools import islice
 
 from farm.running.storage import Storage, content_hash
 from farm.state import Ledger
+
+log = logging.getLogger(__name__)
 
 #: Files that are taken away between two turns of the loop.
 BATCH = 64
@@ -71,6 +74,12 @@ class Blobs:
             if job_id in self._ledger.state.deleted:
                 self._storage.discard(self._storage.job_path(job_id))
         await self.remove_dropped(hashes)
+        state = self._ledger.state
+        unknown = sum(s not in state.blob_uses and s not in state.dropped_blobs for s in hashes)
+        folders = sum(job_id not in state.jobs and job_id not in state.deleted for job_id in job_ids)
+        if unknown or folders:
+            said = "the journal knows not of %d stored files and %d job folders; they stay (`farm storage`)"
+            log.warning(said, unknown, folders)
 
     async def remove_unknown(self) -> None:
         """Remove content and job folders that no job has, whether or not the journal ever named them."""

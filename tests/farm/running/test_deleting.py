@@ -204,8 +204,8 @@ async def test_a_removal_leaves_what_another_job_came_to_use_meanwhile(
         assert farm.ledger.state.dropped_blobs == set()
 
 
-async def test_unknown_content_is_removed_on_request_alone(
-    run_farm: Any, photo: Any, job_request: Any
+async def test_unknown_content_is_told_and_removed_on_request_alone(
+    run_farm: Any, photo: Any, job_request: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with run_farm("a/0") as farm:
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
@@ -213,6 +213,7 @@ async def test_unknown_content_is_removed_on_request_alone(
         farm.storage.job_folder("job-0123456789ab")
     async with run_farm() as farm:
         await farm.until(lambda: not farm.coordinator._tasks)
+        assert "knows not of 1 stored files and 1 job folders; they stay" in caplog.text
         assert "job-0123456789ab" in farm.storage.contents()[1]
         await farm.coordinator.blobs.remove_unknown()
         await emptied(farm, job.id)

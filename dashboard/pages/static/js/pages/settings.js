@@ -1,7 +1,7 @@
 // What an admin sets: keys, webhooks; and what was done.
 import { get } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
-import { momentExactly } from "../format.js";
+import { bytes, momentExactly, plural } from "../format.js";
 import { follow } from "../live.js";
 import { Button, Card, Empty, ErrorNote, Facts, Pager } from "../parts.js";
 import { Keys } from "../settings/keys.js";
@@ -22,6 +22,7 @@ const Settings = () => {
   return html`<div class="page-head"><h1>Settings</h1></div>
     <${ErrorNote} error=${error} />
     ${who && html`<${You} who=${who} />`}
+    ${who?.scopes.includes("read") && html`<${Stored} />`}
     ${admin && html`<${Keys} /><${Webhooks} /><${Audit} />`}
     ${who && !admin && html`<${Empty} title="Keys, webhooks and the audit log are for admins."><p>Log in with a key that has the scope admin.</p></${Empty}>`}`;
 };
@@ -31,6 +32,20 @@ const You = ({ who }) => html`<${Card} title="You"><${Facts} rows=${[
   ["May", who.scopes.join(", ") || "nothing"],
   ["Login", who.needs_login ? "wanted" : "not wanted: this farm listens on its own machine only"],
 ]} /></${Card}>`;
+
+const Stored = () => {
+  const [found, setFound] = useState(/** @type {any} */ (null));
+  const [error, setError] = useState(/** @type {any} */ (null));
+  useEffect(() => { get("/storage").then(setFound, setError); }, []);
+  const amount = (/** @type {any} */ a) => `${plural(a.files, "file")}, ${bytes(a.size_bytes)}`;
+  return html`<${Card} title="Storage" id="storage"><${ErrorNote} error=${error} />${found && html`<${Facts} rows=${[
+    ["Inputs and results", amount(found.used)],
+    ["Videos and logs", amount(found.published)],
+    ["Not in the journal", found.unknown.files ? `${amount(found.unknown)}; kept, farm storage --remove-unknown removes it` : "nothing"],
+    ["Missing", found.missing_files ? `${plural(found.missing_files, "file")}, rendered again when wanted` : "nothing"],
+    ["Free on that disk", bytes(found.free_bytes)],
+  ]} />`}</${Card}>`;
+};
 
 const Audit = () => {
   const [entries, setEntries] = useState(/** @type {any[] | null} */ (null));
