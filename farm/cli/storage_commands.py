@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,17 @@ import typer
 
 from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
 from farm.errors import InvalidInput
-from farm.keeping import Amount, JournalIsOlder, Survey, known, settle_folders, survey
+from farm.keeping import (
+    Amount,
+    JournalIsOlder,
+    Manifest,
+    Survey,
+    backup,
+    known,
+    restore,
+    settle_folders,
+    survey,
+)
 from farm.reporting import console
 from farm.running import Blobs, Storage
 from farm.state import default_state_folder, locked, past
@@ -57,6 +69,50 @@ def storage(
         ("free", size(found.free_bytes), "on that disk"),
     ]
     console.print_rows(("what", "how much", ""), rows)
+
+
+@keeping.command("backup")
+def back_up(
+    target: Annotated[Path, typer.Argument(help="A new or empty folder, best on another disk.")],
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the whole farm of this machine, up or not: journal, inputs, results, videos, keys."""
+    with _copying("backing up") as progress:
+        manifest = backup(state or default_state_folder(), target, progress)
+    _print_copy(manifest, f"{target} holds", as_json)
+
+
+@keeping.command("restore")
+def take_back(
+    source: Annotated[Path, typer.Argument(help="A folder that `farm backup` has made.")],
+    state: Annotated[Path, typer.Option("--state", help="A new or empty state folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make a new state folder of a backup; `farm up --state` goes on with it."""
+    with _copying("restoring") as progress:
+        manifest = restore(source, state, progress)
+    _print_copy(manifest, f"{state} holds", as_json)
+
+
+@contextmanager
+def _copying(what: str) -> Iterator[Callable[[int, int, int, int], None]]:
+    """Tells on the terminal how far a copy is."""
+    with console.err.status(what) as status:
+        yield lambda files, done, all_files, total: status.update(
+            f"{what}: {files} of {all_files} files, {size(done)} of {size(total)}"
+        )
+
+
+def _print_copy(manifest: Manifest, who: str, as_json: bool) -> None:
+    if as_json:
+        console.print_json(manifest.model_dump())
+        return
+    said = f"{who} {manifest.jobs} jobs: {len(manifest.files)} files, {size(manifest.size_bytes)}"
+    console.out.print(said, markup=False, soft_wrap=True)
+    if manifest.missing:
+        lost = f"the farm itself had lost {len(manifest.missing)} files; it makes them again when wanted"
+        console.err.print(lost, style="yellow", markup=False)
 
 
 def _surveyed(folder: Path) -> Survey:

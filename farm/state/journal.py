@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,19 +143,6 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise CannotRun(f"the journal cannot be written ({error}); free disk space") from error
-
-    def copy_to(self, path: Path) -> None:
-        """A consistent copy, whoever writes to this one meanwhile.
-
-        Raises:
-            CannotRun: it cannot be written.
-        """
-        try:
-            path.touch(mode=0o600)
-            with closing(sqlite3.connect(path)) as copy:
-                self._db.backup(copy)
-        except (OSError, sqlite3.Error) as error:
-            raise CannotRun(f"{path} cannot be written ({error})") from error
 
     def close(self) -> None:
         self._db.close()

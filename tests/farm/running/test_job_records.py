@@ -29,7 +29,8 @@ def state_of(tmp_path: Path) -> Path:
 
 
 def copied(farm: Any, path: Path) -> None:
-    farm.ledger.journal.copy_to(path)
+    with closing(sqlite3.connect(path)) as copy, closing(sqlite3.connect(farm.ledger.journal.path)) as live:
+        live.backup(copy)
 
 
 async def test_a_published_job_is_listed_again_over_a_lost_journal(
