@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Literal
 
 import cv2
@@ -41,19 +41,18 @@ from nodes.engines.engine import Frames, RenderInputs
 from nodes.engines.i2vgen_xl.engine import I2VGenXL
 from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 from nodes.engines.memory.vram import use_expandable_segments
+from nodes.work import inputs
+from nodes.work.inputs import load_inputs
 from nodes.work.output_check import check_output
 from stitching import Stitcher
 
 
-def _read_array(path: Path, first: int, end: int) -> Frames:
-    return np.array(np.load(path, mmap_mode="r")[first:end])
+def _read_array(blob: Blob) -> Frames:
+    return np.asarray(np.load(blob.path), np.uint8)
 
 
-_arrays_as_video = ModuleType("stitching.video_io")
-_arrays_as_video.read_frames = _read_array  # type: ignore[attr-defined]
-sys.modules["stitching.video_io"] = _arrays_as_video
-
-from nodes.work.inputs import load_inputs  # noqa: E402
+# Segments lie here as arrays, not as video.
+inputs.read_segment = _read_array
 
 Device = Literal["cpu", "cuda"]
 IMAGE_NAME = "image.png"
@@ -131,6 +130,10 @@ def planned(
     return plan(request, spec)
 
 
+def _blob(path: Path) -> Blob:
+    return Blob(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), path=path)
+
+
 def order_of(plan: Plan, segment: Segment, folder: Path) -> Order:
     """What the coordinator sends a worker for this segment; whatever it depends on lies in the folder."""
     files: dict[Role | str, str] = {"image": IMAGE_NAME}
@@ -146,7 +149,7 @@ def order_of(plan: Plan, segment: Segment, folder: Path) -> Order:
         task=plan.render_task(segment),
         rung="resident",
         need_bytes=0,
-        inputs={role: Blob(sha256=name, path=folder / name) for role, name in files.items()},
+        inputs={role: _blob(folder / name) for role, name in files.items()},
         segment_frames=tuple(
             SegmentFrame(segment=run.segment, position=at, frame_index=indices[run.segment][at])
             for run in segment.sources
@@ -159,9 +162,9 @@ def render_segment(engine: I2VGenXL, plan: Plan, segment: Segment, folder: Path)
     """Render one segment into the folder, as a worker does. Returns its seconds, files included."""
     started = time.perf_counter()
     order = order_of(plan, segment, folder)
-    inputs = load_inputs(order, engine.spec)
-    rendered = engine.render(order.task, inputs, lambda *_: None)
-    check_output(order.task, inputs, rendered)
+    given = load_inputs(order, engine.spec)
+    rendered = engine.render(order.task, given, lambda *_: None)
+    check_output(order.task, given, rendered)
     if rendered.handover:
         (folder / f"{segment.id}.safetensors").write_bytes(safetensors.numpy.save(dict(rendered.handover)))
     np.save(folder / f"{segment.id}.npy", rendered.frames)
@@ -179,7 +182,7 @@ class Join:
         self.seams: list[dict[str, Any]] = []
 
     def add(self, segment: Segment) -> None:
-        frames = _read_array(self._folder / f"{segment.id}.npy", 0, segment.end - segment.start)
+        frames = np.load(self._folder / f"{segment.id}.npy")[: segment.end - segment.start]
         if segment.head == 0:
             self._stitcher.start(frames)
             return

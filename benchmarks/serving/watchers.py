@@ -56,7 +56,7 @@ def serve(port: int, state: Path, jobs_per_second: float) -> None:
     from dashboard.server import serve as serve_app
     from farm.capabilities.worker import GIB, Worker
     from farm.request.job import JobRequest
-    from farm.running.cluster import Published, StitchOrder
+    from farm.running.cluster import Blob, Published, StitchOrder
     from farm.running.membership import Membership
     from nodes.engines.table import known_models
     from nodes.hosting.host import coordinating, take_in, workers_up
@@ -66,15 +66,15 @@ def serve(port: int, state: Path, jobs_per_second: float) -> None:
     class UnjoinedSession:
         """Takes every segment and joins none."""
 
-        async def start(self, segment: Path, num_frames: int) -> None: ...
+        async def start(self, segment: Blob, num_frames: int) -> None: ...
 
-        async def propose(self, segment: Path, num_frames: int, overlap: int) -> dict[str, Any]:
+        async def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
             return {"failed_gates": [], "mae_ratio": 1.0, "lab_step": 0.1}
 
         async def accept(self) -> None: ...
 
         async def finish(self) -> Published:
-            return Published(num_frames=0, frames_sha256="0" * 64, size_bytes=0)
+            return Published(num_frames=0, frames_sha256="0" * 64, size_bytes=0, sha256="0" * 64)
 
         async def close(self) -> None: ...
 

@@ -83,7 +83,7 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
         try:
             await _start(start_local, workers, temp_dir)
             take_back_signals()
-            async with coordinating(state, ledger, RayCluster()) as coordinator:
+            async with coordinating(state, RayCluster(), ledger=ledger) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():
                     if job.status == "running":
                         coordinator.ledger.record(JobCancelled(job_id=job.id))
@@ -94,13 +94,25 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
 
 @asynccontextmanager
 async def coordinating(
-    state: Path, ledger: Ledger, cluster: Any, specs: Callable[[str], EngineSpec] = spec_of
+    state: Path,
+    cluster: Any,
+    specs: Callable[[str], EngineSpec] = spec_of,
+    *,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Coordinator]:
-    """A coordinator over a replayed ledger, working until the block ends.
+    """A coordinator with its history replayed, working until the block ends.
+
+    Args:
+        ledger: where the history was replayed already; whoever did that closes its journal.
 
     Raises:
-        CannotRun: the journal could not be written any more; the block was cancelled.
+        CannotRun: the journal cannot be read, or could not be written any more; the block was cancelled.
     """
+    if ledger is None:
+        with replayed(state) as ledger:
+            async with coordinating(state, cluster, specs, ledger=ledger) as coordinator:
+                yield coordinator
+        return
     storage = Storage(state)
     shutil.rmtree(state / "incoming", ignore_errors=True)
     (state / "incoming").mkdir(mode=0o700)

@@ -80,7 +80,7 @@ async def keep_up(
             await to_its_end(connect, head.address)
             take_back_signals()
             async with coordinating(
-                state, ledger, RayCluster(), spec_of if alone else named_spec_of
+                state, RayCluster(), spec_of if alone else named_spec_of, ledger=ledger
             ) as coordinator:
                 membership = Membership(
                     coordinator, cluster_address=head.address, secret=head.token, versions=versions()

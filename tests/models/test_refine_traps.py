@@ -19,8 +19,8 @@ from farm.capabilities.engine_spec import Mode
 from farm.capabilities.worker import GIB, Worker
 from farm.planning.plan import Plan
 from farm.request.job import JobRequest
+from farm.running.cluster import VIDEO_NAME
 from nodes.hosting.host import coordinating, take_in
-from nodes.work.joiner import VIDEO_NAME
 from nodes.work.local_cluster import LocalCluster
 from stitching.video_io import read_frames
 

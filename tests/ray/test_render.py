@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
-from farm.state.events import TaskAssigned
+from farm.state.events import AttemptSucceeded, TaskAssigned, TaskReopened
 from farm.state.journal import Journal
 
+E = TypeVar("E")
 pytestmark = pytest.mark.ray
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
@@ -23,16 +25,18 @@ SLOW_JOB = ["--model", "procedural-mild", "--size", "256x256", "--frames", "45",
 WORKERS = ["--workers", "12GiB,12GiB,8GiB"]
 
 
-def assigned(folder: Path) -> int:
-    """Attempts in the journal so far."""
+def told(folder: Path, kind: type[E]) -> list[E]:
+    """Events of a kind in the journal so far."""
     path = folder / "state" / "journal.sqlite"
     if not path.exists():
-        return 0
-    journal = Journal(path)
-    try:
-        return sum(isinstance(event, TaskAssigned) for _, _, event in journal.events())
-    finally:
-        journal.close()
+        return []
+    with closing(Journal(path)) as journal:
+        return [event for _, _, event in journal.events() if isinstance(event, kind)]
+
+
+def assigned(folder: Path) -> int:
+    """Attempts in the journal so far."""
+    return len(told(folder, TaskAssigned))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +71,10 @@ def test_a_photo_becomes_a_video_of_the_exact_length_and_nothing_is_left_running
             continue
     status, out, err = command.end()
     assert status == 0, err
-    told = json.loads(out)
-    assert told["totals"]["frames_sha256"] == slow_job_sha256
-    assert {s["status"] for s in told["segments"]} == {"done"}
-    assert len({s["worker_id"] for s in told["segments"]}) == 3
+    report = json.loads(out)
+    assert report["totals"]["frames_sha256"] == slow_job_sha256
+    assert {s["status"] for s in report["segments"]} == {"done"}
+    assert len({s["worker_id"] for s in report["segments"]}) == 3
     assert (tmp_path / "out" / "v.png").stat().st_size > 0
     counted = subprocess.run(
         [sys.executable, "-c", "import sys; from stitching.video_io import probe_video; "
@@ -104,7 +108,7 @@ def test_a_job_whose_worker_and_coordinator_are_killed_or_interrupted_ends_in_th
     again = ("retry", job_id, *WORKERS, "-o", "v.mp4")
 
     interrupted = farm(*again)
-    wait_for(lambda: assigned(tmp_path) >= 6, "six attempts")
+    wait_for(lambda: len(told(tmp_path, AttemptSucceeded)) >= 3, "three results")
     os.kill(interrupted.process.pid, signal.SIGINT)
     status, _, err = interrupted.end(60)
     assert status == 130
@@ -112,12 +116,24 @@ def test_a_job_whose_worker_and_coordinator_are_killed_or_interrupted_ends_in_th
     assert "Traceback" not in err
     assert not (tmp_path / "v.mp4").exists()
 
+    spoilt = told(tmp_path, AttemptSucceeded)[:2]
+    flipped, deleted = (
+        tmp_path / "state" / "blobs" / event.artifact.sha256[:2] / event.artifact.sha256 for event in spoilt
+    )
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    deleted.unlink()
+
     last = farm(*again)
     wait_for(lambda: kill_at_work(last), "a worker at work")
     status, _, err = last.end()
     assert status == 0, err
-    told = report_of(job_id)
-    assert told["totals"]["frames_sha256"] == slow_job_sha256
-    outcomes = [a["outcome"] for s in told["segments"] for a in s["attempts"]]
+    report = report_of(job_id)
+    assert report["totals"]["frames_sha256"] == slow_job_sha256
+    outcomes = [a["outcome"] for s in report["segments"] for a in s["attempts"]]
     assert "lost" in outcomes, "the killed worker's segment"
-    assert outcomes.count("succeeded") == sum(s["takes"] for s in told["segments"]), "nothing was done again"
+    reopened = {event.task_id for event in told(tmp_path, TaskReopened) if "seam" not in event.reason}
+    assert reopened == {event.task_id for event in spoilt}
+    takes = sum(s["takes"] for s in report["segments"])
+    assert outcomes.count("succeeded") == takes + len(spoilt), "nothing else was done again"
