@@ -6,11 +6,10 @@ What reads or copies a whole state folder enters, whether its farm is up or not;
 from __future__ import annotations
 
 from farm.keeping.backup import Manifest, backup, restore
-from farm.keeping.folders import Adopted, JournalIsOlder, settle_folders
+from farm.keeping.folders import JournalIsOlder, settle_folders
 from farm.keeping.survey import Amount, Survey, known, survey
 
 __all__ = [
-    "Adopted",
     "Amount",
     "JournalIsOlder",
     "Manifest",
