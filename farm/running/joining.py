@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from farm.errors import CannotRun
 from farm.planning import Segment
 from farm.running.cluster import Blob, Cluster, Damaged, StitchOrder, StitchSession
 from farm.running.job_records import record_head, write_record
