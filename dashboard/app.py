@@ -11,7 +11,20 @@ from typing import Any, Literal
 from fastapi import APIRouter, FastAPI
 from typing_extensions import TypedDict
 
-from dashboard.access import AUDIT_NAME, Audit, Gate, JoinTokens, Keys, Limits, Sessions, access_router
+from dashboard.access import (
+    AUDIT_NAME,
+    JOIN_EXPIRY_S,
+    LOGIN_EXPIRY_S,
+    OWNER,
+    Audit,
+    Gate,
+    Keys,
+    Limits,
+    OneTimeTokens,
+    Sessions,
+    access_router,
+    login_link,
+)
 from dashboard.api import (
     artifacts_router,
     jobs_router,
@@ -50,7 +63,7 @@ def create_app(
     membership: Membership,
     tools: MediaTools,
     state: Path,
-    access: str | None,
+    access: str,
     models: Callable[[], list[dict[str, Any]]],
     allowed_hosts: Collection[str] = (),
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
@@ -62,7 +75,7 @@ def create_app(
         membership: what joining and leaving machines are told.
         tools: what looks into pictures and videos; called in threads.
         state: the farm's state folder; keys, sessions, webhooks and uploads are kept there.
-        access: the owner's token, which may do everything; None: loopback without one.
+        access: the owner's token, which may do everything.
         models: what can be rendered, as ``farm models`` lists it.
         allowed_hosts: names under which browsers may reach this farm, besides this machine's own.
         max_upload_bytes: largest body of an upload.
@@ -112,8 +125,10 @@ def create_app(
         responses=answers({"status": "ok", "version": VERSION}),
         openapi_extra=NO_KEY,
     )
-    join_tokens = JoinTokens()
+    join_tokens = OneTimeTokens(JOIN_EXPIRY_S)
     app.state.join_tokens = join_tokens
+    login_links = OneTimeTokens(LOGIN_EXPIRY_S)
+    app.state.login_link = lambda: login_link(login_links, OWNER.id)
     app.state.feed = feed
     app.state.metrics = metrics
     intake = Intake(coordinator.storage, tools, uploads, max_upload_bytes)
@@ -134,7 +149,7 @@ def create_app(
         storage_router(coordinator),
         events_router(feed),
         webhooks_router(webhooks),
-        access_router(keys, sessions, audit),
+        access_router(keys, sessions, login_links, audit),
     ):
         app.include_router(router, prefix="/api/v1")
     videos = videos_router(

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-from pydantic import Field, ValidationError
 
 from farm.errors import (
     CannotRun,
@@ -29,9 +28,6 @@ from farm.errors import (
     TooLarge,
     TooManyRequests,
 )
-from farm.values import Value
-
-ENDPOINT_NAME = "endpoint.json"
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
@@ -63,36 +59,6 @@ _ERRORS: dict[str, type[FarmError]] = {
 }
 
 
-class Endpoint(Value):
-    """Where a farm answers, and the token it wants."""
-
-    url: str
-    token: str | None = Field(default=None, repr=False)
-
-
-def write_endpoint(state_dir: Path, endpoint: Endpoint) -> None:
-    """Leave word of a running farm for the commands of its owner; nobody else may read it."""
-    handle, name = tempfile.mkstemp(dir=state_dir, prefix=f".{ENDPOINT_NAME}-")  # made with mode 0600
-    with os.fdopen(handle, "w") as file:
-        file.write(endpoint.model_dump_json())
-    os.replace(name, state_dir / ENDPOINT_NAME)
-
-
-def read_endpoint(state_dir: Path) -> Endpoint | None:
-    """The farm that was last started with this state folder; None when there was none.
-
-    Raises:
-        CannotRun: the file is damaged or may not be read.
-    """
-    path = state_dir / ENDPOINT_NAME
-    try:
-        return Endpoint.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValidationError) as error:
-        raise CannotRun(f"{path} cannot be read; remove it, and start the farm again") from error
-
-
 class FarmClient:
     """Calls of one farm. What the farm refuses is raised as the error class it has there.
 
@@ -108,10 +74,6 @@ class FarmClient:
         # No proxy of the environment: a farm is near, and its token is not for others.
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         self._http = httpx2.Client(headers=headers, timeout=timeout, trust_env=False)
-
-    @classmethod
-    def at(cls, endpoint: Endpoint) -> FarmClient:
-        return cls(endpoint.url, endpoint.token)
 
     def close(self) -> None:
         self._http.close()
@@ -213,6 +175,11 @@ class FarmClient:
     def revoke_key(self, key_id: str) -> None:
         """End a key at once, with its sessions."""
         self._call("DELETE", f"keys/{_part(key_id)}")
+
+    def login_link(self) -> str:
+        """An address that logs one browser in as whoever asks, once and within an hour."""
+        path: str = self._object("POST", "login-links")["path"]
+        return f"{self.url}{path}"
 
     def join(self, token: str, node: str) -> dict[str, Any]:
         """What this machine needs to join under the name ``node``; uses the token up."""

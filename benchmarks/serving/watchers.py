@@ -34,6 +34,9 @@ import cv2
 import numpy as np
 import psutil
 
+#: Of the owner, for the clients.
+TOKEN = "the-benchmarks-token"
+BEARER = b"Authorization: Bearer %s\r\n" % TOKEN.encode()
 SIDE = 64
 SEGMENTS = 4
 WORKERS = 8
@@ -101,7 +104,7 @@ def serve(port: int, state: Path, jobs_per_second: float) -> None:
                 membership=membership,
                 tools=media_tools(),
                 state=state,
-                access=None,
+                access=TOKEN,
                 models=known_models,
                 limits=Limits(read=Rate(100_000, 100_000)),
             )
@@ -155,8 +158,8 @@ class Watcher:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 16)
             try:
                 writer.write(
-                    b"GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nLast-Event-ID: %d\r\n\r\n"
-                    % (self._path, self._port, last)
+                    b"GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%sLast-Event-ID: %d\r\n\r\n"
+                    % (self._path, self._port, BEARER, last)
                 )
                 until = time.monotonic() + (random.uniform(1, 4) if self._breaks else 1e9)
                 rest = b""
@@ -192,7 +195,9 @@ class Asker:
         try:
             while True:
                 asked_at = time.monotonic()
-                writer.write(b"GET /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % self._port)
+                writer.write(
+                    b"GET /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n" % (self._port, BEARER)
+                )
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"content-length: (\d+)", head.lower())
                 if not head.startswith(b"HTTP/1.1 200") or length is None:

@@ -28,7 +28,7 @@ class AuditEntry(TypedDict):
 
     #: Seconds since the epoch.
     at: float
-    #: Id of whoever asked: a key's id, "owner" or "local"; None: somebody without a key.
+    #: Id of whoever asked: a key's id or "owner"; None: somebody without a key.
     principal: str | None
     name: str | None
     #: IP address the connection came from.

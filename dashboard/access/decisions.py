@@ -56,6 +56,7 @@ AREAS: Mapping[str, tuple[Need, Need]] = {
     "/api/v1/join-tokens": ("node", "node"),
     "/api/v1/audit": ("admin", "admin"),
     "/api/v1/keys": ("admin", "admin"),
+    "/api/v1/login-links": ("admin", "admin"),
     "/api/v1/webhooks": ("admin", "admin"),
 }
 _DOORS = ("/api", "/v1", "/metrics", "/static")
@@ -89,8 +90,6 @@ class Principal:
     scopes: frozenset[Scope]
 
 
-#: Whoever reaches a farm that listens on loopback alone.
-LOCAL = Principal("local", "local", GRANTS["admin"])
 #: Holds the token of the state folder.
 OWNER = Principal("owner", "owner", GRANTS["admin"])
 
@@ -202,20 +201,18 @@ def refusal(asked: Asked, principal: Principal | None) -> FarmError | None:
     return None
 
 
-def foreign(asked: Asked, allowed_hosts: Collection[str], *, login: bool) -> Forbidden | None:
+def foreign(asked: Asked, allowed_hosts: Collection[str]) -> Forbidden | None:
     """Why a request looks like the work of another site's page; None: it does not.
 
     A page that has rebound its name to this machine shows by its Host, one that posts from elsewhere by its
     Origin or by what the browser says of it. A key is nothing a foreign page has, so a request with one may
-    name any host, such as that of a proxy. Where there is no ``login``, a key says nothing.
+    name any host, such as that of a proxy. An IP address is no name: there is nothing to rebind.
 
     Args:
         allowed_hosts: names, in small letters, besides those of loopback.
-        login: whether this farm wants keys. A page of such a farm is also reached by IP address: no name,
-            nothing to rebind.
     """
-    with_key = login and asked.bearer is not None
-    if not with_key and not _known_host(asked.host, allowed_hosts, any_ip=login):
+    with_key = asked.bearer is not None
+    if not with_key and not _known_host(asked.host, allowed_hosts):
         said = (asked.host or "missing or there twice")[:100]
         return Forbidden(
             f"host is {said}, which is no name of this farm; `farm up --allow-host NAME` adds one",
@@ -229,7 +226,7 @@ def foreign(asked: Asked, allowed_hosts: Collection[str], *, login: bool) -> For
         return None
     if asked.fetch_site in ("cross-site", "same-site"):
         return Forbidden("the request comes from a page of another site", param="origin")
-    by_cookie = login and not with_key and asked.cookie is not None
+    by_cookie = not with_key and asked.cookie is not None
     if by_cookie and asked.origin is None and asked.fetch_site != "same-origin":
         return Forbidden(
             "a session changes something only from this farm's own pages, which name their origin; "
@@ -248,15 +245,13 @@ def _own_origin(asked: Asked) -> bool:
     return asked.origin.lower() in origins
 
 
-def _known_host(host: str | None, allowed_hosts: Collection[str], *, any_ip: bool) -> bool:
+def _known_host(host: str | None, allowed_hosts: Collection[str]) -> bool:
     found = _HOST.fullmatch(host or "")
     if found is None:
         return False
     name = (found["v6"] or found["name"]).lower()
     if name in _LOOPBACK or name in allowed_hosts:
         return True
-    if not any_ip:
-        return False
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.access.audit import Audit, AuditEntry
-from dashboard.access.decisions import LOCAL, Asked, Principal, asked, foreign, login_address, refusal
+from dashboard.access.decisions import Asked, Principal, asked, foreign, login_address, refusal
 from dashboard.access.keys import Keys
 from dashboard.access.limits import Buckets, Limits, Streams, body_cap, caller, is_stream, rate_class
 from dashboard.access.sessions import Sessions
@@ -88,14 +88,12 @@ class Gate:
             self._note(request, answer.status, scope["state"], refused)
 
     def _principal(self, request: Asked) -> Principal | None:
-        if not self._keys.wanted:
-            return LOCAL
         if request.bearer is not None:
             return self._keys.find(request.bearer)
         return None if request.cookie is None else self._sessions.find(request.cookie)
 
     def _refusal(self, request: Asked, principal: Principal | None) -> FarmError | None:
-        error = foreign(request, self._allowed_hosts, login=self._keys.wanted)
+        error = foreign(request, self._allowed_hosts)
         return (
             error
             or self._too_often(request, principal)

@@ -59,12 +59,12 @@ class Keys:
     """All keys, in memory and in the store. One process at a time has a state folder."""
 
     def __init__(
-        self, store: sqlite3.Connection, owner_token: str | None, clock: Callable[[], float] = time.time
+        self, store: sqlite3.Connection, owner_token: str, clock: Callable[[], float] = time.time
     ) -> None:
-        """``owner_token``: what the state folder's owner has; None: this farm wants no keys."""
+        """``owner_token``: what the state folder's owner has."""
         self._store = store
         self._clock = clock
-        self._owner_digest = None if owner_token is None else digest(owner_token)
+        self._owner_digest = digest(owner_token)
         store.execute(_TABLE)
         rows = store.execute(
             "SELECT id, digest, name, scopes, created_at, expires_at, last_used_at, revoked_at FROM keys"
@@ -76,11 +76,6 @@ class Keys:
         #: Made once: a principal is looked up at every request.
         self._principals = {key.id: _principal(key) for key in self._keys.values()}
         self._use_written_at = {key.id: key.last_used_at or 0.0 for key in self._keys.values()}
-
-    @property
-    def wanted(self) -> bool:
-        """Whether this farm wants a key or a login at all."""
-        return self._owner_digest is not None
 
     def create(self, name: str, scopes: Collection[Scope], expires_in_s: float | None) -> tuple[Key, str]:
         """A fresh key and its text, which is known to the caller alone from now on."""
@@ -110,7 +105,7 @@ class Keys:
     def find(self, text: str) -> Principal | None:
         """Whose key this is; None: nobody's, or it works no more. Counts as a use of it."""
         given = digest(text)
-        if self._owner_digest is not None and hmac.compare_digest(given, self._owner_digest):
+        if hmac.compare_digest(given, self._owner_digest):
             return OWNER
         named = _KEY.fullmatch(text)
         key = self._keys.get(named[1]) if named else None
@@ -121,7 +116,7 @@ class Keys:
     def principal(self, principal_id: str) -> Principal | None:
         """Who has that id, while their key works. Counts as a use of the key."""
         if principal_id == OWNER.id:
-            return OWNER if self.wanted else None
+            return OWNER
         key, now = self._keys.get(principal_id), self._clock()
         if key is None or not key.works(now):
             return None

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from dashboard.access.audit import Audit, AuditEntry
 from dashboard.access.decisions import COOKIE_NAME, Principal, Scope, asked
 from dashboard.access.keys import Key, Keys
+from dashboard.access.one_time_tokens import LOGIN_EXPIRY_S, OneTimeTokens
 from dashboard.access.sessions import EXPIRY_S, Sessions
 from dashboard.http import NO_KEY, answers, known_query_only
 from farm.errors import NotAllowed
@@ -29,7 +30,7 @@ class KeyRequest(Value):
 
 
 class LoginRequest(Value):
-    """A key, or the owner's token."""
+    """A key, the owner's token, or what stands in a login link."""
 
     key: str = Field(examples=["rf_3f9a1c07_4yJ0..."])
 
@@ -72,8 +73,12 @@ class SessionSummary(TypedDict):
     principal: PrincipalSummary | None
     #: Everything that is allowed.
     scopes: list[Scope]
-    #: Whether this farm wants a login at all.
-    needs_login: bool
+
+
+class LoginLink(TypedDict):
+    #: Path and fragment, to go behind the farm's address. Works once.
+    path: str
+    expires_in_s: float
 
 
 _KEY = {
@@ -88,7 +93,6 @@ _KEY = {
 _SESSION = {
     "principal": {"id": "3f9a1c07", "name": "night renders"},
     "scopes": ["read", "submit"],
-    "needs_login": True,
 }
 _ENTRY = {
     "at": 1790000000.0,
@@ -102,7 +106,12 @@ _ENTRY = {
 }
 
 
-def access_router(keys: Keys, sessions: Sessions, audit: Audit) -> APIRouter:
+def login_link(login_links: OneTimeTokens, principal_id: str) -> str:
+    """The path of a page that logs a browser in, once. A fragment is sent to no server, and in no Referer."""
+    return f"/login#key={login_links.create(principal_id)}"
+
+
+def access_router(keys: Keys, sessions: Sessions, login_links: OneTimeTokens, audit: Audit) -> APIRouter:
     """Routes under which keys are made and revoked, and browsers come in."""
     router = APIRouter(tags=["access"], dependencies=[Depends(known_query_only)])
 
@@ -141,6 +150,21 @@ def access_router(keys: Keys, sessions: Sessions, audit: Audit) -> APIRouter:
         """End a key at once, with all its sessions and open event streams."""
         keys.revoke(key_id)
 
+    @router.post(
+        "/login-links",
+        status_code=201,
+        summary="Make a login link",
+        responses=answers(
+            {"path": "/login#key=mZ1v…", "expires_in_s": LOGIN_EXPIRY_S},
+            status=201,
+            said="The link, this once.",
+        ),
+    )
+    async def make_login_link(request: Request, response: Response) -> LoginLink:
+        """A link that logs one browser in as whoever asks, once and within an hour."""
+        response.headers["Cache-Control"] = "no-store"
+        return {"path": login_link(login_links, request.state.principal.id), "expires_in_s": LOGIN_EXPIRY_S}
+
     @router.get(
         "/audit",
         summary="Read the audit log",
@@ -157,14 +181,15 @@ def access_router(keys: Keys, sessions: Sessions, audit: Audit) -> APIRouter:
         responses=answers(_SESSION, said="Logged in; the cookie `reelfarm_session` is set."),
     )
     async def log_in(wanted: LoginRequest, request: Request, response: Response) -> SessionSummary:
-        """A session for a browser, for two weeks or as long as its key works. A farm that wants no key takes
-        any, and sets no cookie.
-        """
-        if not keys.wanted:
-            return session_of(request)
-        principal = keys.find(wanted.key.strip())
+        """A session for a browser, for two weeks or as long as its key works."""
+        given = wanted.key.strip()
+        principal = keys.find(given) or keys.principal(login_links.redeem(given) or "")
         if principal is None:
-            raise NotAllowed("the key is wrong, revoked or too old; an admin makes a new one", param="key")
+            raise NotAllowed(
+                "the key is wrong, revoked or too old, or the login link was used; `farm login` prints a "
+                "new link, and an admin makes new keys",
+                param="key",
+            )
         how = asked(request.scope)
         if how.cookie is not None:
             sessions.end(how.cookie)
@@ -211,7 +236,6 @@ def access_router(keys: Keys, sessions: Sessions, audit: Audit) -> APIRouter:
         return {
             "principal": None if principal is None else {"id": principal.id, "name": principal.name},
             "scopes": [] if principal is None else sorted(principal.scopes),
-            "needs_login": keys.wanted,
         }
 
     return router

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from dashboard.access import LOCAL, JoinTokens, Principal, bearer_token
+from dashboard.access import OneTimeTokens, Principal, bearer_token
 from dashboard.api.examples import JOIN_OFFER, NODE, WORKER
 from dashboard.http import MACHINE_KEY, NodeRequest, answers, known_query_only
 from dashboard.live import (
@@ -71,7 +71,7 @@ _NO_NODE = {404: "There is no such machine."}
 _NO_WORKER = {404: "There is no such worker."}
 
 
-def nodes_router(coordinator: Coordinator, join_tokens: JoinTokens, membership: Membership) -> APIRouter:
+def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membership: Membership) -> APIRouter:
     """Routes under which machines and their workers are seen, come and go."""
     router = APIRouter(tags=["nodes"], dependencies=[Depends(known_query_only)])
     ledger = coordinator.ledger
@@ -207,7 +207,7 @@ def nodes_router(coordinator: Coordinator, join_tokens: JoinTokens, membership: 
         request: Request, wanted: NodeRequest, token: Annotated[str, Depends(_machine_token)]
     ) -> dict[str, Any]:
         """What a joining machine needs; the bearer is a join token, used up by this, or a key for nodes."""
-        if not _is_key_for_nodes(request) and not join_tokens.redeem(token):
+        if not _is_key_for_nodes(request) and join_tokens.redeem(token) is None:
             raise NotAllowed("the join token is wrong, used or too old; `farm join-token` makes a new one")
         return membership.join(wanted.node)
 
@@ -236,7 +236,7 @@ def nodes_router(coordinator: Coordinator, join_tokens: JoinTokens, membership: 
 
 def _is_key_for_nodes(request: Request) -> bool:
     principal: Principal | None = request.state.principal
-    return principal is not None and principal != LOCAL and "node" in principal.scopes
+    return principal is not None and "node" in principal.scopes
 
 
 def _machine_token(request: Request) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from farm.capabilities import gib
-from farm.client import FarmClient, read_endpoint
+from farm.client import FarmClient
+from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.reporting import console, job_report, job_summary, workers_seen
 from farm.request import check_output
@@ -20,7 +21,10 @@ remote = typer.Typer()
 StateFolder = Annotated[Path | None, typer.Option("--state", help="The farm's state folder.")]
 Farm = Annotated[str | None, typer.Option("--farm", help="URL of a farm elsewhere.")]
 Token = Annotated[
-    str | None, typer.Option("--token", envvar="REELFARM_TOKEN", help="Access token of that farm.")
+    str | None,
+    typer.Option(
+        "--token", envvar="REELFARM_TOKEN", help="A key of that farm; known for your own on this machine."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
@@ -42,7 +46,8 @@ def parse_frames(text: str) -> tuple[int, int]:
 def client_or_none(farm: str | None, token: str | None, state: Path | None) -> FarmClient | None:
     """The farm that is meant: the one named, else the one of the state folder when it is up."""
     if farm is not None:
-        return FarmClient(farm, token)
+        known = endpoint_at(farm) if token is None else None
+        return FarmClient(farm, token if known is None else known.token)
     endpoint = read_endpoint(state or default_state_folder())
     if endpoint is None:
         return None
@@ -173,6 +178,12 @@ def enable(name: Name, farm: Farm = None, token: Token = None, state: StateFolde
     """Let a drained node, or worker, come back."""
     client_of(farm, token, state).enable(name)
     console.out.print(f"{name} is coming back", markup=False)
+
+
+@remote.command()
+def login(farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+    """Print a fresh link that logs one browser in, once and within an hour."""
+    console.out.print(client_of(farm, token, state).login_link(), markup=False, soft_wrap=True)
 
 
 @remote.command("join-token")

@@ -35,7 +35,7 @@ from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
 from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
-from farm.state.state_folder import JOURNAL_NAME, default_state_folder, locked
+from farm.state.state_folder import JOURNAL_NAME, default_state_folder, locked, make_private, usual_mode
 from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
 
@@ -87,8 +87,10 @@ __all__ = [
     "job_rows",
     "locked",
     "lost_results",
+    "make_private",
     "past",
     "refusal",
     "replayed",
     "to_rerender",
+    "usual_mode",
 ]

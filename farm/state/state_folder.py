@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from farm.errors import CannotRun
 
+log = logging.getLogger(__name__)
+
+#: Nothing for other users of the machine.
+_PRIVATE_UMASK = 0o077
 JOURNAL_NAME = "journal.sqlite"
 
 
@@ -19,15 +25,45 @@ def default_state_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".local" / "state" / "reelfarm"
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that is its user's alone; one that is open to others is closed, and that is said.
+
+    Raises:
+        CannotRun: it cannot be made or closed, or it is a folder of everybody, such as /tmp.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if not mode & _PRIVATE_UMASK:
+            return
+        if mode & stat.S_ISVTX:
+            raise CannotRun(f"the state folder {folder} is everybody's; choose one inside it with --state")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise CannotRun(
+            f"the state folder {folder} cannot be used ({error.strerror}); choose another with --state"
+        ) from error
+    log.warning("%s was open to other users of this machine (mode %o); it is closed now", folder, mode)
+
+
+def usual_mode() -> int:
+    """The mode of a file that this user makes; to be asked before ``locked``, which makes private ones."""
+    mask = os.umask(_PRIVATE_UMASK)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
+    What this process and its children make in the block is for this user alone.
+
     Raises:
         CannotRun: another farm works in it, or it cannot be written.
     """
+    make_private(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotRun(
@@ -41,6 +77,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"another farm is working in {folder}; use `farm submit` to give it a job, "
                 "or choose another folder with --state"
             ) from None
-        yield
+        usual = os.umask(_PRIVATE_UMASK)
+        try:
+            yield
+        finally:
+            os.umask(usual)
     finally:
         os.close(handle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from farm.running import Coordinator, Storage
 from farm.state import JobCancelled, Ledger, locked, replayed
 from farm.threads import to_its_end
 from nodes.engines import spec_of
-from nodes.machine import new_token, ray_environment
+from nodes.machine import new_session_folder, new_token, ray_environment
 from nodes.media import normalise
 
 #: A local farm's workers must all be there by then.
@@ -48,12 +47,12 @@ def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
 
 @contextmanager
 def _ray_folder() -> Iterator[Path]:
-    """Ray's own files, gone with it. In /tmp whatever ``TMPDIR`` says: the paths of its sockets are short."""
-    folder = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
+    """Ray's own files, gone with it."""
+    session = new_session_folder()
     try:
-        yield folder
+        yield session.ray
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        session.remove()
 
 
 async def _start(start_ray: Callable[..., None], workers: Sequence[Worker], temp_dir: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.capabilities import Worker
-from farm.client import ENDPOINT_NAME, Endpoint, write_endpoint
+from farm.endpoint import Endpoint, remove_endpoint, write_endpoint
 from farm.errors import FarmError
 from farm.machines import ClusterFile, Machine
 from farm.reporting import console
@@ -64,12 +64,13 @@ async def keep_up(
         InvalidInput, CannotRun: an address or a name that cannot be used; another farm works in ``state``.
     """
     listen, own = cluster.head.listen, own_addresses()
-    # Through a proxy, strangers come from this machine's own address.
+    # Models by their path on this disk are for those who sit here. Through a proxy, others do as if.
     alone = is_loopback(listen) and not cluster.head.allowed_hosts
     address = reachable_address(listen, own)
     hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
     with locked(state), replayed(state) as ledger:
-        access = None if alone else _access_token(state)
+        access = _access_token(state)
+        endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
         head = await asyncio.to_thread(ensure_head, state, address, workers)
         os.environ.update(ray_environment(head.token, head.workers))
         # Only now: importing Ray reads the environment.
@@ -95,14 +96,15 @@ async def keep_up(
                     allowed_hosts=hosts,
                 )
                 coordinator.begin_recovered()
-                url = f"http://{address}:{cluster.head.port}"
+                url = endpoint.url
                 serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
-                write_endpoint(state, Endpoint(url=url, token=access))
+                write_endpoint(state, endpoint)
                 console.out.print(f"farm is up; its pages are at {url}", markup=False, soft_wrap=True)
-                if not alone:
-                    console.out.print(
-                        f"log in with the token in {state / ACCESS_NAME}", markup=False, soft_wrap=True
-                    )
+                console.out.print(
+                    f"this link logs a browser in, once and within an hour: {url}{app.state.login_link()}",
+                    markup=False,
+                    soft_wrap=True,
+                )
                 console.out.print(
                     how_to_join(url, own, app.state.join_tokens.create), markup=False, soft_wrap=True
                 )
@@ -117,7 +119,7 @@ async def keep_up(
                     with suppress(asyncio.CancelledError):
                         await serving
         finally:
-            (state / ENDPOINT_NAME).unlink(missing_ok=True)
+            remove_endpoint(state, endpoint)
             await to_its_end(_take_down, state, started, disconnect)
 
 

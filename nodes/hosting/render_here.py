@@ -18,7 +18,7 @@ from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.reporting import console, job_report, workers_seen
 from farm.request import JobRequest, check_numbers
 from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
-from farm.state import Job, past
+from farm.state import Job, past, usual_mode
 from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
 
 #: Between looks at how far the running attempts are.
@@ -50,12 +50,13 @@ async def render_here(
     Raises:
         FarmError: with nothing left behind; a job that had begun can be continued with ``retry_here``.
     """
+    mode = usual_mode()
     with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
         request = await asyncio.to_thread(described, inputs, options, Path(folder))
         Storage(state).check_space(stored_bytes(planned(request, workers)))
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request, coming=workers)
-            return await _watched(coordinator, job_id, output)
+            return await _watched(coordinator, job_id, output, mode)
 
 
 async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output: Path) -> dict[str, Any]:
@@ -64,6 +65,7 @@ async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output
     Raises:
         FarmError: there is no such job, or nothing of it is left to do here; Ray was not started.
     """
+    mode = usual_mode()
     with past(state) as ledger:
         job = ledger.job(job_id)
         if job.status == "succeeded":
@@ -71,7 +73,7 @@ async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output
         check_placement(job.plan, workers)
     async with _farm(state, workers) as coordinator:
         coordinator.retry(job_id)
-        return await _watched(coordinator, job_id, output)
+        return await _watched(coordinator, job_id, output, mode)
 
 
 @asynccontextmanager
@@ -90,7 +92,7 @@ async def _farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordin
         await farm.__aexit__(None, None, None)
 
 
-async def _watched(coordinator: Coordinator, job_id: str, output: Path) -> dict[str, Any]:
+async def _watched(coordinator: Coordinator, job_id: str, output: Path, mode: int) -> dict[str, Any]:
     job = coordinator.ledger.job(job_id)
     try:
         with console.JobView() as view:
@@ -110,8 +112,8 @@ async def _watched(coordinator: Coordinator, job_id: str, output: Path) -> dict[
     if job.status != "succeeded":
         raise JobFailed(f"{job.reason}; what is done is kept: `farm retry {job_id} -o {output}` tries again")
     folder = coordinator.storage.job_folder(job_id)
-    deliver(folder / VIDEO_NAME, output)
-    deliver(folder / SHEET_NAME, output.with_suffix(".png"))
+    deliver(folder / VIDEO_NAME, output, mode)
+    deliver(folder / SHEET_NAME, output.with_suffix(".png"), mode)
     return job_report(job, workers_seen(coordinator.ledger.journal))
 
 
@@ -123,8 +125,8 @@ async def _draw_steps(job: Job, view: console.JobView) -> None:
         await asyncio.sleep(PROGRESS_INTERVAL_S)
 
 
-def deliver(source: Path, target: Path) -> None:
-    """Copy a finished file to where the user wants it, whole or not at all.
+def deliver(source: Path, target: Path, mode: int) -> None:
+    """Copy a finished file to where the user wants it, whole or not at all, with that mode.
 
     Raises:
         CannotRun: it cannot be written there; the message says where it is kept.
@@ -132,6 +134,7 @@ def deliver(source: Path, target: Path) -> None:
     temporary = target.with_name(f".writing-{target.name}")
     try:
         shutil.copyfile(source, temporary)
+        temporary.chmod(mode)
         os.replace(temporary, target)
     except OSError as error:
         with suppress(OSError):

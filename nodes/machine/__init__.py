@@ -20,6 +20,7 @@ from nodes.machine.ray_node import (
     threads_per_worker,
     worker_resources,
 )
+from nodes.machine.session_folder import new_session_folder
 
 __all__ = [
     "NAMESPACE",
@@ -31,6 +32,7 @@ __all__ = [
     "how_to_join",
     "is_loopback",
     "member",
+    "new_session_folder",
     "new_token",
     "own_addresses",
     "probe",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from nodes.machine.ray_node import (
     ray_environment,
     stop_process,
 )
+from nodes.machine.session_folder import new_session_folder
 
 HEAD_NAME = "head.json"
 
@@ -33,6 +33,7 @@ class Head(Value):
     #: host:port that workers and drivers connect to.
     address: str
     token: str
+    #: The session folder; Ray's own lies in it.
     temp_dir: Path
     workers: tuple[Worker, ...]
 
@@ -48,15 +49,20 @@ def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
         return head
     port = free_port(address)
     token = new_token()
-    # Short: Ray's sockets live below it, and their paths may have 107 characters.
-    temp_dir = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
+    session = new_session_folder()
     process = RayProcess(
-        head_arguments(address, port, workers, temp_dir),
+        head_arguments(address, port, workers, session.ray),
         ray_environment(token, workers),
         state / "ray-head.log",
+        keeps=session.lock,
     )
+    session.let_go()
     head = Head(
-        pid=process.pid, address=f"{address}:{port}", token=token, temp_dir=temp_dir, workers=tuple(workers)
+        pid=process.pid,
+        address=f"{address}:{port}",
+        token=token,
+        temp_dir=session.path,
+        workers=tuple(workers),
     )
     _remember(state, head)
     try:

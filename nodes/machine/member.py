@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,8 +17,10 @@ from urllib.parse import urlsplit
 from farm.capabilities import Worker
 from farm.client import FarmClient
 from farm.errors import CannotRun, FarmError, InvalidInput, NotFound
+from farm.state import make_private
 from farm.values import Value
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
+from nodes.machine.session_folder import new_session_folder
 
 MEMBER_NAME = "member.json"
 #: A leaving machine waits this long for its running segments.
@@ -90,6 +91,7 @@ def join(
     member = current(state)
     if member is not None:
         raise CannotRun(f"this machine is in the farm at {member.url} already; `farm leave` ends that")
+    make_private(state)
     address = address_towards(url)
     client = FarmClient(url, None)
     offer = client.join(token, node)
@@ -121,18 +123,20 @@ def _start(
                 f"this machine has {name} {ours[name]}, the farm has {wanted}; install {name} {wanted} here"
             )
     workers = describe(address)
-    temp_dir = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
+    session = new_session_folder()
     process = RayProcess(
-        join_arguments(offer["ray_address"], address, workers, temp_dir),
-        {**ray_environment(offer["ray_token"], workers), "TMPDIR": str(temp_dir)},
+        join_arguments(offer["ray_address"], address, workers, session.ray),
+        {**ray_environment(offer["ray_token"], workers), "TMPDIR": str(session.path)},
         state / "ray-node.log",
+        keeps=session.lock,
     )
+    session.let_go()
     try:
         process.wait_until_up()
     except BaseException:
-        shutil.rmtree(temp_dir, ignore_errors=True)
+        shutil.rmtree(session.path, ignore_errors=True)
         raise
-    return process, temp_dir
+    return process, session.path
 
 
 def current(state: Path) -> Member | None:

@@ -75,10 +75,13 @@ def free_port(address: str) -> int:
 class RayProcess:
     """``ray start --block`` as a child in its own session: it outlives a killed coordinator, by design."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], log_path: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str], log_path: Path, *, keeps: int
+    ) -> None:
+        """``keeps``: a descriptor that it holds for as long as it runs (the lock of its session folder)."""
         self._log_path = log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        with open(log_path, "wb") as log:
+        with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments],
                 env={**os.environ, **environment},
@@ -86,6 +89,8 @@ class RayProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=(keeps,),
+                umask=0o077,  # of Ray and of the workers it starts
             )
         self.pid = self._process.pid
 

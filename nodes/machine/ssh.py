@@ -56,7 +56,7 @@ def start_node(machine: Machine, url: str, token: str, folder: Path) -> subproce
 
     ``folder`` gets its log and keeps the machines' keys.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(log_path(machine, folder), "wb") as log:
         process = subprocess.Popen(
             ssh_command(machine, join_command(machine, url), folder / KNOWN_HOSTS_NAME),

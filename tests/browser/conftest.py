@@ -57,15 +57,14 @@ expect.set_options(timeout=PATIENCE_MS)
 class FarmProcess:
     """A farm and its HTTP API; ``farm_process.py`` says what it can be told."""
 
-    def __init__(self, state: Path, workers: dict[str, float], access: str | None) -> None:
+    def __init__(self, state: Path, workers: dict[str, float]) -> None:
         self.state = state
-        self.access = access
-        self._settings = json.dumps({"workers": workers, "access": access})
+        self._settings = json.dumps({"workers": workers, "access": OWNER})
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        headers = {"Authorization": f"Bearer {access}"} if access else {}
+        headers = {"Authorization": f"Bearer {OWNER}"}
         self.http = httpx2.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
         self._sessions: dict[str, dict[str, str]] = {}
         self._process: asyncio.subprocess.Process | None = None
@@ -160,13 +159,13 @@ class LivedIn:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def start_farm(tmp_path: Path) -> AsyncIterator[StartFarm]:
-    """Starts a farm of these workers (id -> GiB), with this owner's token; it ends with the test."""
+    """Starts a farm of these workers (id -> GiB), whose owner's token is ``OWNER``; it ends with the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(workers: dict[str, float] | None = None, access: str | None = None) -> FarmProcess:
+        async def start(workers: dict[str, float] | None = None) -> FarmProcess:
             state = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
             state.mkdir()
-            farm = FarmProcess(state, workers or {"near/cpu0": 4.0, "near/cpu1": 4.0}, access)
+            farm = FarmProcess(state, workers or {"near/cpu0": 4.0, "near/cpu1": 4.0})
             stack.push_async_callback(farm.close)
             await farm.start()
             return farm
@@ -178,7 +177,7 @@ async def start_farm(tmp_path: Path) -> AsyncIterator[StartFarm]:
 async def lived_in(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> AsyncIterator[LivedIn]:
     """A farm behind a login where everything that a page can show has happened."""
     workers = {"near/cpu0": 4.0, "near/cpu1": 4.0, "attic/cpu0": 0.1, "spare/cpu0": 4.0}
-    farm = FarmProcess(tmp_path_factory.mktemp("lived-in"), workers, OWNER)
+    farm = FarmProcess(tmp_path_factory.mktemp("lived-in"), workers)
     try:
         await farm.start()
         yield LivedIn(farm, *(await live_in(farm, photo)))
@@ -261,9 +260,6 @@ class Visitor:
         await page.goto(f"{self.farm.url}{path}")
         return page
 
-    async def log_in(self, key: str) -> None:
-        await self.context.add_cookies([await self.farm.session(key)])
-
 
 Visit = Callable[..., Awaitable[Visitor]]
 
@@ -272,17 +268,21 @@ Visit = Callable[..., Awaitable[Visitor]]
 async def visit(chromium: Browser) -> AsyncIterator[Visit]:
     """A visitor of a farm, on a desktop unless ``PHONE`` is given; at the end nothing may have gone wrong.
 
-    ``refusals``: a pattern of what may be refused.
+    ``refusals``: a pattern of what may be refused. ``key``: what they have logged in with; None: nothing.
     """
     visitors: list[tuple[Visitor, str]] = []
 
-    async def start(farm: FarmProcess, *, refusals: str = NOT_JOINED_YET, **context: Any) -> Visitor:
+    async def start(
+        farm: FarmProcess, *, refusals: str = NOT_JOINED_YET, key: str | None = OWNER, **context: Any
+    ) -> Visitor:
         opened = await chromium.new_context(**{**DESKTOP, "reduced_motion": "reduce", **context})
         opened.set_default_timeout(PATIENCE_MS)
         await opened.add_init_script(
             "addEventListener('securitypolicyviolation', ({violatedDirective, blockedURI}) =>"
             " console.error(`forbidden: ${violatedDirective} ${blockedURI}`))"
         )
+        if key is not None:
+            await opened.add_cookies([await farm.session(key)])
         visitors.append((Visitor(farm, opened), refusals))
         return visitors[-1][0]
 

@@ -1,6 +1,6 @@
 """A whole farm in a process of its own, that a test may kill: real app, coordinator, joiner and workers.
 
-    python tests/browser/farm_process.py PORT STATE '{"workers": {"near/cpu0": 4.0}, "access": null}'
+    python tests/browser/farm_process.py PORT STATE '{"workers": {"near/cpu0": 4.0}, "access": "a token"}'
 
 The workers are threads and draw with the ``procedural`` engine. Orders come by standard input, one a line;
 its end ends the process:
@@ -107,7 +107,7 @@ def obey(pace: Pace, cluster: LocalCluster, loop: asyncio.AbstractEventLoop, end
     loop.call_soon_threadsafe(end.set)
 
 
-async def main(port: int, state: Path, workers: dict[str, float], access: str | None) -> None:
+async def main(port: int, state: Path, workers: dict[str, float], access: str) -> None:
     pace, end = Pace(), asyncio.Event()
     cluster = LocalCluster(
         [worker(name, memory_gib) for name, memory_gib in workers.items()],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import ANY, OWNER, LivedIn, Visit
+from tests.browser.conftest import ANY, LivedIn, Visit
 from tests.browser.views import VIEWS, View, grave_faults, jobs, keep_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -20,7 +20,6 @@ async def test_axe_finds_nothing_serious_in_either_theme(
     lived_in: LivedIn, visit: Visit, photo: Path, view: View
 ) -> None:
     visitor = await visit(lived_in.farm, refusals=ANY, color_scheme="light")
-    await visitor.log_in(OWNER)
     page = await view(visitor, lived_in, photo)
     assert await grave_faults(page) == []
     await keep_picture(page, view, "desktop")
@@ -33,7 +32,6 @@ async def test_axe_finds_nothing_serious_in_either_theme(
 
 async def test_the_theme_can_be_chosen_and_stays_chosen(lived_in: LivedIn, visit: Visit, photo: Path) -> None:
     visitor = await visit(lived_in.farm, color_scheme="light")
-    await visitor.log_in(OWNER)
     page = await jobs(visitor, lived_in, photo)
     light = await page.evaluate(INK)
     for wanted in ("light", "dark"):
@@ -50,7 +48,7 @@ async def test_the_theme_can_be_chosen_and_stays_chosen(lived_in: LivedIn, visit
 async def test_a_script_from_elsewhere_or_inside_the_page_does_not_run(
     lived_in: LivedIn, visit: Visit
 ) -> None:
-    visitor = await visit(lived_in.farm, refusals=ANY)
+    visitor = await visit(lived_in.farm, refusals=ANY, key=None)
     page = await visitor.open("/login")
     await expect(page.get_by_label("Key")).to_be_visible()
     await page.evaluate(

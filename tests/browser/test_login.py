@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 async def test_a_stranger_logs_in_comes_where_they_wanted_to_and_logs_out(
     start_farm: StartFarm, visit: Visit
 ) -> None:
-    farm = await start_farm(access=OWNER)
-    visitor = await visit(farm, refusals=ANY)
+    farm = await start_farm()
+    visitor = await visit(farm, refusals=ANY, key=None)
     page = await visitor.open("/jobs?status=failed")
     await page.wait_for_url(re.compile(r"/login\?next="))
     key, enter = page.get_by_label("Key"), page.get_by_role("button", name="Log in")
@@ -40,10 +40,24 @@ async def test_a_stranger_logs_in_comes_where_they_wanted_to_and_logs_out(
     await page.wait_for_url(re.compile(r"/login\?next="))
 
 
+async def test_a_login_link_lets_a_browser_in_and_is_not_to_be_seen_afterwards(
+    start_farm: StartFarm, visit: Visit
+) -> None:
+    farm = await start_farm()
+    link = (await farm.http.post("/login-links")).json()["path"]
+    page = await (await visit(farm, key=None)).open(link)
+    await expect(page.get_by_role("heading", name="New video")).to_be_visible()
+    await page.go_back()
+    assert "key=" not in page.url
+    used = await (await visit(farm, refusals=ANY, key=None)).open(link)
+    await expect(used.get_by_role("alert")).to_contain_text("`farm login` prints a new link")
+    assert "key=" not in used.url
+
+
 async def test_nobody_is_led_to_another_site_after_logging_in(start_farm: StartFarm, visit: Visit) -> None:
-    farm = await start_farm(access=OWNER)
+    farm = await start_farm()
     for wanted in ("https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)"):
-        page = await (await visit(farm, refusals=ANY)).open(f"/login?next={wanted}")
+        page = await (await visit(farm, refusals=ANY, key=None)).open(f"/login?next={wanted}")
         await page.get_by_label("Key").fill(OWNER)
         await page.get_by_role("button", name="Log in").click()
         await page.wait_for_url(re.compile(rf"{re.escape(farm.url)}/(?!login).*"))
@@ -53,10 +67,9 @@ async def test_nobody_is_led_to_another_site_after_logging_in(start_farm: StartF
 async def test_a_key_that_may_only_read_sees_all_and_starts_nothing(
     start_farm: StartFarm, visit: Visit, photo: Path
 ) -> None:
-    farm = await start_farm(access=OWNER)
+    farm = await start_farm()
     job_id = await farm.submit(photo)
-    visitor = await visit(farm)
-    await visitor.log_in(await farm.key("read"))
+    visitor = await visit(farm, key=await farm.key("read"))
     page = await visitor.open("/")
     await expect(page.get_by_text("Your key may look but not submit.")).to_be_visible()
     await expect(page.get_by_test_id("render")).to_be_disabled()
@@ -76,9 +89,8 @@ async def test_a_key_that_may_only_read_sees_all_and_starts_nothing(
 async def test_an_admin_makes_a_key_that_works_until_it_is_revoked(
     start_farm: StartFarm, visit: Visit
 ) -> None:
-    farm = await start_farm(access=OWNER)
+    farm = await start_farm()
     admin = await visit(farm)
-    await admin.log_in(OWNER)
     page = await admin.open("/settings")
     await page.get_by_test_id("new-key").click()
     await page.get_by_role("dialog").get_by_label("Name").fill("night renders")
@@ -88,8 +100,7 @@ async def test_an_admin_makes_a_key_that_works_until_it_is_revoked(
     row = page.get_by_test_id("keys").get_by_role("row").filter(has_text="night renders")
     await expect(row).to_contain_text("works")
 
-    guest = await visit(farm, refusals=ANY)
-    await guest.log_in(key)
+    guest = await visit(farm, refusals=ANY, key=key)
     seen = await guest.open("/jobs")
     await expect(seen.get_by_text("No video has been asked for yet.")).to_be_visible()
     await row.get_by_role("button", name="Revoke night renders").click()
@@ -103,9 +114,8 @@ async def test_an_admin_makes_a_key_that_works_until_it_is_revoked(
 
 
 async def test_an_admin_drains_a_worker_and_takes_it_back(start_farm: StartFarm, visit: Visit) -> None:
-    farm = await start_farm(access=OWNER)
+    farm = await start_farm()
     admin = await visit(farm)
-    await admin.log_in(OWNER)
     page = await admin.open("/nodes")
     card = page.get_by_role("article", name="Worker near/cpu1")
     await card.get_by_role("button", name="Drain near/cpu1").click()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import ANY, OWNER, PHONE, LivedIn, Visit
+from tests.browser.conftest import ANY, PHONE, LivedIn, Visit
 from tests.browser.views import VIEWS, View, grave_faults, keep_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -26,7 +26,6 @@ TOO_WIDE = """() => {
 @pytest.mark.parametrize("view", VIEWS)
 async def test_a_page_fits_a_phone(lived_in: LivedIn, visit: Visit, photo: Path, view: View) -> None:
     visitor = await visit(lived_in.farm, refusals=ANY, color_scheme="light", **PHONE)
-    await visitor.log_in(OWNER)
     page = await view(visitor, lived_in, photo)
     assert await page.evaluate(TOO_WIDE) == []
     assert await grave_faults(page) == []

@@ -78,6 +78,7 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "REELFARM_STATE": str(folder / "state"),
+        "XDG_STATE_HOME": str(folder / "user"),
         "COLUMNS": "200",
         "TMPDIR": str(folder / "tmp"),
         "RAY_TMPDIR": str(folder / "ray"),

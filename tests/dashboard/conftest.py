@@ -38,6 +38,8 @@ from nodes.hosting.keep_up import media_tools
 from nodes.media.intake_sandbox import normalise
 from nodes.work.local_cluster import LocalCluster
 
+#: The owner's token, which a farm's HTTP client sends where a test has not chosen another.
+TOKEN = "the-owners-token"
 #: What is tested is seldom how often somebody may ask.
 UNLIMITED = Rate(1e6, 1e6)
 
@@ -74,13 +76,23 @@ def normalise_once(path: Path, output_dir: Path, **limits: Any) -> MediaInfo:
 
 @dataclass
 class Farm:
-    """What a test holds: the parts, and an HTTP client that calls the app without a network."""
+    """What a test holds: the parts, and an HTTP client that calls the app without a network.
+
+    The client is the owner's, unless the test gave the farm another token (``access``): then it is nobody's.
+    """
 
     coordinator: Coordinator
     cluster: LocalCluster
     app: FastAPI
     http: httpx2.AsyncClient
     state_dir: Path
+    #: Of the owner.
+    token: str
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header of the owner's requests, for another client than ``http``."""
+        return {"Authorization": f"Bearer {self.token}"}
 
     def add_worker(self, worker_id: str) -> None:
         self.cluster.add(cpu_worker(worker_id))
@@ -149,10 +161,10 @@ async def running_farm(
     coordinator = Coordinator(cluster=cluster, ledger=ledger, storage=storage, spec_of=spec_of)
     loop = asyncio.ensure_future(coordinator.run())
     coordinator.begin_recovered()
-    options = {
+    options: dict[str, Any] = {
         "tools": replace(media_tools(), normalise=normalise_once),
         "state": state_dir,
-        "access": None,
+        "access": TOKEN,
         "models": known_models,
         "limits": Limits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED),
         "membership": Membership(
@@ -162,8 +174,11 @@ async def running_farm(
     }
     app = create_app(coordinator=coordinator, **options)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8700") as http:
-        farm = Farm(coordinator, cluster, app, http, state_dir)
+    headers = {} if "access" in app_options else {"Authorization": f"Bearer {TOKEN}"}
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://127.0.0.1:8700", headers=headers
+    ) as http:
+        farm = Farm(coordinator, cluster, app, http, state_dir, options["access"])
         await farm.until(lambda: len(coordinator.ledger.state.workers) == len(workers))
         try:
             yield farm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import stat
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from farm.client import Endpoint, FarmClient, read_endpoint, write_endpoint
+from farm.client import FarmClient
 from farm.errors import (
     CannotRun,
     Conflict,
@@ -32,7 +31,7 @@ OPTIONS = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "
 async def test_a_job_goes_through_the_client_from_submit_to_download(
     farm: Any, serve: Any, photo: Path, tmp_path: Path
 ) -> None:
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
 
     def use() -> None:
         planned = client.plan([photo], OPTIONS)
@@ -73,7 +72,7 @@ async def test_progress_is_heard_while_a_job_runs(
     farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
 
     def use() -> list[dict[str, Any]]:
         job_id = client.submit([photo], OPTIONS)["id"]
@@ -95,7 +94,7 @@ async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone
     monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
     monkeypatch.setattr("dashboard.live.feed.HEARTBEAT_S", 0.02)
     farm = await start_farm(workers=())
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
     watchers = farm.coordinator.ledger._watchers
     servers = len(watchers)
     job_id = (await asyncio.to_thread(client.submit, [photo], OPTIONS))["id"]
@@ -103,7 +102,8 @@ async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone
 
     def listen() -> str:
         heard = ""
-        with httpx2.stream("GET", f"{client.url}/api/v1/jobs/{job_id}/events", trust_env=False) as answer:
+        address = f"{client.url}/api/v1/jobs/{job_id}/events"
+        with httpx2.stream("GET", address, headers=farm.bearer, trust_env=False) as answer:
             for text in answer.iter_text():
                 heard += text
                 if heard.count(": still here\n\n") == 3:
@@ -147,12 +147,12 @@ async def cutting_proxy(url: str, *, cuts: int, after_bytes: int) -> AsyncIterat
 
 async def test_events_are_taken_up_where_the_connection_broke(farm: Any, serve: Any, photo: Path) -> None:
     url = await serve(farm.app)
-    direct = FarmClient(url)
+    direct = FarmClient(url, farm.token)
     job_id = (await asyncio.to_thread(direct.submit, [photo], OPTIONS))["id"]
     await farm.until_ended(job_id)
     wanted = await asyncio.to_thread(lambda: list(direct.events(job_id)))
     async with cutting_proxy(url, cuts=2, after_bytes=7000) as flaky_url:
-        flaky = FarmClient(flaky_url)
+        flaky = FarmClient(flaky_url, farm.token)
         assert await asyncio.to_thread(lambda: list(flaky.events(job_id))) == wanted
         flaky.close()
     direct.close()
@@ -165,7 +165,7 @@ async def test_a_stream_that_breaks_again_and_again_is_given_up(
     monkeypatch.setattr("farm.client.RECONNECT_S", 0.001)
     url = await serve(farm.app)
     async with cutting_proxy(url, cuts=100, after_bytes=0) as dead_url:
-        client = FarmClient(dead_url)
+        client = FarmClient(dead_url, farm.token)
         with pytest.raises(CannotRun, match="was lost 6 times"):
             await asyncio.to_thread(lambda: list(client.events("job-000000000000")))
         client.close()
@@ -175,7 +175,7 @@ async def test_an_upload_over_the_cap_is_refused_with_its_reason(
     start_farm: Any, serve: Any, tmp_path: Path
 ) -> None:
     farm = await start_farm(max_upload_bytes=1 << 20)
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
     with (tmp_path / "large.mp4").open("wb") as file:
         file.write(b"\0\0\0\x18ftypmp42")
         file.truncate(32 << 20)
@@ -185,7 +185,7 @@ async def test_an_upload_over_the_cap_is_refused_with_its_reason(
 
 
 async def test_what_the_farm_refuses_is_raised_as_its_own_error(farm: Any, serve: Any, photo: Path) -> None:
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
 
     def refused(call: Any, kind: type[FarmError]) -> FarmError:
         with pytest.raises(kind) as caught:
@@ -219,7 +219,7 @@ async def test_a_download_that_is_refused_leaves_no_file(
     start_farm: Any, serve: Any, photo: Path, tmp_path: Path
 ) -> None:
     farm = await start_farm(workers=())
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
 
     def use() -> None:
         job_id = client.submit([photo], OPTIONS)["id"]
@@ -287,30 +287,12 @@ def test_a_token_with_foreign_characters_is_refused() -> None:
             FarmClient("http://127.0.0.1:9", token)
 
 
-def test_an_endpoint_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
-    assert read_endpoint(tmp_path) is None
-    endpoint = Endpoint(url="http://127.0.0.1:8700", token="secret")
-    write_endpoint(tmp_path, Endpoint(url="http://127.0.0.1:1"))
-    write_endpoint(tmp_path, endpoint)
-    assert read_endpoint(tmp_path) == endpoint
-    (path,) = tmp_path.iterdir()
-    assert path.name == "endpoint.json"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "secret" not in repr(endpoint)
-
-
-def test_a_damaged_endpoint_file_is_said_so(tmp_path: Path) -> None:
-    (tmp_path / "endpoint.json").write_text('{"url": 3')
-    with pytest.raises(CannotRun, match=r"endpoint\.json cannot be read"):
-        read_endpoint(tmp_path)
-
-
 async def test_jobs_are_fetched_page_by_page(
     start_farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("farm.client.PAGE_LIMIT", 2)
     farm = await start_farm(workers=())
     ids = [(await farm.submit(photo, seed=seed)).json()["id"] for seed in range(5)]
-    client = FarmClient(await serve(farm.app))
+    client = FarmClient(await serve(farm.app), farm.token)
     assert [job["id"] for job in await asyncio.to_thread(lambda: list(client.jobs()))] == ids[::-1]
     client.close()

@@ -26,7 +26,8 @@ TIMEOUT_S = 150.0
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    return {**os.environ, "REELFARM_STATE": str(folder / "state"), "COLUMNS": "200"}
+    own = {"REELFARM_STATE": str(folder / "state"), "XDG_STATE_HOME": str(folder / "user")}
+    return {**os.environ, **own, "COLUMNS": "200"}
 
 
 class Command:

@@ -47,7 +47,8 @@ class Machine:
         return ["ip", "netns", "exec", self.name, sys.executable, "-m", "farm", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "REELFARM_STATE": str(self.folder / "state"), "COLUMNS": "200"}
+        own = {"REELFARM_STATE": str(self.folder / "state"), "XDG_STATE_HOME": str(self.folder / "user")}
+        return {**os.environ, **own, "COLUMNS": "200"}
 
     def start(self, *arguments: str, own_processes: bool = False) -> subprocess.Popen[str]:
         """Start a ``farm`` command. ``own_processes``: killing it kills all it started."""

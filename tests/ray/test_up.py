@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def _ancestors(process: psutil.Process) -> list[str]:
         return []
 
 
+def open_to_others(folder: Path) -> dict[str, str]:
+    """What of a folder other users of this machine may read, write or enter."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and mode & 0o077:
+            found[str(path.relative_to(folder))] = stat.filemode(mode)
+    return found
+
+
 def test_a_job_goes_on_under_one_coordinator_after_the_other_with_its_worker_and_model_still_there(
     farm: Any,
     ask: Any,
@@ -94,6 +105,17 @@ def test_a_job_goes_on_under_one_coordinator_after_the_other_with_its_worker_and
             journal.close()
 
     command = coordinator()
+    head = running_head(state)
+    assert head is not None
+    assert open_to_others(state) == {}
+    # Ray opens what it makes to everybody; nobody gets there.
+    assert stat.S_IMODE(head.temp_dir.stat().st_mode) == 0o700
+    assert list((head.temp_dir / "r").glob("session_*/sockets/*"))
+    by_address = ["--farm", f"http://localhost:{port}"]
+    client("nodes", *by_address)  # the token is found by the address
+    assert ask("nodes", *by_address, "--token", "wrong")[0] == 2
+    assert client("login", *by_address).startswith(f"http://localhost:{port}/login#key=")
+
     job_id = client("submit", *job[:-3]).strip()
     for _ in range(3):
         before = done()

@@ -263,10 +263,10 @@ async def test_a_key_for_machines_lets_them_in_again_and_again_and_does_nothing_
         assert refused.status_code == 401
 
 
-async def test_to_be_on_this_machine_lets_no_other_one_in(farm: Any) -> None:
+async def test_to_be_on_this_machine_lets_no_other_one_in(guarded: Any) -> None:
     for headers in ({}, bearer("guessed")):
         for path in ("/api/v1/join", "/api/v1/leave"):
-            refused = await farm.http.post(path, headers=headers, json={"node": "attic"})
+            refused = await guarded.http.post(path, headers=headers, json={"node": "attic"})
             assert refused.status_code == 401
 
 
@@ -276,7 +276,7 @@ async def test_a_machine_leaves_with_its_own_token_and_no_other(farm: Any) -> No
     own = bearer(joined.json()["node_token"])
     farm.add_worker("far/cpu0")
     await farm.until(lambda: "far/cpu0" in farm.coordinator.ledger.state.workers)
-    for node, headers in (("near", own), ("far", bearer("guessed")), ("far", {})):
+    for node, headers in (("near", own), ("far", bearer("guessed")), ("far", bearer(""))):
         refused = await farm.http.post("/api/v1/leave", headers=headers, json={"node": node})
         assert refused.status_code == 401
     assert len(farm.coordinator.ledger.state.workers) == 3

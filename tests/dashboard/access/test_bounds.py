@@ -69,7 +69,7 @@ async def test_a_stream_too_many_is_refused_until_one_ends(
 ) -> None:
     monkeypatch.setattr("dashboard.access.limits.MAX_STREAMS_OF_ONE", 1)
     url = f"{await serve(farm.app)}/api/v1/events"
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=farm.bearer, trust_env=False) as http:
         async with http.stream("GET", url) as answer:
             messages = answer.aiter_bytes()
             await anext(messages)

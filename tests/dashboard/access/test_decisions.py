@@ -85,6 +85,7 @@ def holder(*scopes: Any) -> Principal:
         ("GET", "/api/v1/keys", "admin"),
         ("DELETE", "/api/v1/keys/3f9a1c07", "admin"),
         ("GET", "/api/v1/webhooks", "admin"),
+        ("POST", "/api/v1/login-links", "admin"),
         ("GET", "/api/v1/audit", "admin"),
         ("BREW", "/api/v1/models", "admin"),
         # There is no such address.
@@ -157,40 +158,36 @@ COOKIE = {"cookie": "a=b; reelfarm_session=s"}
 
 
 @pytest.mark.parametrize(
-    ("host", "without_login", "with_login"),
+    ("host", "may"),
     [
-        ("127.0.0.1", True, True),
-        ("127.0.0.1:8700", True, True),
-        ("LOCALHOST:1", True, True),
-        ("[::1]", True, True),
-        ("[::1]:8700", True, True),
-        ("farm.example", True, True),
-        ("FARM.example:443", True, True),
-        # Not a name: nothing to rebind. On loopback there is no reason for it.
-        ("10.0.0.5", False, True),
-        ("[fd00::5]:8700", False, True),
-        ("evil.example", False, False),
-        ("127.0.0.1.evil.example", False, False),
-        ("evil.farm.example", False, False),
-        ("farm.example.evil", False, False),
-        ("localhost.", False, False),
-        ("evil.example@127.0.0.1", False, False),
-        ("a@b@c", False, False),
-        ("[", False, False),
-        ("127.0.0.1:8700:1", False, False),
-        ("127.0.0.1, evil.example", False, False),
-        ("", False, False),
+        ("127.0.0.1", True),
+        ("127.0.0.1:8700", True),
+        ("LOCALHOST:1", True),
+        ("[::1]", True),
+        ("[::1]:8700", True),
+        ("farm.example", True),
+        ("FARM.example:443", True),
+        # Not a name: nothing to rebind.
+        ("10.0.0.5", True),
+        ("[fd00::5]:8700", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.farm.example", False),
+        ("farm.example.evil", False),
+        ("localhost.", False),
+        ("evil.example@127.0.0.1", False),
+        ("a@b@c", False),
+        ("[", False),
+        ("127.0.0.1:8700:1", False),
+        ("127.0.0.1, evil.example", False),
+        ("", False),
     ],
 )
-def test_a_rebound_name_is_refused(host: str, without_login: bool, with_login: bool) -> None:
+def test_a_rebound_name_is_refused(host: str, may: bool) -> None:
     for headers in ({}, COOKIE):
-        wish = request(**{**headers, "host": host})
-        assert (foreign(wish, ALLOWED, login=False) is None) == without_login
-        assert (foreign(wish, ALLOWED, login=True) is None) == with_login
-    # A key is nothing that a page has; where none is wanted, it proves nothing.
-    with_key = request(**{**KEY, "host": host})
-    assert (foreign(with_key, ALLOWED, login=False) is None) == without_login
-    assert foreign(with_key, ALLOWED, login=True) is None
+        assert (foreign(request(**{**headers, "host": host}), ALLOWED) is None) == may
+    # A key is nothing that a page has.
+    assert foreign(request(**{**KEY, "host": host}), ALLOWED) is None
 
 
 def test_a_host_that_is_missing_or_there_twice_is_refused() -> None:
@@ -204,7 +201,7 @@ def test_a_host_that_is_missing_or_there_twice_is_refused() -> None:
                 "headers": [(b"host", host.encode()) for host in hosts],
             }
         )
-        error = foreign(wish, ALLOWED, login=False)
+        error = foreign(wish, ALLOWED)
         assert error is not None
         assert error.param == "host"
 
@@ -237,17 +234,17 @@ def test_from_which_page_something_may_be_changed(
     headers: dict[str, str], by_cookie: bool, by_key: bool, anonymous: bool
 ) -> None:
     may = {
-        "cookie": foreign(request("POST", **headers, **COOKIE), (), login=True) is None,
-        "key": foreign(request("POST", **headers, **KEY), (), login=True) is None,
-        "anonymous": foreign(request("POST", **headers), (), login=False) is None,
+        "cookie": foreign(request("POST", **headers, **COOKIE), ()) is None,
+        "key": foreign(request("POST", **headers, **KEY), ()) is None,
+        "anonymous": foreign(request("POST", **headers), ()) is None,
     }
     assert may == {"cookie": by_cookie, "key": by_key, "anonymous": anonymous}
 
 
 def test_a_page_that_is_opened_from_elsewhere_opens_but_a_foreign_script_reads_nothing() -> None:
     link = {"sec_fetch_site": "cross-site", **COOKIE}
-    assert foreign(request("GET", "/jobs", **link), (), login=True) is None
-    assert foreign(request("GET", JOBS, origin="https://evil.example", **COOKIE), (), login=True) is not None
+    assert foreign(request("GET", "/jobs", **link), ()) is None
+    assert foreign(request("GET", JOBS, origin="https://evil.example", **COOKIE), ()) is not None
 
 
 def test_what_a_proxy_may_have_said_is_not_believed() -> None:

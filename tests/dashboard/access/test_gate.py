@@ -18,6 +18,7 @@ from dashboard.access.audit import Audit
 from dashboard.access.gate import Gate
 from dashboard.access.keys import Keys
 from dashboard.access.limits import MAX_JSON_BYTES, Limits, Rate
+from dashboard.access.one_time_tokens import LOGIN_EXPIRY_S, OneTimeTokens
 from dashboard.access.routes import access_router
 from dashboard.access.sessions import Sessions
 from dashboard.doors_store import STORE_NAME, open_store
@@ -40,9 +41,9 @@ class Named(Value):
 class Door:
     """An app behind a gate, and whoever knocks."""
 
-    def __init__(self, folder: Path, access: str | None, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits) -> None:
         self.store = open_store(folder / STORE_NAME)
-        self.keys = Keys(self.store, access)
+        self.keys = Keys(self.store, TOKEN)
         self.sessions = Sessions(self.store, self.keys)
         self.audit = Audit(folder / "audit.jsonl")
         #: What the routes saw.
@@ -50,7 +51,10 @@ class Door:
         self.app = FastAPI(redirect_slashes=False)
         self.app.state.keys = self.keys
         self._add_routes()
-        self.app.include_router(access_router(self.keys, self.sessions, self.audit), prefix="/api/v1")
+        login_links = OneTimeTokens(LOGIN_EXPIRY_S)
+        self.app.include_router(
+            access_router(self.keys, self.sessions, login_links, self.audit), prefix="/api/v1"
+        )
         answer_errors(self.app)
         self.app.add_middleware(
             Gate,
@@ -129,8 +133,8 @@ class Door:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Callable[..., Door]:
-    def make(access: str | None = TOKEN, limits: Limits | None = None) -> Door:
-        return Door(tmp_path, access, limits or Limits(MUCH, MUCH, MUCH, MUCH, MUCH))
+    def make(limits: Limits | None = None) -> Door:
+        return Door(tmp_path, limits or Limits(MUCH, MUCH, MUCH, MUCH, MUCH))
 
     return make
 
@@ -239,32 +243,62 @@ async def test_a_websocket_is_refused(door: Any) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    for access in (TOKEN, None):
-        scope = {
-            "type": "websocket",
-            "path": JOBS,
-            "headers": [(b"authorization", OWNER["Authorization"].encode())],
-        }
-        await door(access).app(scope, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1008}] * 2
+    scope = {
+        "type": "websocket",
+        "path": JOBS,
+        "headers": [(b"authorization", OWNER["Authorization"].encode())],
+    }
+    await door().app(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-async def test_a_farm_without_a_login_answers_this_machine_alone(door: Any) -> None:
-    opened = door(None)
-    assert (await opened.http.get(JOBS)).status_code == 200
-    assert (opened.seen[0].id, opened.seen[0].scopes) == ("local", {"read", "submit", "node", "admin"})
-    # What the openai client sends as its key is nothing here, and opens nothing to a rebound name.
-    any_key = {"Authorization": "Bearer sk-whatever"}
-    assert (await opened.http.get(JOBS, headers=any_key)).status_code == 200
-    for headers in ({}, any_key):
-        for path in (JOBS, "/api/v1/health", "/login", SESSION):
-            rebound = await opened.http.get(path, headers={"Host": "evil.example:8700", **headers})
-            assert said(rebound) == (403, "permission_error", "forbidden", "host")
-    assert (await opened.http.get(JOBS, headers={"Host": "farm.example"})).status_code == 200
+async def test_to_be_on_this_machine_is_not_enough(door: Any) -> None:
+    """Other users are on it as well."""
+    opened = door()
+    for address in ("127.0.0.1", "::1"):
+        transport = httpx2.ASGITransport(opened.app, client=(address, 4711))
+        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as neighbour:
+            for method, path in (("GET", JOBS), ("POST", JOBS), ("POST", "/api/v1/join-tokens")):
+                answer = await neighbour.request(method, path)
+                assert said(answer) == (401, "authentication_error", "not_allowed", None)
+    assert opened.seen == []
+
+
+async def test_a_page_that_rebound_its_name_gets_nothing(door: Any) -> None:
+    opened = door()
+    browser = await opened.logged_in()
+    for path in (JOBS, "/api/v1/health", "/login", SESSION):
+        rebound = await browser.get(path, headers={"Host": "evil.example:8700"})
+        assert said(rebound) == (403, "permission_error", "forbidden", "host")
+    assert (await browser.get(JOBS, headers={"Host": "farm.example"})).status_code == 200
     foreign = {"Origin": "https://evil.example"}
     for method, path in (("GET", JOBS), ("POST", JOBS), ("POST", "/api/v1/keys")):
-        answer = await opened.http.request(method, path, headers=foreign)
+        answer = await browser.request(method, path, headers=foreign)
         assert said(answer)[2:] == ("forbidden", "origin")
+
+
+async def test_a_login_link_lets_one_browser_in_as_whoever_made_it(door: Any) -> None:
+    opened = door()
+    key_id, admin = opened.key("admin")
+    for who, headers in (("owner", OWNER), (key_id, admin)):
+        made = await opened.http.post("/api/v1/login-links", headers=headers)
+        assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
+        page, _, key = made.json()["path"].partition("#key=")
+        assert page == "/login"
+        assert len(key) > 40
+        # It opens nothing but the door for browsers, and that once.
+        assert (await opened.http.get(JOBS, headers={"Authorization": f"Bearer {key}"})).status_code == 401
+        browser = await opened.logged_in(key)
+        assert (await browser.get(SESSION)).json()["principal"]["id"] == who
+        assert (await opened.client().post(SESSION, json={"key": key})).status_code == 401
+        assert (await browser.get(JOBS)).status_code == 200
+    made = (await opened.http.post("/api/v1/login-links", headers=admin)).json()["path"]
+    opened.keys.revoke(key_id)
+    late = await opened.client().post(SESSION, json={"key": made.partition("#key=")[2]})
+    assert said(late)[:3] == (401, "authentication_error", "not_allowed")
+    for scope in ("read", "submit", "node"):
+        refused = await opened.http.post("/api/v1/login-links", headers=opened.key(scope)[1])
+        assert refused.status_code == 403
 
 
 async def test_a_page_of_another_site_changes_nothing_with_the_cookie(door: Any) -> None:
@@ -297,7 +331,6 @@ async def test_logging_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get(
     assert answer.json() == {
         "principal": {"id": key_id, "name": "somebody"},
         "scopes": ["read"],
-        "needs_login": True,
     }
     cookie = answer.headers["set-cookie"]
     name, value = cookie.partition(";")[0].split("=", 1)
@@ -368,15 +401,9 @@ async def test_who_logs_out_is_out_with_every_copy_of_the_cookie(door: Any) -> N
     assert (await browser.delete(SESSION)).status_code == 204
 
 
-async def test_who_am_i_is_answered_to_everybody(door: Any, tmp_path: Path) -> None:
+async def test_who_am_i_is_answered_to_everybody(door: Any) -> None:
     nobody = await door().http.get(SESSION)
-    assert nobody.json() == {"principal": None, "scopes": [], "needs_login": True}
-    local = door(None)
-    everything = ["admin", "node", "read", "submit"]
-    wanted = {"principal": {"id": "local", "name": "local"}, "scopes": everything, "needs_login": False}
-    assert (await local.http.get(SESSION)).json() == wanted
-    answer = await local.http.post(SESSION, json={"key": "anything"})
-    assert (answer.json(), "set-cookie" in answer.headers) == (wanted, False)
+    assert nobody.json() == {"principal": None, "scopes": []}
 
 
 async def test_keys_are_made_listed_and_revoked(door: Any) -> None:

@@ -78,14 +78,10 @@ def test_a_key_is_found_by_its_text_and_by_nothing_else(keys: Keys) -> None:
         assert keys.find(wrong) is None, wrong
 
 
-def test_the_owner_is_found_by_the_token_of_the_state_folder(keys: Keys, store: sqlite3.Connection) -> None:
-    assert keys.wanted
+def test_the_owner_is_found_by_the_token_of_the_state_folder(keys: Keys) -> None:
     assert keys.find("the-owners-token") == OWNER
     assert keys.find("the-owners-toke") is None
-    without = Keys(store, None)
-    assert not without.wanted
-    assert without.find("") is None
-    assert without.principal(OWNER.id) is None
+    assert keys.find("") is None
 
 
 def test_several_scopes_allow_what_each_of_them_does(keys: Keys) -> None:
@@ -230,7 +226,6 @@ def test_another_owners_token_ends_the_owners_sessions(
     cookie = sessions.start(OWNER.id)
     assert Sessions(store, Keys(store, "the-owners-token", clock), clock).find(cookie) == OWNER
     assert Sessions(store, Keys(store, "a-new-token", clock), clock).find(cookie) is None
-    assert Sessions(store, Keys(store, None, clock), clock).find(cookie) is None
 
 
 def test_who_logs_out_is_out_and_nobody_else(sessions: Sessions) -> None:

@@ -255,7 +255,7 @@ async def served(farm: Any) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
 async def test_open_streams_end_with_the_server_and_go_on_with_the_next(farm: Any, photo: Path) -> None:
     ledger = farm.coordinator.ledger
     first = ledger.last_seq
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+    async with httpx2.AsyncClient(headers=farm.bearer, trust_env=False, timeout=20) as http:
         async with served(farm) as (url, serving), http.stream("GET", f"{url}/events") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             assert answer.headers["cache-control"] == "no-store"
@@ -284,7 +284,7 @@ async def test_a_stream_of_a_reader_that_went_away_is_let_go(farm: Any) -> None:
     feed = farm.app.state.feed
     async with served(farm) as (url, _):
         async with (
-            httpx2.AsyncClient(trust_env=False) as http,
+            httpx2.AsyncClient(headers=farm.bearer, trust_env=False) as http,
             http.stream("GET", f"{url}/events") as answer,
         ):
             await anext(answer.aiter_bytes())

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from dashboard.access.decisions import LOCAL
+from dashboard.access.decisions import OWNER
 from farm.state.events import AttemptFailed, TaskAssigned
 
 SMALL = {"model": "procedural", "size": "64x64", "num_frames": 24, "fps": 8}
@@ -214,7 +214,8 @@ async def test_ten_gigabytes_are_refused_when_they_are_announced(start_farm: Any
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(
         b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10737418240\r\n"
-        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n"
+        b"Authorization: Bearer %s\r\n\r\n--b\r\n" % farm.token.encode()
     )
     status = await asyncio.wait_for(reader.readline(), 20)
     rest = await asyncio.wait_for(reader.readuntil(b"}}"), 20)
@@ -463,7 +464,7 @@ async def test_a_request_that_is_sent_again_finds_its_job(start_farm: Any) -> No
     assert len({answer.json()["id"] for answer in made}) == 1
     assert [answer.headers.get("idempotent-replayed") for answer in made] == [None, "true", "true"]
     assert (await create(farm, prompt="x"))["id"] != made[0].json()["id"]
-    assert LOCAL.name == farm.coordinator.ledger.job(made[0].json()["job_id"]).submitted_by
+    assert OWNER.name == farm.coordinator.ledger.job(made[0].json()["job_id"]).submitted_by
 
 
 async def test_a_key_of_the_clients_choice_is_one_job(start_farm: Any) -> None:

@@ -95,8 +95,8 @@ function interrupted() {
 /** An EventSource does not say why it failed: ask whether the farm is there, and still knows us. */
 async function reopen() {
   try {
-    const { needs_login, principal } = await get("/session");
-    if (needs_login && !principal) toLogin();
+    const { principal } = await get("/session");
+    if (!principal) toLogin();
     else open();
   } catch {
     retryTimer = window.setTimeout(reopen, RETRY_MS);

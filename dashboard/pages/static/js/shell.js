@@ -8,7 +8,7 @@ const THEMES = /** @type {const} */ (["system", "light", "dark"]);
 const THEME_ICONS = /** @type {const} */ ({ system: "system", light: "sun", dark: "moon" });
 const STATUS_TEXT = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting…" };
 
-/** @typedef {{principal: {id: string, name: string} | string | null, scopes: string[], needs_login: boolean}} Session */
+/** @typedef {{principal: {id: string, name: string} | string | null, scopes: string[]}} Session */
 
 /** @type {Promise<Session> | undefined} */
 let asked;
@@ -42,7 +42,7 @@ const TopEnd = () => {
   }, []);
   return html`<span class="live" role="status" data-status=${status} data-testid="live-status">${STATUS_TEXT[status]}</span>
     <${ThemeButton} />
-    ${who?.needs_login && html`<button type="button" class="button small plain" onClick=${logOut}>Log out</button>`}`;
+    ${who && html`<button type="button" class="button small plain" onClick=${logOut}>Log out</button>`}`;
 };
 
 async function logOut() {

@@ -30,7 +30,6 @@ const Settings = () => {
 const You = ({ who }) => html`<${Card} title="You"><${Facts} rows=${[
   ["Name", who.principal?.name ?? "unknown"],
   ["May", who.scopes.join(", ") || "nothing"],
-  ["Login", who.needs_login ? "wanted" : "not wanted: this farm listens on its own machine only"],
 ]} /></${Card}>`;
 
 const Stored = () => {
