@@ -39,7 +39,7 @@ from dashboard.background import beside
 from dashboard.doors_store import STORE_NAME, open_store
 from dashboard.files import Artifacts, PictureCache, WorkersSeen
 from dashboard.http import NO_KEY, answer_errors, answers, describe, document_route
-from dashboard.intake import Intake, KeptUploads, Specs, Submitting
+from dashboard.intake import Intake, KeptUploads, Specs, Submitting, UploadSpace
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
 from dashboard.pages import pages_router
@@ -131,7 +131,8 @@ def create_app(
     app.state.login_link = lambda: login_link(login_links, OWNER.id)
     app.state.feed = feed
     app.state.metrics = metrics
-    intake = Intake(coordinator.storage, tools, uploads, max_upload_bytes)
+    space = UploadSpace(coordinator.storage.root)
+    intake = Intake(coordinator.storage, tools, uploads, max_upload_bytes, space)
     specs = Specs(coordinator.spec_of)
     submitting = Submitting(coordinator, specs)
     pictures = PictureCache()

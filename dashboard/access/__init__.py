@@ -9,7 +9,7 @@ from dashboard.access.audit import AUDIT_NAME, Audit
 from dashboard.access.decisions import OWNER, Principal, bearer_token
 from dashboard.access.gate import Gate
 from dashboard.access.keys import Keys
-from dashboard.access.limits import Limits
+from dashboard.access.limits import Limits, caller
 from dashboard.access.one_time_tokens import JOIN_EXPIRY_S, LOGIN_EXPIRY_S, OneTimeTokens
 from dashboard.access.routes import access_router, login_link
 from dashboard.access.sessions import Sessions
@@ -28,5 +28,6 @@ __all__ = [
     "Sessions",
     "access_router",
     "bearer_token",
+    "caller",
     "login_link",
 ]

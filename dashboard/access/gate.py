@@ -22,7 +22,8 @@ from dashboard.http import SECURITY_HEADERS, error_answer
 from farm.errors import FarmError, TooLarge, TooManyRequests
 
 _TOO_LARGE = "the body is larger than {} bytes, the most that is taken here"
-_TOO_SLOW = "nothing of the body came for {:g} s; send the request again"
+_SILENT = "nothing of the body came for {:g} s; send the request again"
+_TOO_SLOW = "the body comes slower than {:g} bytes a second; send the request again"
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
@@ -48,7 +49,7 @@ class Gate:
         self._sessions = sessions
         self._audit = audit
         self._buckets = Buckets(limits)
-        self._body_silence_s = limits.body_silence_s
+        self._limits = limits
         self._streams = Streams()
         self._allowed_hosts = frozenset(host.lower().strip("[]") for host in allowed_hosts)
 
@@ -66,7 +67,7 @@ class Gate:
         principal = self._principal(request)
         scope["state"] = {**scope.get("state", {}), "principal": principal}
         refused = self._refusal(request, principal)
-        body = _Body(receive, self._body_silence_s, whole=not request.changes)
+        body = _Body(receive, self._limits, whole=not request.changes)
         answer = _Answer(send, body, lambda: self._principal(request) is None)
         held = ExitStack()
         try:
@@ -140,22 +141,33 @@ class Gate:
 
 
 class _Body:
-    """Passes a request's body on as long as it comes, and remembers whether all of it was read."""
+    """Passes a request's body on as long as it comes, and remembers whether all of it was read.
 
-    def __init__(self, receive: Receive, silence_s: float, *, whole: bool) -> None:
+    Only what was waited for the client counts: a disk of ours that is slow is not the client's fault.
+    """
+
+    def __init__(self, receive: Receive, limits: Limits, *, whole: bool) -> None:
         self._receive = receive
-        self._silence_s = silence_s
+        self._limits = limits
+        self._waited_s = 0.0
+        self._num_bytes = 0
         self.whole = whole
 
     async def __call__(self) -> Message:
         if self.whole:  # what comes now is that the client left, whenever that is
             return await self._receive()
+        silence_s, pace = self._limits.body_silence_s, self._limits.body_pace
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(self._silence_s):
+            async with asyncio.timeout(silence_s):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, _TOO_SLOW.format(self._silence_s)) from None
+            raise HTTPException(408, _SILENT.format(silence_s)) from None
+        self._waited_s += time.monotonic() - began
+        self._num_bytes += len(message.get("body", b""))
         self.whole = not message.get("more_body", False)
+        if not self.whole and self._waited_s > silence_s + self._num_bytes / pace:
+            raise HTTPException(408, _TOO_SLOW.format(pace))
         return message
 
 

@@ -53,6 +53,8 @@ class Limits:
     refusal: Rate = Rate(1, 20)
     #: How long nothing of a body may come before it is given up: a connection that was lost says nothing.
     body_silence_s: float = 30.0
+    #: How fast a body must come in the long run, in bytes a second, once it was waited for that long besides.
+    body_pace: float = 16 << 10
 
 
 class Bucket(NamedTuple):

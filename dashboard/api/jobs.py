@@ -129,20 +129,17 @@ def jobs_router(
     async def plan(
         request: Request,
         brief: Annotated[bool, Query(description="Leave the segments out of the plan.")] = False,
-    ) -> JSONResponse:
+    ) -> Response:
         """The plan a job of the same body would follow, its time and its price; nothing is started."""
         async with intake.job_request(request) as wanted:
-            made = await submitting.plan(wanted)
+            made = await submitting.plan(wanted, request.state.principal)
             price = quote(ledger.state, made, ledger.monotonic(), priority=wanted.priority)
-
-        def described() -> dict[str, Any]:
-            left_out = {"segments"} if brief else None
-            return {
-                "plan": shown_plan(made).model_dump(mode="json", exclude=left_out),
-                "quote": price.model_dump(mode="json"),
-            }
-
-        return JSONResponse(await asyncio.to_thread(described))
+        plan = shown_plan(made)
+        told: dict[str, Any] = plan.model_dump(mode="json", exclude={"segments"})
+        if not brief:
+            told["segments"] = (segment.model_dump(mode="json") for segment in plan.segments)
+        body = b'{"plan":%b,"quote":%b}' % (await large_json(told), price.model_dump_json().encode())
+        return Response(body, media_type="application/json")
 
     @router.post(
         "/jobs",

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from dashboard.access import Principal
 from dashboard.http import job_body, job_options, job_request
 from dashboard.intake.kept_uploads import UPLOAD_ID, KeptUpload, KeptUploads
+from dashboard.intake.turns import Turns
+from dashboard.intake.upload_space import UploadSpace
 from dashboard.intake.uploads import (
     JOB_FORM,
     UPLOAD_FORM,
@@ -31,9 +34,17 @@ from farm.request import JobRequest, MediaInfo, MediaTools
 from farm.running import Storage
 
 #: Uploads that are checked at the same time: each takes a process with up to some GiB.
-CHECKS_AT_ONCE = 2
+CHECKS_AT_ONCE = 3
+#: Requests of one caller that may wait for a check of theirs to end.
+CHECKS_WAITING = 30
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+
+def caller_of(request: Request) -> str:
+    """Whom a request's work counts against."""
+    principal: Principal = request.state.principal
+    return principal.id
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,10 @@ class Intake:
     tools: MediaTools
     uploads: KeptUploads
     max_upload_bytes: int
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+    space: UploadSpace
+    _turns: Turns = field(
+        default_factory=lambda: Turns("be checked", of_one=1, of_all=CHECKS_AT_ONCE, waiting=CHECKS_WAITING)
+    )
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
@@ -66,22 +80,25 @@ class Intake:
 
     async def form(self, request: Request, folder: Path, form: Form) -> Upload:
         """A multipart form; the first bytes of its files are those of pictures or videos."""
-        return await receive(
-            request,
-            folder,
-            form=form,
-            max_bytes=self.max_upload_bytes,
-            check_head=self.tools.refuse_unknown,
-        )
+        with self.space.taken(caller_of(request)) as taken:
+            return await receive(
+                request,
+                folder,
+                form=form,
+                max_bytes=self.max_upload_bytes,
+                check_head=self.tools.refuse_unknown,
+                take=taken.up_to,
+            )
 
-    async def checked(self, file: File, *, param: str) -> MediaInfo:
+    async def checked(self, request: Request, file: File, *, param: str) -> MediaInfo:
         """A file as what it is after it was decoded whole and written anew beside it.
 
         Raises:
             InvalidInput: it is refused; ``param`` is the field it came in.
+            TooManyRequests: whoever asks has too many that wait.
         """
         try:
-            async with self._turn:
+            async with self._turns.one(caller_of(request)):
                 return await asyncio.to_thread(self.tools.normalise, file.path, file.path.parent)
         except InvalidInput as error:
             message = error.message.replace(file.path.name, file.name)
@@ -99,7 +116,7 @@ class Intake:
             if not found.files:
                 raise InvalidInput("file is missing: a picture or a video", param="file")
             file = found.files[0]
-            media = await self.checked(file, param="file")
+            media = await self.checked(request, file, param="file")
             return await asyncio.to_thread(self.uploads.keep, media, file.name)
 
     async def _from_form(self, request: Request, folder: Path) -> JobRequest:
@@ -109,20 +126,23 @@ class Intake:
         if not found.files:
             raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
         options = job_options(bytes(found.texts["request"]))
-        return job_request(options, [await self.checked(file, param="inputs") for file in found.files])
+        return job_request(
+            options, [await self.checked(request, file, param="inputs") for file in found.files]
+        )
 
     async def _from_json(self, request: Request, folder: Path) -> JobRequest:
         options, inputs = await asyncio.to_thread(job_body, await read_body(request))
         return job_request(
-            options, [await self._named(text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)]
+            options,
+            [await self._named(request, text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)],
         )
 
-    async def _named(self, text: str, path: Path) -> MediaInfo:
+    async def _named(self, request: Request, text: str, path: Path) -> MediaInfo:
         """An input of a JSON body: an upload by its id, or a data: URL."""
         if UPLOAD_ID.fullmatch(text):
             return (await asyncio.to_thread(self.uploads.get, text)).media
         await asyncio.to_thread(self.write_data_url, text, path)
-        return await self.checked(File(path, path.name), param="inputs")
+        return await self.checked(request, File(path, path.name), param="inputs")
 
     def write_data_url(self, text: str, path: Path, *, param: str = "inputs") -> None:
         """The bytes of a base64 data: URL as a file. Its media type is not believed. Blocks.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dashboard.access import Principal
 from dashboard.intake.specs import Specs
+from dashboard.intake.turns import Turns
 from farm.errors import Conflict, InvalidInput, NotFound
 from farm.planning import Plan
 from farm.request import JobRequest, MediaInfo
@@ -18,6 +19,10 @@ from farm.state import Job
 MAX_KEY_CHARS = 255
 #: A client that repeats a request by itself does so within this time.
 RESENT_WITHIN_S = 600.0
+#: Each may take some hundred MB for a moment.
+PLANS_AT_ONCE = 2
+#: Of one caller.
+PLANS_WAITING = 30
 
 
 class Submitting:
@@ -26,16 +31,19 @@ class Submitting:
     def __init__(self, coordinator: Coordinator, specs: Specs) -> None:
         self._coordinator = coordinator
         self._specs = specs
+        self._planning = Turns("be planned", of_one=1, of_all=PLANS_AT_ONCE, waiting=PLANS_WAITING)
 
-    async def plan(self, request: JobRequest) -> Plan:
+    async def plan(self, request: JobRequest, principal: Principal) -> Plan:
         """The plan a request would follow; nothing is started.
 
         Raises:
             InvalidInput, CannotRun, NotFound: as the planner says.
+            TooManyRequests: whoever asks has too many plans that wait.
         """
         await self._specs.get(request.model)
         # A long video is planned for longer than others should wait.
-        return await asyncio.to_thread(self._coordinator.plan, request)
+        async with self._planning.one(principal.id):
+            return await asyncio.to_thread(self._coordinator.plan, request)
 
     async def submit_job(
         self,
@@ -63,7 +71,7 @@ class Submitting:
         job_id = None if idempotency_key is None else keyed_job_id(principal, idempotency_key)
         if found := self._before(request, principal, job_id, resent):
             return found, True
-        plan = await self.plan(request)
+        plan = await self.plan(request, principal)
         # ``submit`` finds the files stored: copying a long video would hold up the whole farm.
         storage = self._coordinator.storage
         for media in request.inputs:

@@ -80,11 +80,14 @@ async def receive(
     form: Form,
     max_bytes: int,
     check_head: Callable[[bytes], None],
+    take: Callable[[int], None],
 ) -> Upload:
     """Read a multipart form into ``folder``; its files are called ``input-1``, ``input-2`` and so on.
 
     Args:
         check_head: raises InvalidInput for the first bytes of a file that is not taken.
+        take: claims so many bytes of the disk in all, before they are written; raises CannotRun where there
+            are none for it.
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``; the rest of it is not read.
@@ -95,7 +98,7 @@ async def receive(
     boundary = parameters.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidInput(f"expected multipart/form-data with {_fields(form)}")
-    _check_length(request, max_bytes, form.files)
+    take(_checked_length(request, max_bytes, form.files))
     upload = Upload(folder)
     with _reading(lambda: _FormReader(upload, boundary, form, check_head)) as reader:
         num_bytes, pending = 0, bytearray()
@@ -103,6 +106,7 @@ async def receive(
             num_bytes += len(chunk)
             if num_bytes > max_bytes:
                 raise _too_large(max_bytes, form.files)
+            take(num_bytes)  # of a body that does not say how long it is
             pending += chunk
             if len(pending) >= _CHUNK_BYTES:
                 await asyncio.to_thread(reader.write, bytes(pending))
@@ -120,7 +124,7 @@ async def read_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> byt
             than any request needs.
         InvalidInput: it ended early.
     """
-    _check_length(request, max_bytes, None)
+    _checked_length(request, max_bytes, None)
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -136,12 +140,14 @@ async def read_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> byt
     return bytes(body)
 
 
-def _check_length(request: Request, max_bytes: int, param: str | None) -> None:
+def _checked_length(request: Request, max_bytes: int, param: str | None) -> int:
+    """The length a body is announced with, 0 where it is not."""
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise InvalidInput("Content-Length is no number", param="content-length")
     if len(length) > 18 or int(length) > max_bytes:
         raise _too_large(max_bytes, param)
+    return int(length)
 
 
 def _too_large(max_bytes: int, param: str | None) -> TooLarge:

@@ -14,13 +14,14 @@ from fastapi import Request
 
 from dashboard.http import job_request
 from dashboard.intake import (
-    CHECKS_AT_ONCE,
     MAX_TEXT_WITH_INPUT_BYTES,
     File,
     Form,
     Intake,
     Specs,
+    Turns,
     Upload,
+    caller_of,
     content_kind,
     read_body,
 )
@@ -44,6 +45,9 @@ from farm.values import Value
 #: The longer side of a painted picture, at the least: a camera that moves in wants more than the frame has.
 PAINTED_SIDE = 1024
 MIN_SIDE = 16
+PAINTINGS_AT_ONCE = 2
+#: Of one caller.
+PAINTINGS_WAITING = 30
 #: Of a body that can hold no picture.
 MAX_SMALL_BYTES = 1 << 20
 
@@ -62,7 +66,7 @@ class VideosIntake:
         self._reopening = reopening
         self._specs = specs
         self._intake = intake
-        self._painting = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._painting = Turns("be painted", of_one=1, of_all=PAINTINGS_AT_ONCE, waiting=PAINTINGS_WAITING)
 
     async def json(self, request: Request) -> bytes:
         """A body that is JSON, and no large one.
@@ -81,11 +85,11 @@ class VideosIntake:
             wanted, file = await self._body(request, folder, CreateRequest, _CREATE_FORM)
             options = job_options(wanted)
             if file is not None:
-                media = await self._checked(file, "input_reference")
+                media = await self._checked(request, file, "input_reference")
             elif wanted.input_reference is not None:
-                media = await self._referenced(wanted.input_reference, folder)
+                media = await self._referenced(request, wanted.input_reference, folder)
             else:
-                media = await self._painted(options, folder)
+                media = await self._painted(request, options, folder)
             yield job_request(options, [media])
 
     @asynccontextmanager
@@ -102,7 +106,7 @@ class VideosIntake:
                 source = job_of(wanted.video.id)
                 file = await self._published(source, folder)
             options = job_options(wanted, **({"default_model": source.request.model} if source else {}))
-            media = await self._checked(file, "video")
+            media = await self._checked(request, file, "video")
             if media.kind != "video":
                 raise InvalidInput(f"{file.name} is an image; an edit is made over a video", param="video")
             yield job_request(options, [media]), source
@@ -117,11 +121,11 @@ class VideosIntake:
         wanted = validated(model, nested(_texts(found.texts)))
         return wanted, found.files[0] if found.files else None
 
-    async def _checked(self, file: File, param: str) -> MediaInfo:
+    async def _checked(self, request: Request, file: File, param: str) -> MediaInfo:
         with _of_pictures(param):
-            return await self._intake.checked(file, param=param)
+            return await self._intake.checked(request, file, param=param)
 
-    async def _referenced(self, reference: InputReference, folder: Path) -> MediaInfo:
+    async def _referenced(self, request: Request, reference: InputReference, folder: Path) -> MediaInfo:
         if reference.file_id is not None:
             return (await asyncio.to_thread(self._intake.uploads.get, reference.file_id)).media
         url = reference.image_url or ""
@@ -133,9 +137,9 @@ class VideosIntake:
         path = folder / "input-1"
         with _of_pictures("input_reference"):
             await asyncio.to_thread(self._intake.write_data_url, url, path, param="input_reference")
-        return await self._checked(File(path, "image_url"), "input_reference")
+        return await self._checked(request, File(path, "image_url"), "input_reference")
 
-    async def _painted(self, options: Mapping[str, Any], folder: Path) -> MediaInfo:
+    async def _painted(self, request: Request, options: Mapping[str, Any], folder: Path) -> MediaInfo:
         """A picture painted from the prompt, in the shape that is asked for or the model's own."""
         spec = await self._specs.get(options["model"])
         asked = [options.get(name) for name in ("width", "height")]
@@ -143,7 +147,7 @@ class VideosIntake:
         width, height = sides if len(sides) == 2 else (spec.native_width, spec.native_height)
         scale = max(1, math.ceil(PAINTED_SIDE / max(width, height)))
         prompt, seed = options["prompts"][0], options.get("seed", 0)
-        async with self._painting:
+        async with self._painting.one(caller_of(request)):
             png = await asyncio.to_thread(
                 self._intake.tools.backdrop, prompt, seed, width * scale, height * scale
             )

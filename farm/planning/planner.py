@@ -29,6 +29,8 @@ LOAD_BYTES_PER_S = 1e9
 LIBRARIES_S = 4.0
 #: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
 MAX_FPS_DENOMINATOR = 1001
+#: Of a plan: each is some KB here, in the journal and on every page that shows it.
+MAX_SEGMENTS = 50_000
 
 
 _SEGMENTS: dict[Mode, Callable[[Shot, Cut], list[Segment]]] = {
@@ -81,6 +83,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     width, height, size_notes = _size(request, spec)
     window, overlap = _window(request, spec, mode)
     num_frames = _num_frames(request, fps, mode, window)
+    _check_segments(num_frames, window, overlap)
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, mode, num_frames)
@@ -112,6 +115,17 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=fps_notes + size_notes,
     )
+
+
+def _check_segments(num_frames: int, window: int, overlap: int) -> None:
+    """Refuse a plan of too many segments before they are made."""
+    num_segments = -(-num_frames // (window - overlap))
+    if num_segments > MAX_SEGMENTS:
+        raise InvalidInput(
+            f"that would be about {num_segments} segments, and {MAX_SEGMENTS} are the most; "
+            "use less overlap, a longer window or fewer frames",
+            param="overlap_frames",
+        )
 
 
 def _strength(request: JobRequest, spec: EngineSpec) -> float | None:

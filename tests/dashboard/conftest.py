@@ -259,3 +259,14 @@ async def serve() -> AsyncIterator[Callable[[ASGIApp], Awaitable[str]]]:
     """Puts an app behind such a server until the test ends, and returns its URL."""
     async with AsyncExitStack() as stack:
         yield lambda app: stack.enter_async_context(_serving(app))
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Asks again and again, until the answer is yes."""
+
+    async def wait(asked: Callable[[], Awaitable[bool]]) -> None:
+        while not await asked():
+            await asyncio.sleep(0.05)
+
+    return wait

@@ -556,7 +556,7 @@ async def test_a_long_body_is_refused_before_it_is_in_memory(announced: bool, pa
 async def test_a_body_that_stops_coming_is_given_up_and_one_that_comes_slowly_is_not(
     path: str, door: Any
 ) -> None:
-    opened = door(limits=Limits(MUCH, MUCH, MUCH, MUCH, MUCH, body_silence_s=0.2))
+    opened = door(limits=Limits(MUCH, MUCH, MUCH, MUCH, MUCH, body_silence_s=0.2, body_pace=1))
     headers = {**OWNER, "Content-Type": "application/json"}
 
     async def body(end: str, pause_s: float) -> AsyncIterator[bytes]:
@@ -569,6 +569,22 @@ async def test_a_body_that_stops_coming_is_given_up_and_one_that_comes_slowly_is
     answer = await opened.http.post(path, content=body('"}', 60), headers=headers)
     assert said(answer)[:3] == (408, "invalid_request_error", "too_slow")
     assert answer.headers["Connection"] == "close"
+
+
+async def test_a_body_that_never_stops_coming_slowly_is_given_up(door: Any) -> None:
+    opened = door(limits=Limits(MUCH, MUCH, MUCH, MUCH, MUCH, body_silence_s=0.2, body_pace=1000))
+    headers = {**OWNER, "Content-Type": "multipart/form-data; boundary=x"}
+
+    async def body(part: bytes, num_parts: int) -> AsyncIterator[bytes]:
+        for _ in range(num_parts):
+            yield part
+            await asyncio.sleep(0.05)
+
+    answer = await opened.http.post(JOBS, content=body(b"x", 1_000_000), headers=headers)
+    assert said(answer)[:3] == (408, "invalid_request_error", "too_slow")
+    assert "slower than 1000 bytes a second" in answer.json()["error"]["message"]
+    answer = await opened.http.post(JOBS, content=body(b"x" * 1000, 20), headers=headers)
+    assert answer.json() == 20_000
 
 
 async def test_a_form_with_files_passes_uncounted(door: Any) -> None:

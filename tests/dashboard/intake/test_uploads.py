@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,55 @@ async def uploaded(farm: Any, photo: Path) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+async def test_pictures_that_decode_slowly_keep_nobody_elses_waiting(
+    start_farm: Any, photo: Path, until: Any
+) -> None:
+    end, begun = threading.Event(), 0
+
+    def normalise(path: Path, folder: Path) -> MediaInfo:
+        nonlocal begun
+        if path.read_bytes().endswith(b"slow"):
+            begun += 1
+            end.wait(60)
+        return media_tools().normalise(path, folder)
+
+    farm = await start_farm(tools=replace(media_tools(), normalise=normalise), workers=(), access="owner's")
+    owner = {"Authorization": "Bearer owner's"}
+
+    async def key() -> dict[str, str]:
+        made = await farm.post("keys", json={"name": "x", "scopes": ["submit"]}, headers=owner)
+        return {"Authorization": f"Bearer {made.json()['key']}"}
+
+    slow, other = await key(), await key()
+
+    def upload(content: bytes, headers: dict[str, str]) -> Any:
+        return farm.post("uploads", files={"file": ("a.png", content)}, headers=headers)
+
+    uploads = [asyncio.ensure_future(upload(photo.read_bytes() + b"slow", slow)) for _ in range(4)]
+
+    async def one_is_decoded() -> bool:
+        return begun == 1
+
+    try:
+        await until(one_is_decoded)
+        for _ in range(3):
+            assert (await asyncio.wait_for(upload(photo.read_bytes(), other), 60)).status_code == 201
+        assert begun == 1
+    finally:
+        end.set()
+    assert {answer.status_code for answer in await asyncio.gather(*uploads)} == {201}
+
+
+async def test_uploads_may_not_have_the_disk_that_the_farm_needs(
+    farm: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.intake.upload_space.MAX_SHARE", 0.0)
+    answer = await farm.post("uploads", files={"file": ("a.png", photo.read_bytes())})
+    assert (answer.status_code, farm.error_of(answer)["code"]) == (422, "cannot_run")
+    assert "free disk space" in farm.error_of(answer)["message"]
+    assert farm.left_behind() == []
 
 
 async def test_a_file_is_uploaded_once_and_named_by_plans_and_jobs(farm: Any, photo: Path) -> None:

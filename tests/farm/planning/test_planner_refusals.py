@@ -73,6 +73,17 @@ def test_what_cannot_be_planned_is_refused_by_name(
     assert "\n" not in refused.value.message
 
 
+def test_a_plan_of_too_many_segments_is_refused_before_they_are_made(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.planning.planner.MAX_SEGMENTS", 100)
+    spec = make.spec(random_access=True)
+    asked = {"window_frames": 8, "overlap_frames": 3}
+    assert len(plan(make.request(num_frames=500, **asked), spec).segments) == 100
+    with pytest.raises(InvalidInput, match="about 101 segments, and 100 are the most; use less overlap"):
+        plan(make.request(num_frames=501, **asked), spec)
+
+
 @pytest.mark.parametrize(
     ("random_access", "kind", "mode"),
     [(True, "image", "independent"), (False, "image", "chain"), (True, "video", "refine")],

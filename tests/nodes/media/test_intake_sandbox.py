@@ -57,6 +57,14 @@ def test_a_video_is_taken_in_with_its_exact_rate_and_count(tmp_path: Path, outpu
     assert found.path.read_bytes() == (tmp_path / "clip.mp4").read_bytes()
 
 
+def test_a_picture_has_seconds_where_a_video_has_minutes(tmp_path: Path, output_dir: Path) -> None:
+    slow = write_photo(tmp_path / "slow.png", side=3000)
+    assert "passed a limit (signal" in refused(slow, output_dir, picture_cpu_s=1)
+    with VideoWriter(tmp_path / "clip.mp4", fps=Fraction(8), width=64, height=48) as writer:
+        writer.write(np.full((9, 48, 64, 3), 90, np.uint8))
+    assert normalise(tmp_path / "clip.mp4", output_dir, picture_cpu_s=0).kind == "video"
+
+
 def test_the_same_file_twice_is_one_file(tmp_path: Path, output_dir: Path) -> None:
     photo = write_photo(tmp_path / "photo.png")
     assert normalise(photo, output_dir) == normalise(photo, output_dir)
