@@ -13,12 +13,12 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import secrets
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -51,6 +51,9 @@ _GONE = 410
 _METADATA = frozenset(
     map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
 )
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,21 @@ def check_url(url: str) -> None:
         raise InvalidInput("url: give an address that begins with https:// or http://", param="url")
     if "@" in parts.netloc or parts.fragment:
         raise InvalidInput("url: leave out user, password and fragment", param="url")
-    with suppress(ValueError):
+    try:
         refused = refused_address(parts.hostname)
-        if refused:
-            raise InvalidInput(f"url: {refused}", param="url")
+    except ValueError:  # no address: then it is a name, and none that is read as an address
+        refused = (
+            None if _is_name(parts.hostname) else f"{parts.hostname[:100]} is neither a name nor an address"
+        )
+    if refused:
+        raise InvalidInput(f"url: {refused}", param="url")
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host is a name. One that ends in a number is read as an address, octal (0177.0.0.1) or whole
+    (2130706433), by some and refused by others."""
+    labels = host.removesuffix(".").split(".")
+    return len(host) < 254 and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(labels[-1])
 
 
 def refused_address(address: str) -> str | None:
@@ -297,7 +311,8 @@ async def _timed(post: Callable[[], Awaitable[int]]) -> Answer:
             error = f"the receiver answered {status}"
     except TimeoutError:
         error = f"no answer within {TIMEOUT_S:.0f} s"
-    except (httpx2.HTTPError, OSError, InvalidInput) as problem:
+    # An address that cannot be read, from a time when more was taken, is a failed delivery too.
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError, InvalidInput) as problem:
         error = str(problem) or type(problem).__name__
     return Answer(status, error[:500], time.perf_counter() - started)
 

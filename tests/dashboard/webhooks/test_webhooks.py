@@ -127,11 +127,44 @@ def test_receivers_of_this_network_are_fine(address: str) -> None:
         "javascript:alert(1)",
         "http://a:99999/",
         "http://ä/",
+        # Read as 127.0.0.1 by some, and by others not at all.
+        "http://0177.0.0.1/",
+        "http://0x7f.0.0.1/",
+        "http://2130706433/",
+        "http://127.1/",
+        "http://1.2.3.4.5/",
+        "http://receiver.0x10/",
+        "http://999.1.1.1/",
+        "http://a..b/",
+        "http://-a.example/",
+        "http://" + "a" * 64 + ".example/",
+        "http://" + "a." * 130 + "example/",
     ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="url: "):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example./x",
+        "http://receiver_1:8080/",
+        "http://a/",
+        "http://[::1]:80/",
+        "http://7up.example/",
+    ],
+)
+def test_a_name_or_an_address_is_taken(url: str) -> None:
+    check_url(url)
+
+
+@pytest.mark.parametrize("url", ["http://0177.0.0.1:1/", "http://" + "a" * 64 + ".example/"])
+async def test_an_address_that_nobody_can_read_is_a_failed_delivery(url: str) -> None:
+    answer = await sending._timed(lambda: sending._post(url, {}, b""))
+    assert answer.status is None
+    assert answer.error
 
 
 def test_every_event_of_the_farm_can_be_asked_for() -> None:
