@@ -79,7 +79,7 @@ def running_head(state: Path) -> Head | None:
         head = Head.model_validate_json((state / HEAD_NAME).read_text())
     except FileNotFoundError:
         return None
-    if process_alive(head.pid, "ray"):
+    if process_alive(head.pid, str(head.temp_dir)):
         return head
     _forget(state, head)
     return None

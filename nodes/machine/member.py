@@ -146,7 +146,7 @@ def current(state: Path) -> Member | None:
         member = Member.model_validate_json(path.read_text())
     except FileNotFoundError:
         return None
-    if process_alive(member.pid, "ray"):
+    if process_alive(member.pid, str(member.temp_dir)):
         return member
     forget(state, member)
     return None

@@ -133,7 +133,10 @@ def stop_process(pid: int) -> None:
 
 
 def process_alive(pid: int, word: str) -> bool:
-    """Whether this process runs and is what we started: its command line has ``word`` in it."""
+    """Whether this process runs and is what we started: its command line has ``word`` in it.
+
+    A session folder is a good word: no other process ever has it, whoever gets the number after a restart.
+    """
     try:
         return word in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:

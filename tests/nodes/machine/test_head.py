@@ -1,0 +1,66 @@
+"""What the state folder remembers of a running Ray, and what became of it meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodes.machine.head import HEAD_NAME, Head, running_head, stop_head
+from nodes.machine.member import MEMBER_NAME, Member, current
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A process with these words in its command line, which lives until it is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "input()", *words]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def test_a_file_from_before_a_restart_of_the_machine_names_no_head_and_ends_no_process(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """Its process id is another program's by now; `farm up` waited minutes for that one."""
+    other = process("tray", "ray")
+    session = tmp_path / "rf-0123"
+    session.mkdir()
+    head = Head(pid=other.pid, address="127.0.0.1:1", token="t", temp_dir=session, workers=())
+    (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
+    stop_head(tmp_path)
+    assert running_head(tmp_path) is None
+    assert not (tmp_path / HEAD_NAME).exists()
+    assert not session.exists()
+    assert other.poll() is None
+
+
+def test_a_head_that_runs_is_found_again(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    session = tmp_path / "rf-0123"
+    own = process("ray", "start", f"--temp-dir={session}/r")
+    head = Head(pid=own.pid, address="127.0.0.1:1", token="t", temp_dir=session, workers=())
+    (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
+    assert running_head(tmp_path) == head
+
+
+def test_a_machine_is_in_no_farm_when_its_ray_is_gone_though_the_process_id_is_taken(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    member = Member(
+        pid=process("xray").pid, url="http://a:1", node="attic", node_token="t", temp_dir=tmp_path / "rf-1"
+    )
+    (tmp_path / MEMBER_NAME).write_text(member.model_dump_json())
+    assert current(tmp_path) is None
+    assert not (tmp_path / MEMBER_NAME).exists()
