@@ -29,6 +29,8 @@ from farm.errors import CannotRun
 THREADS = 32
 #: From the moment a connection waits for a request until the head of the request is there.
 HEAD_S = 10.0
+#: How long a reader may take nothing of what is sent. One that pauses for longer asks for the rest anew.
+STALL_S = 120.0
 #: Connections the kernel keeps until they are accepted, and how many of them are at a time: those are open
 #: before they are counted.
 BACKLOG = 1024
@@ -44,13 +46,16 @@ class _Protocol(H11Protocol):
         open_ones: Connections[asyncio.Protocol],
         num_descriptors: int,
         head_s: float,
+        stall_s: float,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self._open_ones = open_ones
         self._num_descriptors = num_descriptors
         self._head_s = head_s
+        self._stall_s = stall_s
         self._waiting: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -73,8 +78,17 @@ class _Protocol(H11Protocol):
             # The next request may be here already.
             self._look()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._stall_s, self.give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._go_on()
         self._open_ones.leave(self)
         super().connection_lost(exc)
 
@@ -95,6 +109,11 @@ class _Protocol(H11Protocol):
     def _wait(self) -> None:
         # Not begun anew with every byte: the whole head has this long.
         self._waiting = self.loop.call_later(self._head_s, self.give_up)
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
@@ -129,11 +148,14 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(app: FastAPI, host: str, port: int, *, head_s: float = HEAD_S) -> None:
+async def serve(
+    app: FastAPI, host: str, port: int, *, head_s: float = HEAD_S, stall_s: float = STALL_S
+) -> None:
     """Serve until cancelled.
 
     Args:
         head_s: how long a connection may take to send the head of a request.
+        stall_s: how long it may take nothing of an answer.
 
     Raises:
         CannotRun: the address cannot be listened on.
@@ -149,6 +171,7 @@ async def serve(app: FastAPI, host: str, port: int, *, head_s: float = HEAD_S) -
         open_ones=Connections(most, most * 3 // 4),
         num_descriptors=num_descriptors,
         head_s=head_s,
+        stall_s=stall_s,
     )
     config = uvicorn.Config(
         app,

@@ -90,6 +90,15 @@ class Intake:
                 take=taken.up_to,
             )
 
+    async def body(self, request: Request) -> bytes:
+        """A body that may hold inputs, and is in memory as a whole.
+
+        Raises:
+            TooManyRequests: whoever asks has as many uploads under way as may be.
+        """
+        with self.space.taken(caller_of(request)):
+            return await read_body(request)
+
     async def checked(self, request: Request, file: File, *, param: str) -> MediaInfo:
         """A file as what it is after it was decoded whole and written anew beside it.
 
@@ -131,7 +140,7 @@ class Intake:
         )
 
     async def _from_json(self, request: Request, folder: Path) -> JobRequest:
-        options, inputs = await asyncio.to_thread(job_body, await read_body(request))
+        options, inputs = await asyncio.to_thread(job_body, await self.body(request))
         return job_request(
             options,
             [await self._named(request, text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)],

@@ -115,7 +115,7 @@ class VideosIntake:
         self, request: Request, folder: Path, model: type[V], form: Form
     ) -> tuple[V, File | None]:
         if content_kind(request) == b"application/json":
-            return await asyncio.to_thread(validated, model, await read_body(request)), None
+            return await asyncio.to_thread(validated, model, await self._intake.body(request)), None
         with _of_pictures(form.files):
             found: Upload = await self._intake.form(request, folder, form)
         wanted = validated(model, nested(_texts(found.texts)))

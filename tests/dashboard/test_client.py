@@ -296,3 +296,13 @@ async def test_jobs_are_fetched_page_by_page(
     client = FarmClient(await serve(farm.app), farm.token)
     assert [job["id"] for job in await asyncio.to_thread(lambda: list(client.jobs()))] == ids[::-1]
     client.close()
+
+
+async def test_a_login_link_leads_to_the_page_of_this_farm_that_logs_in(start_farm: Any, serve: Any) -> None:
+    farm = await start_farm(workers=())
+    url = await serve(farm.app)
+    client = FarmClient(f"{url}/", farm.token)
+    page, _, key = (await asyncio.to_thread(client.login_link)).partition("#key=")
+    assert page == f"{url}/login"
+    assert (await farm.http.post("/api/v1/session", json={"key": key})).status_code == 200
+    client.close()

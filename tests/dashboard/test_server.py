@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi.responses import StreamingResponse
 
 from dashboard.server import serve
 
@@ -97,6 +98,31 @@ async def test_a_request_that_is_answered_slowly_is_not_given_up_and_the_next_on
         writer.write(HEAD)
         assert b"200 OK" in await asyncio.wait_for(reader.readline(), 20)
         writer.close()
+
+
+async def test_a_reader_that_takes_nothing_of_an_answer_is_let_go_and_a_slow_one_is_not(farm: Any) -> None:
+    num_bytes = 20 << 20
+
+    @farm.app.get("/api/v1/health/large")
+    async def large() -> StreamingResponse:
+        return StreamingResponse(iter([bytes(1 << 20)] * (num_bytes >> 20)))
+
+    async def asks(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+        writer.write(b"GET /api/v1/health/large HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        return reader, writer
+
+    async with served(farm, stall_s=0.5) as port:
+        (idle, idle_writer), (slow, slow_writer) = await asks(port), await asks(port)
+        taken = 0
+        while chunk := await asyncio.wait_for(slow.read(1 << 16), 20):
+            taken += len(chunk)
+            await asyncio.sleep(0.002)
+        assert taken > num_bytes
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(idle.readexactly(num_bytes), 20)
+        idle_writer.close()
+        slow_writer.close()
 
 
 @asynccontextmanager
