@@ -20,10 +20,10 @@ Run = Callable[..., Awaitable[Result]]
 @pytest.fixture
 async def run(farm: Any, serve: Any) -> Run:
     """Runs a command against the farm."""
-    url = await serve(farm.app)
+    at = ("--farm", await serve(farm.app), "--token", farm.token)
 
     async def run(*arguments: str, wanted: type[Exception] | None = None) -> Result:
-        result = await asyncio.to_thread(CliRunner().invoke, remote, [*arguments, "--farm", url])
+        result = await asyncio.to_thread(CliRunner().invoke, remote, [*arguments, *at])
         assert type(result.exception) is (wanted or type(None)), result.output
         return result
 

@@ -110,14 +110,14 @@ async def test_a_request_that_a_client_sends_again_by_itself_finds_its_job(
     request = farm.coordinator.ledger.state.jobs[job_id].request
     media = request.inputs[0].model_copy(update={"path": photo})
     request = request.model_copy(update={"inputs": (media,)})
-    local = principal("local")
-    namesake = replace(local, id="3f9a1c07")
+    owner = principal("owner")
+    namesake = replace(owner, id="3f9a1c07")
     assert not (await submitting.submit_job(request, namesake, resent=True))[1]
-    assert (await submitting.submit_job(request, local, resent=True))[1]
+    assert (await submitting.submit_job(request, owner, resent=True))[1]
     assert not (await submitting.submit_job(request, principal("bob"), resent=True))[1]
-    assert not (await submitting.submit_job(request, local))[1]
+    assert not (await submitting.submit_job(request, owner))[1]
     other = request.model_copy(update={"seed": 5})
-    assert not (await submitting.submit_job(other, local, resent=True))[1]
+    assert not (await submitting.submit_job(other, owner, resent=True))[1]
     then = farm.coordinator.clock() + RESENT_WITHIN_S + 1
     monkeypatch.setattr(farm.coordinator, "clock", lambda: then)
-    assert not (await submitting.submit_job(request, local, resent=True))[1]
+    assert not (await submitting.submit_job(request, owner, resent=True))[1]
