@@ -19,9 +19,13 @@ def process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "input()", *words]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True))
-        return started[-1]
+        command = [sys.executable, "-c", "print(flush=True), input()", *words]
+        pipe = subprocess.PIPE
+        one = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        started.append(one)
+        assert one.stdout is not None
+        one.stdout.readline()  # until then it may have no command line
+        return one
 
     yield start
     for one in started:
