@@ -61,12 +61,12 @@ def no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """A test that starts a Ray says so with the ``ray`` mark; any other is stopped when it tries."""
     if request.node.get_closest_marker("ray"):
         return
-    import ray
+    from nodes.ray import cluster
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this test started a Ray; mark it with @pytest.mark.ray if it has to")
 
-    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(cluster, "start_driver", refuse)
 
 
 @dataclass(frozen=True)

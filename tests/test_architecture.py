@@ -31,7 +31,7 @@ DOORLESS = {"farm/cli/main.py"}
 
 #: library -> the files that may import it.
 KEEPERS: dict[str, set[str]] = {
-    "ray": {"nodes/ray/cluster.py", "nodes/ray/actors.py"},
+    "ray": {"nodes/ray/driver.py", "nodes/ray/actors.py"},
     "av": {"stitching/video_io.py"},
 }
 #: library -> the rooms that may import it.

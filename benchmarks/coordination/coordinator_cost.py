@@ -2,7 +2,8 @@
 
     python benchmarks/coordination/coordinator_cost.py [--segments 1000] [--workers 8] [--out ...json]
 
-Both sides move results of the same size through Ray, from the same number of actors. The farm's side plans,
+Both sides move results of the same size, from the same number of actors, one through Ray's object store, one
+over the workers' own connections. The farm's side plans,
 schedules, journals, checks, packs, stores and fences every segment; its videos are not joined, which
 ``benchmarks/joining/speed.py`` measures. Memory is the coordinator's resident size after 10 % and at the
 end of the segments.
@@ -17,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from farm.capabilities.worker import GIB, Worker
 from farm.request.job import JobRequest
 from farm.running.cluster import Blob, Published, StitchOrder
 from nodes.hosting.host import coordinating, take_in, workers_up
-from nodes.machine.ray_node import new_token, ray_environment
+from nodes.machine.ray_node import OBJECT_STORE_BYTES, new_token, ray_environment
+from nodes.ray import Launch, RayCluster, Start
 
 SIDE = 64
 
@@ -49,17 +52,17 @@ class UnjoinedSession:
     async def close(self) -> None: ...
 
 
-async def farm_side(state: Path, segments: int, workers: int) -> dict[str, float]:
-    from nodes.ray.cluster import RayCluster
+async def unjoined(order: StitchOrder) -> UnjoinedSession:
+    return UnjoinedSession()
 
-    class Cluster(RayCluster):
-        async def open_stitcher(self, order: StitchOrder) -> Any:
-            return UnjoinedSession()
 
+async def farm_side(
+    state: Path, segments: int, workers: int, launch: Callable[[bool], Awaitable[Launch]]
+) -> dict[str, float]:
     image = state / "gradient.png"
     cv2.imwrite(str(image), np.tile(np.arange(SIDE, dtype=np.uint8) * 3 + 20, (SIDE, 1)))
     resident: list[int] = []
-    async with coordinating(state, Cluster()) as coordinator:
+    async with coordinating(state, await RayCluster.open("127.0.0.1", launch, unjoined)) as coordinator:
         await workers_up(coordinator, workers)
         request = JobRequest(
             inputs=take_in([image], state),
@@ -95,9 +98,19 @@ async def done(coordinator: Any, job_id: str) -> None:
         pass
 
 
-def ray_side(segments: int, workers: int, result_bytes: int) -> float:
+def ray_side(segments: int, workers: int, result_bytes: int, folder: str) -> float:
     """Milliseconds a call of a plain loop over plain actors, one call in flight for each."""
     import ray
+
+    ray.init(
+        "local",
+        num_cpus=workers,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+    )
 
     @ray.remote(num_cpus=0)
     class Plain:
@@ -121,7 +134,9 @@ def ray_side(segments: int, workers: int, result_bytes: int) -> float:
     loop(4 * workers)
     started = time.perf_counter()
     loop(segments)
-    return 1000 * (time.perf_counter() - started) / segments
+    wall_s = time.perf_counter() - started
+    ray.shutdown()
+    return 1000 * wall_s / segments
 
 
 def main() -> None:
@@ -136,15 +151,21 @@ def main() -> None:
         Worker(id=f"here/cpu{i}", node="here", kind="cpu", device_name="CPU", vram_bytes=GIB)
         for i in range(arguments.workers)
     ]
-    os.environ.update(ray_environment(new_token(), workers))
-    from nodes.ray.cluster import disconnect, start_local
+    token = new_token()
+
+    async def launch(afresh: bool) -> Launch:
+        return Launch(
+            start=Start(worker_ids=tuple(w.id for w in workers), temp_dir=Path(folder) / "ray"),
+            environment=ray_environment(token, workers, "127.0.0.1"),
+            log_path=Path(folder) / "driver.log",
+        )
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        start_local(workers, Path(folder) / "ray")
-        farm = asyncio.run(farm_side(Path(folder), arguments.segments, arguments.workers))
+        farm = asyncio.run(farm_side(Path(folder), arguments.segments, arguments.workers, launch))
         stored = [p.stat().st_size for p in Path(folder).glob("blobs/*/*")]
-    bare = ray_side(arguments.segments, arguments.workers, max(stored))
-    disconnect()
+    os.environ.update(ray_environment(token, workers, "127.0.0.1"))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        bare = ray_side(arguments.segments, arguments.workers, max(stored), folder)
     result = {
         "segments": arguments.segments,
         "workers": arguments.workers,

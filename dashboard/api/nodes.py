@@ -227,9 +227,7 @@ def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membershi
         """
         if not _is_key_for_nodes(request):
             return {"workers": membership.leave(wanted.node, token)}
-        for worker in (w for w in worker_summaries(state) if w["node"] == wanted.node):
-            coordinator.drain(worker["id"], leaving=True)
-        return {"workers": [w.worker.id for w in state.workers.values() if w.worker.node == wanted.node]}
+        return {"workers": membership.remove(wanted.node)}
 
     return router
 

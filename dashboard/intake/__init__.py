@@ -5,7 +5,7 @@ What both doors share on the way in enters.
 
 from __future__ import annotations
 
-from dashboard.intake.job_requests import CHECKS_AT_ONCE, Intake, caller_of
+from dashboard.intake.job_requests import Intake, caller_of
 from dashboard.intake.kept_uploads import KeptUpload, KeptUploads
 from dashboard.intake.specs import Specs
 from dashboard.intake.submitting import MAX_KEY_CHARS, Submitting, check_key
@@ -14,7 +14,6 @@ from dashboard.intake.upload_space import UploadSpace
 from dashboard.intake.uploads import MAX_TEXT_WITH_INPUT_BYTES, File, Form, Upload, content_kind, read_body
 
 __all__ = [
-    "CHECKS_AT_ONCE",
     "MAX_KEY_CHARS",
     "MAX_TEXT_WITH_INPUT_BYTES",
     "File",

@@ -66,7 +66,9 @@ class UploadSpace:
             CannotRun: they are not to be had.
         """
         # What is written of the claims is no longer free: counted twice, it only leaves more to the farm.
-        usable = max(0, self._free_bytes(self._folder) - RESERVE_BYTES)
+        usable = self._free_bytes(self._folder) - RESERVE_BYTES
+        if usable <= 0:
+            raise CannotRun("the upload cannot be kept: the disk is all but full; free disk space")
         if self._claimed_bytes + num_bytes > usable * MAX_SHARE:
             raise CannotRun(
                 f"the disk has {usable / 1e9:.1f} GB for work, of which uploads under way may have "

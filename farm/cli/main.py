@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ from farm.cli.remote_commands import (
 )
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
-from farm.errors import CannotRun, FarmError, InvalidInput
+from farm.errors import FarmError, InvalidInput
 from farm.machines import (
     ClusterFile,
     HeadMachine,
@@ -224,19 +225,17 @@ def join(
     def describe(own_address: str) -> list[Worker]:
         return _workers(workers, vram_limit, name=name, address=own_address, price_per_hour=price_per_hour)
 
-    process = member.join(url, given, node=node, describe=describe, state=folder)
+    joined = member.join(url, given, node=node, describe=describe, state=folder)
+    process = joined.begin()
     console.out.print(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out", markup=False)
     # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        process.wait()
+        joined.stay(process, partial(console.err.print, markup=False))
     except KeyboardInterrupt:
         console.err.print("leaving after the current segment")
         with suppress(FarmError):
             member.leave(folder)
-    else:
-        if member.was_lost(folder):
-            raise CannotRun(f"the farm at {url} is gone; `farm join` again when it is back")
 
 
 @app.command()
@@ -262,11 +261,20 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False, workers: Workers = None, vram_limit: VramLimit = None) -> None:
+def doctor(
+    as_json: Json = False,
+    workers: Workers = None,
+    vram_limit: VramLimit = None,
+    security: Annotated[bool, typer.Option("--security", help="Who can reach what of the farm.")] = False,
+    state: StateFolder = None,
+) -> None:
     """Check this machine: installation, cards, and what each can render."""
-    from nodes.hosting import examine
+    from nodes.hosting import examine, examine_security
 
-    findings = examine(_workers(workers, vram_limit))
+    if security:
+        findings = examine_security(state or default_state_folder())
+    else:
+        findings = examine(_workers(workers, vram_limit))
     if as_json:
         console.print_json([finding.model_dump() for finding in findings])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,6 +159,8 @@ def settled(state: Path | None, adopt: bool, ignore: bool) -> Path:
     if adopt and ignore:
         raise InvalidInput("--adopt and --ignore exclude each other", param="adopt")
     folder = state or default_state_folder()
+    if not os.path.isdir(folder / "jobs"):  # nothing that could be newer; nothing is made for looking
+        return folder
     with locked(folder):
         try:
             adopted = settle_folders(folder, "adopt" if adopt else "ignore" if ignore else None)

@@ -21,6 +21,7 @@ from farm.running.cluster import (
     Published,
     Role,
     StitchOrder,
+    StitchSession,
     WorkerDown,
     WorkerUp,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Role",
     "StitchFailed",
     "StitchOrder",
+    "StitchSession",
     "Storage",
     "WorkerDown",
     "WorkerUp",

@@ -65,6 +65,8 @@ class WorkerUp:
 class WorkerDown:
     worker_id: str
     reason: str
+    #: Of the attempts that end with it; "cancelled" blames nobody.
+    kind: FailureKind = "lost"
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,7 @@ class Coordinator:
     """
 
     def __init__(
-        self,
-        *,
-        cluster: Cluster,
-        ledger: Ledger,
-        storage: Storage,
-        spec_of: Callable[[str], EngineSpec],
+        self, *, cluster: Cluster, ledger: Ledger, storage: Storage, spec_of: Callable[[str], EngineSpec]
     ) -> None:
         self.cluster = cluster
         self.ledger = ledger
@@ -233,8 +228,8 @@ class Coordinator:
                     self.worker_down(worker.id, "came back as a fresh process")
                 self.ledger.record(WorkerJoined(worker=worker))
                 self._draining.let_go_if_drained(worker.id)
-            case WorkerDown(worker_id=worker_id, reason=reason):
-                self.worker_down(worker_id, reason)
+            case WorkerDown(worker_id=worker_id, reason=reason, kind=kind):
+                self.worker_down(worker_id, reason, kind)
             case Progress():
                 self._note_progress(message)
             case Telemetry():

@@ -53,13 +53,17 @@ class Membership:
         }
 
     def leave(self, node: str, token: str) -> list[str]:
-        """Drain a node's workers and forget those that are not up; returns those that are still here.
+        """As ``remove``, for a node that proves to be it.
 
         Raises:
             NotAllowed: the token is not this node's.
         """
         if not hmac.compare_digest(token.encode(), self._node_token(node).encode()):
             raise NotAllowed(f"the token is not that of node {node}")
+        return self.remove(node)
+
+    def remove(self, node: str) -> list[str]:
+        """Drain a node's workers and forget those that are not up; returns those that are still here."""
         self._joining.pop(node, None)
         state = self._coordinator.ledger.state
         off = (*state.drained.values(), *state.starting.values())

@@ -32,7 +32,7 @@ def stored_bytes(plan: Plan, segments: Iterable[Segment] | None = None) -> int:
     return round(num_frames * plan.width * plan.height * STORED_BYTES_PER_PIXEL)
 
 
-def content_hash(content: bytes | memoryview) -> str:
+def content_hash(content: bytes | bytearray | memoryview) -> str:
     """SHA-256 in hex: the name content is stored under."""
     return hashlib.sha256(content).hexdigest()
 
@@ -43,8 +43,9 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
-            for folder in ("blobs", "jobs", "incoming", "trash"):
-                (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The root first: a parent that is made on the way has the usual mode.
+            for folder in (root, *(root / name for name in ("blobs", "jobs", "incoming", "trash"))):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise CannotRun(
                 f"the state folder {root} cannot be made ({error.strerror}); choose another --state"

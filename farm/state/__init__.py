@@ -35,12 +35,20 @@ from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
 from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
-from farm.state.state_folder import JOURNAL_NAME, default_state_folder, locked, make_private, usual_mode
+from farm.state.state_folder import (
+    JOURNAL_NAME,
+    LOCK_NAME,
+    default_state_folder,
+    locked,
+    make_private,
+    usual_mode,
+)
 from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
 
 __all__ = [
     "JOURNAL_NAME",
+    "LOCK_NAME",
     "TELEMETRY_INTERVAL_S",
     "Artifact",
     "Attempt",

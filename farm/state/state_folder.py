@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 #: Nothing for other users of the machine.
 _PRIVATE_UMASK = 0o077
 JOURNAL_NAME = "journal.sqlite"
+#: Held open by the coordinator while it works in the folder.
+LOCK_NAME = "lock"
 
 
 def default_state_folder() -> Path:
@@ -64,7 +66,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     make_private(folder)
     try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotRun(
             f"the state folder {folder} cannot be used ({error.strerror}); choose another with --state"

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import packages_distributions, version
+from pathlib import Path
 
 from farm.capabilities import RenderShape, Worker, fitting_rungs, gib
 from farm.planning import footprint
@@ -13,6 +14,7 @@ from farm.state import default_state_folder
 from farm.values import Value
 from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
+from nodes.machine import listening
 
 #: The top-level packages of this distribution.
 ROOMS = ("farm", "nodes", "stitching", "dashboard")
@@ -25,6 +27,20 @@ class Finding(Value):
     subject: str
     ok: bool
     text: str
+
+
+def examine_security(state: Path) -> list[Finding]:
+    """Every socket on which this farm waits for others, and who can reach it; other machines' first."""
+    found = [
+        Finding(
+            subject=f"{each.process} ({each.pid})",
+            ok=each.is_local or each.asks_for != "unknown",
+            text=f"{each.protocol} {each.address} port {each.port}: "
+            f"{each.reached_by}; asks for {each.asks_for}",
+        )
+        for each in listening(state)
+    ]
+    return found or [Finding(subject="listeners", ok=True, text=f"no farm of {state} runs on this machine")]
 
 
 def examine(workers: Iterable[Worker]) -> list[Finding]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,15 @@ from farm.planning import Plan, plan_over, refusal
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator, Storage
 from farm.state import JobCancelled, Ledger, locked, replayed
-from farm.threads import to_its_end
 from nodes.engines import spec_of
-from nodes.machine import new_session_folder, new_token, ray_environment
+from nodes.machine import SessionFolder, new_session_folder, new_token, ray_environment
 from nodes.media import normalise
+from nodes.ray import Launch, RayCluster, Start
+from nodes.work import StitchProcess
 
+LOOPBACK = "127.0.0.1"
+#: What Ray's driver says, in the state folder.
+DRIVER_LOG_NAME = "ray-driver.log"
 #: A local farm's workers must all be there by then.
 WORKERS_TIMEOUT_S = 90.0
 
@@ -45,27 +48,29 @@ def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
         raise CannotRun(refused, param="size")
 
 
-@contextmanager
-def _ray_folder() -> Iterator[Path]:
-    """Ray's own files, gone with it."""
-    session = new_session_folder()
-    try:
-        yield session.ray
-    finally:
-        session.remove()
+class _LocalRay:
+    """A Ray of this machine alone, started by its driver and gone with it."""
 
+    def __init__(self, state: Path, workers: Sequence[Worker]) -> None:
+        self._state = state
+        self._workers = workers
+        self._folder: SessionFolder | None = None
 
-async def _start(start_ray: Callable[..., None], workers: Sequence[Worker], temp_dir: Path) -> None:
-    """Start this machine's Ray.
+    async def launch(self, afresh: bool) -> Launch:
+        """In a new folder each time: whatever was left of another Ray's is in nobody's way."""
+        self.forget()
+        self._folder = new_session_folder()
+        return Launch(
+            start=Start(worker_ids=tuple(worker.id for worker in self._workers), temp_dir=self._folder.ray),
+            environment=ray_environment(new_token(), self._workers, LOOPBACK),
+            log_path=self._state / DRIVER_LOG_NAME,
+        )
 
-    Raises:
-        CannotRun: Ray failed in a way of its own (no space for its files, too long a path, no memory).
-    """
-    try:
-        await to_its_end(start_ray, workers, temp_dir)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CannotRun(f"Ray did not start here: {reason}; `farm doctor` looks the machine over") from error
+    def forget(self) -> None:
+        """Remove Ray's own files."""
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
 
 @asynccontextmanager
@@ -73,22 +78,21 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     """A farm of this machine that ends with the block and leaves nothing running.
 
     Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
-    """
-    os.environ.update(ray_environment(new_token(), workers))
-    # Imported now: Ray reads the environment when it is.
-    from nodes.ray import RayCluster, disconnect, start_local, take_back_signals
 
-    with locked(state), replayed(state) as ledger, _ray_folder() as temp_dir:
+    Raises:
+        CannotRun: Ray does not start.
+    """
+    with locked(state), replayed(state) as ledger:
+        ray = _LocalRay(state, workers)
         try:
-            await _start(start_local, workers, temp_dir)
-            take_back_signals()
-            async with coordinating(state, RayCluster(), ledger=ledger) as coordinator:
+            cluster = await RayCluster.open(LOOPBACK, ray.launch, StitchProcess.open)
+            async with coordinating(state, cluster, ledger=ledger) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():
                     if job.status == "running":
                         coordinator.ledger.record(JobCancelled(job_id=job.id))
                 yield coordinator
         finally:
-            await to_its_end(disconnect)
+            ray.forget()
 
 
 @asynccontextmanager

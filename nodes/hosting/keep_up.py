@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,24 @@ from farm.running import Coordinator, Membership
 from farm.state import locked, replayed
 from farm.threads import to_its_end
 from nodes.engines import known_models, named_spec_of, spec_of
-from nodes.hosting.host import coordinating
+from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
 from nodes.machine import (
     allowed_hosts,
     ensure_head,
+    head_pids,
     how_to_join,
     is_loopback,
     own_addresses,
     ray_environment,
     reachable_address,
+    restart_head,
     ssh,
     stop_head,
     versions,
 )
 from nodes.media import backdrop, normalise, pictures
+from nodes.ray import Launch, RayCluster, Start
+from nodes.work import StitchProcess
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +76,14 @@ async def keep_up(
     with locked(state), replayed(state) as ledger:
         access = _access_token(state)
         endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
-        head = await asyncio.to_thread(ensure_head, state, address, workers)
-        os.environ.update(ray_environment(head.token, head.workers))
-        # Only now: importing Ray reads the environment.
-        from nodes.ray import RayCluster, connect, disconnect, take_back_signals
-
+        head = await to_its_end(ensure_head, state, address, workers)
         started: list[Machine] = []
         try:
-            await to_its_end(connect, head.address)
-            take_back_signals()
-            async with coordinating(
-                state, RayCluster(), spec_of if alone else named_spec_of, ledger=ledger
-            ) as coordinator:
+            cluster_over_ray = await RayCluster.open(
+                address, partial(_launch, state, address, workers), StitchProcess.open
+            )
+            specs = spec_of if alone else named_spec_of
+            async with coordinating(state, cluster_over_ray, specs, ledger=ledger) as coordinator:
                 membership = Membership(
                     coordinator, cluster_address=head.address, secret=head.token, versions=versions()
                 )
@@ -120,7 +121,18 @@ async def keep_up(
                         await serving
         finally:
             remove_endpoint(state, endpoint)
-            await to_its_end(_take_down, state, started, disconnect)
+            await to_its_end(_take_down, state, started)
+
+
+async def _launch(state: Path, address: str, workers: Sequence[Worker], afresh: bool) -> Launch:
+    """Find Ray's head running or start it; ``afresh``: after whatever is left of it was ended."""
+    head = await to_its_end(restart_head if afresh else ensure_head, state, address, workers)
+    return Launch(
+        start=Start(address=head.address),
+        environment=ray_environment(head.token, head.workers, head.host),
+        log_path=state / DRIVER_LOG_NAME,
+        pids=head_pids(head),
+    )
 
 
 def media_tools() -> MediaTools:
@@ -169,13 +181,12 @@ async def _tell_end(machine: Machine, process: Any, log_path: Path) -> None:
     console.err.print(f"{machine.name} ended (status {status}): {said}", style="yellow", markup=False)
 
 
-def _take_down(state: Path, started: Sequence[Machine], disconnect: Callable[[], None]) -> None:
+def _take_down(state: Path, started: Sequence[Machine]) -> None:
     for machine in started:
         try:
             ssh.stop_node(machine, state / MACHINES_NAME)
         except (OSError, ValueError) as error:
             log.warning("%s was not told to leave: %s", machine.name, error)
-    disconnect()
     stop_head(state)
 
 

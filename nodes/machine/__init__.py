@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from nodes.machine import member, ssh
 from nodes.machine.addresses import allowed_hosts, how_to_join, is_loopback, own_addresses, reachable_address
-from nodes.machine.head import ensure_head, stop_head
+from nodes.machine.head import ensure_head, head_pids, restart_head, stop_head
+from nodes.machine.listeners import listening
 from nodes.machine.member import versions
 from nodes.machine.probe import probe
 from nodes.machine.ray_node import (
+    ESSENTIAL_PROCESSES,
     NAMESPACE,
     OBJECT_STORE_BYTES,
     RESOURCE_PREFIX,
@@ -18,19 +20,22 @@ from nodes.machine.ray_node import (
     new_token,
     ray_environment,
     threads_per_worker,
-    worker_resources,
 )
-from nodes.machine.session_folder import new_session_folder
+from nodes.machine.session_folder import SessionFolder, new_session_folder
 
 __all__ = [
+    "ESSENTIAL_PROCESSES",
     "NAMESPACE",
     "OBJECT_STORE_BYTES",
     "RESOURCE_PREFIX",
     "WORKERS_VARIABLE",
+    "SessionFolder",
     "allowed_hosts",
     "ensure_head",
+    "head_pids",
     "how_to_join",
     "is_loopback",
+    "listening",
     "member",
     "new_session_folder",
     "new_token",
@@ -38,9 +43,9 @@ __all__ = [
     "probe",
     "ray_environment",
     "reachable_address",
+    "restart_head",
     "ssh",
     "stop_head",
     "threads_per_worker",
     "versions",
-    "worker_resources",
 ]

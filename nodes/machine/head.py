@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from farm.capabilities import Worker
 from farm.values import Value
 from nodes.machine.ray_node import (
+    ESSENTIAL_PROCESSES,
     RayProcess,
     free_port,
     head_arguments,
@@ -37,6 +41,10 @@ class Head(Value):
     temp_dir: Path
     workers: tuple[Worker, ...]
 
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0]
+
 
 def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
     """The head of this state folder: the running one, or a fresh one with these workers.
@@ -45,14 +53,51 @@ def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
         CannotRun: Ray does not start.
     """
     head = running_head(state)
-    if head is not None:
+    if head is not None and head.host == address:
         return head
-    port = free_port(address)
-    token = new_token()
+    stop_head(state)  # one of another address, which nobody here can reach
+    try:
+        return _start_head(state, address, free_port(address), new_token(), workers)
+    except BaseException:
+        if left := _remembered(state):
+            _forget(state, left)
+        raise
+
+
+def restart_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
+    """End what is left of the head and start it afresh, where and with the token that joined machines know.
+
+    Raises:
+        CannotRun: Ray does not start.
+    """
+    before = _remembered(state)
+    if before is None:
+        return ensure_head(state, address, workers)
+    stop_process(before.pid, patience_s=0.0)  # its workers are lost already
+    shutil.rmtree(before.temp_dir, ignore_errors=True)
+    host, _, port = before.address.rpartition(":")
+    return _start_head(state, host, int(port), before.token, before.workers)
+
+
+def head_pids(head: Head) -> tuple[int, ...]:
+    """The processes of a head whose end is its end."""
+    try:
+        started = psutil.Process(head.pid).children(recursive=True)
+    except psutil.Error:
+        return (head.pid,)
+    found = [head.pid]
+    for process in started:
+        with suppress(psutil.Error):
+            if process.name() in ESSENTIAL_PROCESSES:
+                found.append(process.pid)
+    return tuple(found)
+
+
+def _start_head(state: Path, address: str, port: int, token: str, workers: Sequence[Worker]) -> Head:
     session = new_session_folder()
     process = RayProcess(
         head_arguments(address, port, workers, session.ray),
-        ray_environment(token, workers),
+        ray_environment(token, workers, address),
         state / "ray-head.log",
         keeps=session.lock,
     )
@@ -65,21 +110,14 @@ def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
         workers=tuple(workers),
     )
     _remember(state, head)
-    try:
-        process.wait_until_up()
-    except BaseException:
-        _forget(state, head)
-        raise
+    process.wait_until_up()
     return head
 
 
 def running_head(state: Path) -> Head | None:
     """The head that an earlier coordinator of this folder left running."""
-    try:
-        head = Head.model_validate_json((state / HEAD_NAME).read_text())
-    except FileNotFoundError:
-        return None
-    if process_alive(head.pid, str(head.temp_dir)):
+    head = _remembered(state)
+    if head is None or process_alive(head.pid, str(head.temp_dir)):
         return head
     _forget(state, head)
     return None
@@ -91,6 +129,13 @@ def stop_head(state: Path) -> None:
     if head is not None:
         stop_process(head.pid)
         _forget(state, head)
+
+
+def _remembered(state: Path) -> Head | None:
+    try:
+        return Head.model_validate_json((state / HEAD_NAME).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _remember(state: Path, head: Head) -> None:

@@ -19,12 +19,15 @@ from farm.client import FarmClient
 from farm.errors import CannotRun, FarmError, InvalidInput, NotFound
 from farm.state import make_private
 from farm.values import Value
+from nodes.machine.addresses import is_loopback
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
 from nodes.machine.session_folder import new_session_folder
 
 MEMBER_NAME = "member.json"
 #: A leaving machine waits this long for its running segments.
 LEAVE_TIMEOUT_S = 3600.0
+#: A machine whose Ray ended looks this often, and for this long, for the farm's.
+RETURN_INTERVAL_S, RETURN_TIMEOUT_S = 1.0, 300.0
 
 
 class Member(Value):
@@ -81,12 +84,12 @@ def join(
     node: str,
     describe: Callable[[str], Sequence[Worker]],
     state: Path,
-) -> RayProcess:
-    """Make this machine a node of the farm. ``describe(address)`` tells its workers.
+) -> Joined:
+    """Have the farm take this machine; ``begin`` makes it a node. ``describe(address)`` tells its workers.
 
     Raises:
         NotAllowed: the token is wrong or used up.
-        CannotRun: versions differ, the head cannot be reached, Ray does not start.
+        CannotRun: versions differ, the head cannot be reached, or no second machine could reach it.
     """
     member = current(state)
     if member is not None:
@@ -96,47 +99,128 @@ def join(
     client = FarmClient(url, None)
     offer = client.join(token, node)
     try:
-        process, temp_dir = _start(offer, address, describe, state)
+        return _joined(url, node, offer, address, describe, state)
     except BaseException:
         with suppress(FarmError):
             client.leave(node, offer["node_token"])  # the name is free for the next try
         raise
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(
-            Member(
-                pid=process.pid, url=url, node=node, node_token=offer["node_token"], temp_dir=temp_dir
-            ).model_dump_json()
+
+
+def _joined(
+    url: str,
+    node: str,
+    offer: dict[str, Any],
+    address: str,
+    describe: Callable[[str], Sequence[Worker]],
+    state: Path,
+) -> Joined:
+    if is_loopback(address):
+        raise CannotRun(
+            f"the farm at {url} listens on its own machine alone, and that is this one; "
+            "start it with `farm up --listen ADDRESS`, and join it from another machine"
         )
-    return process
-
-
-def _start(
-    offer: dict[str, Any], address: str, describe: Callable[[str], Sequence[Worker]], state: Path
-) -> tuple[RayProcess, Path]:
-    """This machine's Ray, up, and its folder."""
     ours = versions()
     for name, wanted in offer["versions"].items():
         if ours[name] != wanted:
             raise CannotRun(
                 f"this machine has {name} {ours[name]}, the farm has {wanted}; install {name} {wanted} here"
             )
-    workers = describe(address)
-    session = new_session_folder()
-    process = RayProcess(
-        join_arguments(offer["ray_address"], address, workers, session.ray),
-        {**ray_environment(offer["ray_token"], workers), "TMPDIR": str(session.path)},
-        state / "ray-node.log",
-        keeps=session.lock,
+    return Joined(
+        url=url,
+        node=node,
+        node_token=offer["node_token"],
+        address=address,
+        ray_address=offer["ray_address"],
+        ray_token=offer["ray_token"],
+        workers=tuple(describe(address)),
+        state=state,
     )
-    session.let_go()
+
+
+class Joined(Value):
+    """What the farm gave to this machine when it joined, held by ``farm join`` for as long as it is in it."""
+
+    url: str
+    node: str
+    node_token: str
+    #: This machine's, on the network of the farm.
+    address: str
+    ray_address: str
+    ray_token: str
+    workers: tuple[Worker, ...]
+    state: Path
+
+    def begin(self) -> RayProcess:
+        """Be a node.
+
+        Raises:
+            CannotRun: Ray does not start.
+        """
+        session = new_session_folder()
+        process = RayProcess(
+            join_arguments(self.ray_address, self.address, self.workers, session.ray),
+            {**ray_environment(self.ray_token, self.workers, self.address), "TMPDIR": str(session.path)},
+            self.state / "ray-node.log",
+            keeps=session.lock,
+        )
+        session.let_go()
+        try:
+            process.wait_until_up()
+        except BaseException:
+            shutil.rmtree(session.path, ignore_errors=True)
+            raise
+        _remember(
+            self.state,
+            Member(
+                pid=process.pid,
+                url=self.url,
+                node=self.node,
+                node_token=self.node_token,
+                temp_dir=session.path,
+            ),
+        )
+        return process
+
+    def stay(self, process: RayProcess, say: Callable[[str], None]) -> None:
+        """Be a node until ``leave``: a Ray that ends, here or at the head, is started again.
+
+        Raises:
+            CannotRun: the farm's Ray did not come back in ``RETURN_TIMEOUT_S``.
+        """
+        while True:
+            process.wait()
+            if not was_lost(self.state):
+                return
+            stop_process(process.pid, patience_s=0.0)  # what is left of it
+            say(f"Ray has ended; {self.node} goes back to the farm at {self.url}")
+            process = self._return()
+            say(f"{self.node} is in the farm again")
+
+    def _return(self) -> RayProcess:
+        deadline = time.monotonic() + RETURN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if _answers(self.ray_address):
+                with suppress(CannotRun):  # it may be on its way up, or down
+                    return self.begin()
+            time.sleep(RETURN_INTERVAL_S)
+        raise CannotRun(f"the farm at {self.url} is gone; `farm join` again when it is back")
+
+
+def _answers(ray_address: str) -> bool:
+    """Whether somebody listens where the head's Ray was."""
+    host, _, port = ray_address.rpartition(":")
     try:
-        process.wait_until_up()
-    except BaseException:
-        shutil.rmtree(session.path, ignore_errors=True)
-        raise
-    return process, session.path
+        socket.create_connection((host, int(port)), RETURN_INTERVAL_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _remember(state: Path, member: Member) -> None:
+    make_private(state)
+    handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(member.model_dump_json())
 
 
 def current(state: Path) -> Member | None:

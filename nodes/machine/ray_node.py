@@ -1,7 +1,7 @@
 """Starting and stopping this machine's Ray: environment, command lines, processes. Imports no Ray.
 
-Token authentication is always on, Ray's dashboard always off. Health checks are tuned so that a pulled
-plug is noticed in about six seconds instead of a minute (Ray's defaults; measured).
+Token authentication is always on, Ray's dashboard always off. Health checks are tuned so that a machine that
+is gone counts as dead after some fifteen seconds instead of a minute (Ray's defaults).
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from farm.capabilities import Worker
 from farm.errors import CannotRun
+from nodes.machine.addresses import is_loopback
 
 NAMESPACE = "farm"
 RESOURCE_PREFIX = "worker-"
 WORKERS_VARIABLE = "REELFARM_WORKERS"
+#: Ray's processes, by name, whose end is the end of a node or of the cluster.
+ESSENTIAL_PROCESSES = ("gcs_server", "raylet")
 OBJECT_STORE_BYTES = 300_000_000
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
 
 
-def ray_environment(token: str, workers: Sequence[Worker]) -> dict[str, str]:
-    """Variables that every process of this node's Ray, and the driver, must see."""
+def ray_environment(token: str, workers: Sequence[Worker], address: str) -> dict[str, str]:
+    """Variables that every process of a node's Ray, and the driver, must see. ``address``: the node's."""
     return {
+        # Ray takes another address of the machine for a loopback one, and listens on all of them, unless it
+        # is told that there will be no second machine.
+        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(address) else {}),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,13 +45,14 @@ def ray_environment(token: str, workers: Sequence[Worker]) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         # Workers were drained by the farm before a node is stopped; Ray would wait 30 s for their actors.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
-        # A machine whose plug was pulled counts as dead after 1.5 s x 3, not after a minute.
+        # A machine counts as dead after some fifteen seconds, not after a minute, and not when its Ray pauses
+        # for ten; a pulled plug is noticed sooner, by the connections of its workers.
         "RAY_health_check_initial_delay_ms": "1000",
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "1500",
-        "RAY_health_check_failure_threshold": "3",
-        "RAY_grpc_client_keepalive_time_ms": "3000",
-        "RAY_grpc_client_keepalive_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "6",
+        "RAY_grpc_client_keepalive_time_ms": "10000",
+        "RAY_grpc_client_keepalive_timeout_ms": "15000",
         "OMP_NUM_THREADS": str(threads_per_worker(workers)),
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         WORKERS_VARIABLE: json.dumps([w.model_dump(mode="json") for w in workers]),
@@ -118,18 +126,17 @@ class RayProcess:
         self._process.wait()
 
 
-def stop_process(pid: int) -> None:
-    """End a ``ray start --block`` and with it its node; a second, harder signal when it does not listen."""
-    for number, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(pid, number)
-        except ProcessLookupError:
+def stop_process(pid: int, *, patience_s: float = STOP_TIMEOUT_S) -> None:
+    """End a ``ray start --block`` and with it its node; after ``patience_s`` whatever is left is killed."""
+    if patience_s > 0:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+        if _session_ended(pid, patience_s):
             return
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if not _session_alive(pid):
-                return
-            time.sleep(0.1)
+    for member in session_of(pid):
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+    _session_ended(pid, 5.0)
 
 
 def process_alive(pid: int, word: str) -> bool:
@@ -143,11 +150,12 @@ def process_alive(pid: int, word: str) -> bool:
         return False
 
 
-def _session_alive(pid: int) -> bool:
-    """Whether any process of the session runs; Ray puts each worker into a group of its own.
+def session_of(pid: int) -> list[int]:
+    """The processes of a session that run; Ray puts each worker into a group of its own.
 
     A zombie waits for its parent and does not count.
     """
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -155,8 +163,17 @@ def _session_alive(pid: int) -> bool:
             except OSError:
                 continue
             if int(fields[3]) == pid and fields[0] != "Z":
-                return True
-    return False
+                found.append(int(entry.name))
+    return found
+
+
+def _session_ended(pid: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while session_of(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir: Path) -> list[str]:
@@ -166,6 +183,7 @@ def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir:
         f"--port={port}",
         f"--temp-dir={temp_dir}",
         "--include-dashboard=false",
+        "--no-monitor",  # of Ray's autoscaler; its port would show figures to anybody
         *_node_arguments(address, workers),
     ]
 

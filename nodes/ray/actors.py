@@ -1,38 +1,75 @@
-"""The actors Ray places: one worker an accelerator, one stitcher a job."""
+"""The actor Ray places: one worker an accelerator. What it says goes over a connection of its own.
+
+Ray starts it, keeps it and tells of its end. Nothing that it returns or raises is ever read.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 
-from farm.capabilities import Worker
-from farm.running import Blob, Failed, Finished, Order, Progress, Role, StitchOrder
+from farm.capabilities import workers_from_json
+from farm.running import Blob, Failed, Finished, Order, Progress, Role
+from farm.state import TELEMETRY_INTERVAL_S
+from nodes.link import WorkerEnd, connect
 from nodes.machine import WORKERS_VARIABLE, threads_per_worker
 
-#: What crosses back to the coordinator: (kind, fields, frames, hand-over). Arrays travel out of band.
-Item = tuple[str, dict[str, Any], NDArray[np.uint8] | None, NDArray[np.uint8] | None]
-
-
-#: How long one wait for a worker's death lasts.
-DEATH_CALL_S = 20.0
+#: What a process list shows of a worker: at work, and waiting for it.
+WORKING, WAITING = "ray::_Worker.run", "ray::_Worker.serve"
 
 
 class _Worker:
-    """One accelerator. ``run`` works; the control calls are answered while it does."""
+    """One accelerator. It serves one coordinator at a time: the last that called."""
 
     def __init__(self, worker_id: str) -> None:
-        from farm.capabilities import workers_from_json
+        self._worker_id = worker_id
+        self._serving = threading.Lock()
+        self._end: WorkerEnd | None = None
+        self._work: _Work | None = None
+
+    def serve(self, host: str, port: int, secret: str) -> None:
+        """Work for the coordinator there, until the connection to it ends."""
+        before = self._end
+        if before is not None:
+            before.close()
+        with self._serving:
+            end = self._end = connect(host, port, self._worker_id, secret)
+            try:
+                self._work = self._work or _Work(self._worker_id)
+            except Exception as error:
+                end.tell_broken(error)
+                raise
+            finally:
+                if self._work is None:
+                    end.close()
+            self._work.serve(end)
+
+
+@dataclass
+class _Service:
+    """What one coordinator has given and has not heard the end of."""
+
+    end: WorkerEnd
+    open: set[str] = field(default_factory=set)
+
+    def tell(self, message: Progress | Finished | Failed) -> None:
+        if not isinstance(message, Progress):
+            self.open.discard(message.attempt_id)
+        self.end.tell(message)
+
+
+class _Work:
+    """What stays between two coordinators: the engine with its model loaded, and the inputs fetched."""
+
+    def __init__(self, worker_id: str) -> None:
         from nodes.engines import create_engine
         from nodes.work import BlobCache, Sampler, WorkerBody
 
@@ -47,96 +84,60 @@ class _Worker:
         self._body = WorkerBody(self._worker, partial(create_engine, cpu_threads=cores))
         self._sampler = Sampler(self._worker, cores=cores)
         self._blobs = BlobCache()
+        self._orders: SimpleQueue[tuple[Order, _Service]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True, name="work").start()
 
-    def run(self, order_json: str, remote_blobs: dict[str, list[Any]]) -> Iterator[Item]:
-        """Carry out an order, yielding progress and then its end. ``remote_blobs``: hash -> [object ref]."""
-        order = Order.model_validate_json(order_json)
-        if remote_blobs:
-            order = order.model_copy(update={"inputs": self._fetched(order, remote_blobs)})
-        said: SimpleQueue[Progress | Finished | Failed] = SimpleQueue()
-        threading.Thread(target=self._body.run, args=(order, said.put), daemon=True).start()
+    def serve(self, end: WorkerEnd) -> None:
+        """Carry out what comes over a connection, until it ends; then stop what is still at work for it."""
+        service, ended = _Service(end), threading.Event()
+        end.introduce(self._worker)
+        threading.Thread(target=self._tell_device, args=(end, ended), daemon=True, name="telemetry").start()
+
+        def begin(order: Order) -> None:
+            service.open.add(order.attempt_id)
+            self._orders.put((order, service))
+
+        try:
+            end.serve(begin, self._body.cancel)
+        finally:
+            ended.set()
+            for attempt_id in list(service.open):
+                self._body.cancel(attempt_id)
+
+    def _run(self) -> None:
         while True:
-            message = said.get()
-            yield _packed(message)
-            if not isinstance(message, Progress):
-                return
+            order, service = self._orders.get()
+            _show(WORKING)
+            try:
+                fetched = self._fetched(order, service.end)
+            except (OSError, ValueError) as error:
+                service.tell(Failed(order.attempt_id, "error", str(error)))
+            else:
+                self._body.run(fetched, service.tell)
+            _show(WAITING)
 
-    def _fetched(self, order: Order, remote_blobs: dict[str, list[Any]]) -> dict[Role | str, Blob]:
-        """The order's inputs as files of this machine."""
+    def _fetched(self, order: Order, end: WorkerEnd) -> Order:
+        """The order with its inputs as files of this machine.
+
+        Raises:
+            OSError, ValueError: one of them does not come, or comes damaged.
+        """
+        if end.same_machine:
+            return order
         inputs: dict[Role | str, Blob] = {}
         for role, blob in order.inputs.items():
-            reference = remote_blobs[blob.sha256][0]
-            path = self._blobs.fetch(blob.sha256, partial(ray.get, reference))
+            path = self._blobs.fetch(blob.sha256, partial(end.fetch, blob.sha256))
             inputs[role] = Blob(sha256=blob.sha256, path=path)
-        return inputs
+        return order.model_copy(update={"inputs": inputs})
 
-    @ray.method(concurrency_group="control")
-    def describe(self) -> str:
-        """This worker, as JSON."""
-        return self._worker.model_dump_json()
-
-    @ray.method(concurrency_group="control")
-    def cancel(self, attempt_id: str | None) -> None:
-        self._body.cancel(attempt_id)
-
-    @ray.method(concurrency_group="telemetry")
-    def telemetry(self) -> dict[str, Any]:
-        """The fields of a ``Telemetry``, now."""
-        return asdict(self._sampler.sample())
-
-    @ray.method(concurrency_group="death")
-    def wait_for_death(self) -> None:
-        """Returns after a while, to be called again: the caller hears of this process's end as an error.
-
-        A call outlives its caller, so that one without an end would be left behind by every coordinator
-        that was killed, until no thread is free.
-        """
-        time.sleep(DEATH_CALL_S)
+    def _tell_device(self, end: WorkerEnd, ended: threading.Event) -> None:
+        while not ended.wait(TELEMETRY_INTERVAL_S):
+            end.tell_device(self._sampler.sample())
 
 
-def _packed(message: Progress | Finished | Failed) -> Item:
-    match message:
-        case Finished():
-            fields = {k: v for k, v in vars(message).items() if k not in ("content", "handover")}
-            handover = None if message.handover is None else np.frombuffer(message.handover, np.uint8)
-            return "finished", fields, np.frombuffer(message.content, np.uint8), handover
-        case Progress():
-            return "progress", vars(message), None, None
-        case Failed():
-            return "failed", vars(message), None, None
-
-
-def unpacked(item: Item) -> Progress | Finished | Failed:
-    """The message of an item. Frames are not copied: they stay in the object store while it lives."""
-    kind, fields, content, handover = item
-    if kind == "finished":
-        assert content is not None
-        return Finished(**fields, content=content.data, handover=None if handover is None else handover.data)
-    return Progress(**fields) if kind == "progress" else Failed(**fields)
-
-
-class _Stitcher:
-    """One video being joined, on the coordinator's machine, where the segments are stored."""
-
-    def __init__(self, order_json: str) -> None:
-        from nodes.work import Joiner
-
-        self._joiner = Joiner(StitchOrder.model_validate_json(order_json))
-
-    def start(self, segment: str, num_frames: int) -> None:
-        self._joiner.start(Blob.model_validate_json(segment), num_frames)
-
-    def propose(self, segment: str, num_frames: int, overlap: int) -> dict[str, Any]:
-        return self._joiner.propose(Blob.model_validate_json(segment), num_frames, overlap)
-
-    def accept(self) -> None:
-        self._joiner.accept()
-
-    def finish(self) -> str:
-        return self._joiner.finish().model_dump_json()
-
-    def close(self) -> None:
-        self._joiner.close()
+def _show(title: str) -> None:
+    with suppress(AttributeError):  # Ray's own, and no part of its API
+        ray._raylet.setproctitle(title)
 
 
 # Never restarted or retried by Ray: what happens after a death is the coordinator's decision.
@@ -144,10 +145,5 @@ WorkerActor: Any = ray.remote(
     num_cpus=0,
     max_restarts=0,
     max_task_retries=0,
-    concurrency_groups={"control": 2, "telemetry": 1, "death": 8},
+    max_concurrency=4,
 )(_Worker)
-StitchActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Stitcher)
-
-
-def describe_worker(text: str) -> Worker:
-    return Worker.model_validate_json(text)

@@ -1,90 +1,137 @@
-"""The real cluster: Ray places, starts, reaches and buries; what runs where is decided elsewhere.
+"""The real cluster: Ray places, starts and buries, through a driver that is a process of its own.
 
-Every node's Ray advertises one resource ``worker-<id>`` a worker. For each one a detached named actor is
-made, or found again with its model still loaded, pinned to its node; its death is heard at once through a
-call that always waits in it. Ray's Python API is used from one asyncio loop, in the coordinator's process.
+Every node's Ray advertises one resource ``worker-<id>`` a worker. For each a detached named actor is made, or
+found again with its model still loaded, pinned to its node. Whatever a worker says comes over a connection
+of its own (``nodes/link``), whose end is the worker's end. Ray itself is watched, and started again when it
+ends; workers on other machines that are still connected work on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import signal
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import ray
-from ray.exceptions import RayError, RayTaskError
-
 from farm.capabilities import Worker
-from farm.running import (
-    Blob,
-    Damaged,
-    Failed,
-    Message,
-    Order,
-    Published,
-    StitchFailed,
-    StitchOrder,
-    WorkerDown,
-    WorkerUp,
-)
-from farm.state import TELEMETRY_INTERVAL_S, Telemetry
-from farm.threads import to_its_end
-from nodes.machine import NAMESPACE, OBJECT_STORE_BYTES, RESOURCE_PREFIX, worker_resources
-from nodes.ray.actors import StitchActor, WorkerActor, describe_worker, unpacked
-from nodes.work import read_content
+from farm.errors import CannotRun
+from farm.running import Failed, Finished, Message, Order, StitchOrder, StitchSession, WorkerDown, WorkerUp
+from nodes.link import Connection, LinkBroken, Listener, Misbehaved
+from nodes.ray.driver_process import DriverProcess, Launch, RayEnded, start_driver
+from nodes.ray.protocol import Employ, Ended, Kill, Nodes, Place, Told
 
 log = logging.getLogger(__name__)
 
-#: Between looks at which nodes are alive.
-POLL_INTERVAL_S = 0.5
-#: An actor that has not answered by then is tried again at the next look.
+#: A worker that has not connected by then is tried again at the next look.
 ANSWER_TIMEOUT_S = 60.0
-RETRY_INTERVAL_S = 5.0
-#: Inputs kept in the object store for remote nodes.
-MAX_SHARED_BLOBS = 64
+#: Between tries: the first, and the longest.
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 8.0
+#: Between tries to start Ray again: the first, and the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+#: Machines that lost their Ray have found the new one by then; until then those still connected may work on.
+RETURN_GRACE_S = 60.0
+
+
+OpenStitcher = Callable[[StitchOrder], Awaitable[StitchSession]]
+
+
+@dataclass
+class _Employment:
+    """A worker with an actor, or one on its way."""
+
+    place: Place
+    number: int
+    connected: asyncio.Future[Connection]
+    connection: Connection | None = None
+
+    def end(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        elif not self.connected.done():
+            self.connected.set_exception(LinkBroken("ended before it was connected"))
+
+    def let_go(self) -> None:
+        """Of its connection, if there is one."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
 
 class RayCluster:
-    """The port ``Cluster`` over a Ray cluster this process is connected to (``ray.init`` was called)."""
+    """The port ``Cluster`` over Ray. ``open`` makes one."""
 
-    def __init__(self) -> None:
-        self._node_id = ray.get_runtime_context().get_node_id()
+    def __init__(self, listener: Listener, driver: DriverProcess, open_stitcher: OpenStitcher) -> None:
+        self._open_stitcher = open_stitcher
+        self._listener = listener
+        self._driver = driver
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._actors: dict[str, Any] = {}
-        self._node_of: dict[str, str] = {}
+        self._employed: dict[str, _Employment] = {}
         self._attempts: dict[str, str] = {}
-        #: Workers with an actor, or one on its way.
-        self._employed: set[str] = set()
         self._released: set[str] = set()
         #: Workers of the nodes that are alive.
-        self._places: set[str] = set()
-        self._shared: OrderedDict[str, Any] = OrderedDict()
+        self._places: dict[str, Place] = {}
+        self._numbers = itertools.count(1)
+        #: When a Ray that ended was up again, on the loop's clock.
+        self._restarted_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spawn(self._look_for_workers())
+        #: By worker: how often in a row it has not come up, or said what it may not.
+        self._setbacks: Counter[str] = Counter()
+
+    @classmethod
+    async def open(
+        cls, host: str, launch: Callable[[bool], Awaitable[Launch]], open_stitcher: OpenStitcher
+    ) -> RayCluster:
+        """A cluster that is up.
+
+        Args:
+            host: Where workers connect.
+            launch: Starts Ray, or finds it running; True: what runs is of no use, start it afresh.
+            open_stitcher: Starts one, on this machine.
+
+        Raises:
+            CannotRun: Ray does not start.
+        """
+        listener = Listener()
+        try:
+            await listener.open(host)
+        except OSError as error:
+            raise CannotRun(f"workers cannot connect to {host}: {error.strerror or error}") from error
+        try:
+            try:
+                driver = await start_driver(await launch(False))
+            except CannotRun as error:  # on a busy machine Ray's own thirty seconds may be too few
+                log.info("Ray is started once more: %s", error)
+                driver = await start_driver(await launch(True))
+            cluster = cls(listener, driver, open_stitcher)
+        except BaseException:
+            await listener.close()
+            raise
+        cluster._spawn(cluster._keep_ray(launch))
+        return cluster
 
     async def messages(self) -> AsyncIterator[Message]:
         while (message := await self._messages.get()) is not None:
             yield message
 
     def start(self, order: Order) -> None:
+        connection = self._connection(order.worker_id)
+        if connection is None:
+            self._say(Failed(order.attempt_id, "lost", f"{order.worker_id}: the worker is gone"))
+            return
         self._attempts[order.attempt_id] = order.worker_id
-        self._spawn(self._run(order))
+        connection.order(order)
 
     def cancel(self, attempt_id: str) -> None:
-        actor = self._actors.get(self._attempts.get(attempt_id, ""))
-        if actor is not None:
-            actor.cancel.remote(attempt_id)
+        connection = self._connection(self._attempts.get(attempt_id, ""))
+        if connection is not None:
+            connection.cancel(attempt_id)
 
     def kill(self, worker_id: str) -> None:
-        actor = self._actors.get(worker_id)
-        if actor is not None:
-            ray.kill(actor)
+        if worker_id in self._employed:
+            self._driver.ask(Kill(worker_id=worker_id))
 
     async def release(self, worker_id: str) -> None:
         self._released.add(worker_id)
@@ -96,214 +143,163 @@ class RayCluster:
     def has_place(self, worker_id: str) -> bool:
         return worker_id in self._places
 
-    async def open_stitcher(self, order: StitchOrder) -> RayStitchSession:
-        actor = StitchActor.options(label_selector={"ray.io/node-id": self._node_id}).remote(
-            order.model_dump_json()
-        )
-        session = RayStitchSession(actor)
-        try:
-            await session.up()
-        except BaseException:
-            ray.kill(actor)
-            raise
-        return session
+    async def open_stitcher(self, order: StitchOrder) -> StitchSession:
+        return await self._open_stitcher(order)
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
+        await self._driver.stop()
         self._messages.put_nowait(None)
 
-    async def _look_for_workers(self) -> None:
-        """Keep an actor on every worker of every node that is alive."""
+    # Ray, watched.
+
+    async def _keep_ray(self, launch: Callable[[bool], Awaitable[Launch]]) -> None:
         while True:
-            places = {
-                resource.removeprefix(RESOURCE_PREFIX): (resource, node["NodeID"])
-                for node in await to_its_end(ray.nodes)
-                if node["Alive"]
-                for resource in node["Resources"]
-                if resource.startswith(RESOURCE_PREFIX)
-            }
-            for worker_id in self._places - places.keys() - self._employed:
-                self._messages.put_nowait(WorkerDown(worker_id, "is gone with its machine"))
-            self._places = set(places)
-            # A machine that left may come back under its name.
-            self._released &= places.keys()
-            for worker_id in places.keys() - self._employed - self._released:
-                self._employed.add(worker_id)
-                self._spawn(self._employ(worker_id, *places[worker_id]))
-            await asyncio.sleep(POLL_INTERVAL_S)
+            try:
+                async for told in self._driver.told():
+                    self._hear(told)
+            except RayEnded as ended:
+                log.warning("Ray %s; it is started again", ended)
+                afresh = not ended.driver_alone
+            await self._driver.kill()
+            for employment in self._employed.values():
+                if employment.connection is None:
+                    employment.end()
+            await self._start_again(launch, afresh)
 
-    async def _employ(self, worker_id: str, resource: str, node_id: str) -> None:
-        """Make or find a worker's actor, announce it, and stay until it dies."""
-        actor = WorkerActor.options(
-            name=f"worker/{worker_id}",
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            resources={resource: 1},
-            label_selector={"ray.io/node-id": node_id},
-        ).remote(worker_id)
-        announced = False
-        watching: asyncio.Task[None] | None = None
-        try:
-            worker = describe_worker(await asyncio.wait_for(actor.describe.remote(), ANSWER_TIMEOUT_S))
-            # An actor found again may still be at an attempt of a coordinator that is gone.
-            await asyncio.wait_for(actor.cancel.remote(None), ANSWER_TIMEOUT_S)
-            self._actors[worker_id] = actor
-            self._node_of[worker_id] = node_id
-            self._messages.put_nowait(WorkerUp(worker))
-            announced = True
-            watching = self._spawn(self._watch_device(actor))
-            while True:
-                await actor.wait_for_death.remote()
-        except (RayError, TimeoutError) as error:
-            reason = "was released" if worker_id in self._released else f"died: {_line(error)}"
-            if announced:
-                del self._actors[worker_id]
-                self._messages.put_nowait(WorkerDown(worker_id, reason))
+    async def _start_again(self, launch: Callable[[bool], Awaitable[Launch]], afresh: bool) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                self._driver = await start_driver(await launch(afresh))
+            except (CannotRun, OSError) as error:
+                log.warning("Ray does not start: %s; the next try is in %.0f s", error, pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s, afresh = min(2 * pause_s, LONGEST_PAUSE_S), True
             else:
-                log.warning("worker %s does not come up: %s", worker_id, _line(error))
-                if worker_id not in self._places:
-                    self._messages.put_nowait(WorkerDown(worker_id, "is gone with its machine"))
-                await asyncio.sleep(RETRY_INTERVAL_S)
-            # One that is cut off, not dead, may still hold the name.
-            ray.kill(actor)
-        finally:
-            if watching is not None:
-                watching.cancel()
-            self._employed.discard(worker_id)
+                break
+        self._restarted_at = asyncio.get_running_loop().time()
+        log.warning("Ray is up again")
 
-    async def _watch_device(self, actor: Any) -> None:
-        """One look at a time: a worker that does not answer is not asked again before it has."""
-        with suppress(RayError):  # it died; another call tells
-            while True:
-                await asyncio.sleep(TELEMETRY_INTERVAL_S)
-                self._messages.put_nowait(Telemetry(**await actor.telemetry.remote()))
+    def _returning(self) -> bool:
+        """Whether machines may still be on their way to a Ray that was started again."""
+        now = asyncio.get_running_loop().time()
+        return self._restarted_at is not None and now < self._restarted_at + RETURN_GRACE_S
 
-    async def _run(self, order: Order) -> None:
-        actor = self._actors.get(order.worker_id)
+    def _hear(self, told: Told) -> None:
+        match told:
+            case Nodes(places=places):
+                self._places = self._believed(places)
+                self._look()
+            case Ended(worker_id=worker_id, number=number):
+                employment = self._employed.get(worker_id)
+                if employment is not None and employment.number == number and not employment.connection:
+                    employment.end()
+
+    def _believed(self, claims: tuple[Place, ...]) -> dict[str, Place]:
+        """One place a worker: the one it works at, else the first that claims it."""
+        places: dict[str, Place] = {}
+        for claim in claims:
+            employment = self._employed.get(claim.worker_id)
+            here = employment is not None and employment.place.node_id == claim.node_id
+            if here or claim.worker_id not in places:
+                places[claim.worker_id] = claim
+        return places
+
+    def _look(self) -> None:
+        """Keep an actor on every worker of every node that is alive."""
+        for worker_id, employment in list(self._employed.items()):
+            place = self._places.get(worker_id)
+            moved = place is not None and place.node_id != employment.place.node_id
+            if moved or (place is None and not (employment.connection and self._returning())):
+                employment.end()  # its machine is gone, or came back as a new node
+        # A machine that left may come back under its name.
+        self._released &= self._places.keys()
+        for worker_id in self._places.keys() - self._employed.keys() - self._released:
+            self._spawn(self._employ(self._places[worker_id]))
+
+    # Workers.
+
+    async def _employ(self, place: Place) -> None:
+        """Make or find a worker's actor, announce it, and pass on what it says until it ends."""
+        worker_id = place.worker_id
+        secret, connected = self._listener.expect(worker_id, same_machine=place.same_machine)
+        employment = _Employment(place, next(self._numbers), connected)
+        self._employed[worker_id] = employment
+        announced = False
         try:
-            if actor is None:
-                raise RayError("the worker is gone")
-            shared = {}
-            if self._node_of[order.worker_id] != self._node_id:
-                shared = {blob.sha256: [await self._share(blob)] for blob in order.inputs.values()}
-            stream = actor.run.options(num_returns="streaming").remote(order.model_dump_json(), shared)
-            async for reference in stream:
-                self._messages.put_nowait(unpacked(await reference))
-        except (RayTaskError, Damaged) as error:
-            self._messages.put_nowait(Failed(order.attempt_id, "error", _line(error)))
-        except RayError as error:
-            self._messages.put_nowait(Failed(order.attempt_id, "lost", f"{order.worker_id}: {_line(error)}"))
-        finally:
-            self._attempts.pop(order.attempt_id, None)
-
-    async def _share(self, blob: Blob) -> Any:
-        """A reference to a stored file's content, put into the object store once."""
-        if blob.sha256 not in self._shared:
-            self._shared[blob.sha256] = await to_its_end(
-                lambda: ray.put(np.frombuffer(read_content(blob), np.uint8))
+            self._driver.ask(
+                Employ(
+                    worker_id=worker_id,
+                    number=employment.number,
+                    node_id=place.node_id,
+                    host=self._listener.host,
+                    port=self._listener.port,
+                    secret=secret,
+                )
             )
-            while len(self._shared) > MAX_SHARED_BLOBS:
-                self._shared.popitem(last=False)
-        self._shared.move_to_end(blob.sha256)
-        return self._shared[blob.sha256]
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                employment.connection = await connected
+            async for heard in employment.connection.heard():
+                if isinstance(heard, Worker):
+                    announced = True
+                    del self._setbacks[worker_id]
+                    self._say(WorkerUp(heard))
+                    continue
+                if isinstance(heard, Finished | Failed):
+                    self._attempts.pop(heard.attempt_id, None)
+                self._say(heard)
+        except (LinkBroken, TimeoutError) as error:
+            if announced:
+                self._say(self._down(employment, error))
+            else:
+                log.warning("worker %s does not come up: %s", worker_id, str(error) or "it did not connect")
+                if worker_id not in self._places:
+                    self._say(WorkerDown(worker_id, "is gone with its machine"))
+            # One that is cut off, not dead, may still hold the name.
+            self.kill(worker_id)
+            employment.let_go()
+            if not announced or isinstance(error, Misbehaved):
+                await self._pause(worker_id)
+        finally:
+            employment.let_go()
+            for attempt_id in [a for a, by in self._attempts.items() if by == worker_id]:
+                del self._attempts[attempt_id]
+            del self._employed[worker_id]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    async def _pause(self, worker_id: str) -> None:
+        """Before a worker that did not come up is tried again."""
+        pause_s = min(FIRST_RETRY_S * 2 ** self._setbacks[worker_id], LONGEST_RETRY_S)
+        self._setbacks[worker_id] += 1
+        await asyncio.sleep(pause_s)
+
+    def _down(self, employment: _Employment, error: BaseException) -> WorkerDown:
+        worker_id = employment.place.worker_id
+        if worker_id in self._released:
+            return WorkerDown(worker_id, "was released")
+        if self._driver.dead() is not None or self._returning():
+            # Nobody's failure: the attempt is taken back, as often as Ray ends.
+            return WorkerDown(worker_id, "ended with Ray, which is started again", "cancelled")
+        if worker_id not in self._places:
+            return WorkerDown(worker_id, "is gone with its machine")
+        return WorkerDown(worker_id, f"died: {error}")
+
+    def _connection(self, worker_id: str) -> Connection | None:
+        employment = self._employed.get(worker_id)
+        return employment.connection if employment is not None else None
+
+    def _say(self, message: Message) -> None:
+        self._messages.put_nowait(message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        task.add_done_callback(self._done)
 
-
-class RayStitchSession:
-    """A ``StitchActor`` and the coordinator's view of it."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    async def up(self) -> None:
-        """Wait until its process is up."""
-        await self._call(self._actor.__ray_ready__.remote())
-
-    async def start(self, segment: Blob, num_frames: int) -> None:
-        await self._call(self._actor.start.remote(segment.model_dump_json(), num_frames))
-
-    async def propose(self, segment: Blob, num_frames: int, overlap: int) -> dict[str, Any]:
-        report: dict[str, Any] = await self._call(
-            self._actor.propose.remote(segment.model_dump_json(), num_frames, overlap)
-        )
-        return report
-
-    async def accept(self) -> None:
-        await self._call(self._actor.accept.remote())
-
-    async def finish(self) -> Published:
-        return Published.model_validate_json(await self._call(self._actor.finish.remote()))
-
-    async def close(self) -> None:
-        try:
-            await asyncio.wait_for(self._actor.close.remote(), ANSWER_TIMEOUT_S)
-        except (RayError, TimeoutError) as error:
-            log.warning("a stitcher did not close: %s", _line(error))
-        ray.kill(self._actor)
-
-    async def _call(self, reference: Any) -> Any:
-        try:
-            return await reference
-        except RayTaskError as error:
-            raise (Damaged if isinstance(error.cause, Damaged) else StitchFailed)(_line(error)) from error
-        except RayError as error:
-            raise StitchFailed(f"its process died: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """The one line of a Ray error that says what happened."""
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).strip() or type(cause).__name__
-    return text.splitlines()[0]
-
-
-def _quiet() -> None:
-    """Ray's own remarks (it is not started from the main thread, ...) are no news to a user."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
-
-
-def start_local(workers: Sequence[Worker], temp_dir: Path) -> None:
-    """A Ray of this machine alone that ends with this process, with these workers on it.
-
-    ``temp_dir`` is short: Ray's sockets live below it, and their paths may have 107 characters.
-
-    ``nodes.machine.ray_node.ray_environment`` must be in ``os.environ`` already.
-    """
-    _quiet()
-    ray.init(
-        "local",
-        num_cpus=len(workers),
-        num_gpus=0,
-        resources=worker_resources(workers),
-        namespace=NAMESPACE,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        configure_logging=False,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(temp_dir),
-    )
-
-
-def connect(address: str) -> None:
-    """Join this process, as the driver, to the Ray at host:port."""
-    _quiet()
-    ray.init(address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-
-
-def take_back_signals() -> None:
-    """Ray's core puts a handler of its own on SIGTERM, which aborts; put ours back. Main thread only."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.getsignal(number))
-
-
-def disconnect() -> None:
-    ray.shutdown()
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a watch over Ray or a worker has ended", exc_info=error)

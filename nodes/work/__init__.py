@@ -6,9 +6,8 @@ The bodies and their helpers enter; how they are placed and reached does not.
 from __future__ import annotations
 
 from nodes.work.blob_cache import BlobCache
-from nodes.work.joiner import Joiner
-from nodes.work.stored import read_content
+from nodes.work.stitch_process import StitchProcess
 from nodes.work.telemetry import Sampler
 from nodes.work.worker import WorkerBody
 
-__all__ = ["BlobCache", "Joiner", "Sampler", "WorkerBody", "read_content"]
+__all__ = ["BlobCache", "Sampler", "StitchProcess", "WorkerBody"]

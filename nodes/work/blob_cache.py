@@ -7,9 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from farm.running import content_hash
 
 #: Oldest files go first past this.
@@ -22,7 +19,7 @@ class BlobCache:
     def __init__(self) -> None:
         self._made: Path | None = None
 
-    def fetch(self, sha256: str, get: Callable[[], NDArray[np.uint8]]) -> Path:
+    def fetch(self, sha256: str, get: Callable[[], bytes | bytearray]) -> Path:
         """The path of this content, fetched with ``get`` when it is not here.
 
         Raises:
@@ -35,11 +32,11 @@ class BlobCache:
                 return path
             path.unlink()  # damaged here
         content = get()
-        if content_hash(content.data) != sha256:
+        if content_hash(content) != sha256:
             raise ValueError(f"an input arrived damaged: its SHA-256 is not {sha256}")
-        self._make_room(content.nbytes)
+        self._make_room(len(content))
         temporary = path.with_suffix(".writing")
-        temporary.write_bytes(content.data)
+        temporary.write_bytes(content)
         temporary.replace(path)
         return path
 

@@ -16,7 +16,8 @@ HEAVY = {"ray", "torch", "diffusers", "transformers", "cv2", "av", "fastapi"}
         ("farm.cli", set()),
         ("nodes.machine", set()),
         ("nodes.engines", {"cv2"}),  # what is drawn, is drawn with it
-        ("nodes.ray", {"ray"}),
+        ("nodes.ray", set()),  # its driver and its workers are processes of their own
+        ("nodes.hosting", {"cv2", "av"}),
         ("dashboard.app", {"fastapi"}),
     ],
 )

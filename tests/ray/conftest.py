@@ -144,6 +144,14 @@ def undisturbed_sha256(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
     return lambda **asked: asyncio.run(render(tmp_path_factory.mktemp("undisturbed"), asked))
 
 
+@pytest.fixture(scope="session")
+def slow_job_sha256(undisturbed_sha256: Callable[..., str]) -> str:
+    """The hash of ``SLOW_JOB``'s frames."""
+    return undisturbed_sha256(
+        model="procedural-mild", prompts=("pan right",), width=256, height=256, num_frames=45
+    )
+
+
 @pytest.fixture
 def still_running() -> Callable[[Iterable[int]], set[int]]:
     """Which of these processes run; one that has ended and waits for its parent to hear of it does not."""

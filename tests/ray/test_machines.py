@@ -174,7 +174,14 @@ def test_machines_join_a_running_job_leave_it_and_die_and_the_video_is_right(
 
     # One joins, once, and leaves.
     first = other.start(*join, "--name", "attic", "--workers", "8GiB")
-    until(lambda: nodes_of(head) == {"head", "attic"}, "the join", machines)
+    until(lambda: rendered_by(head, "attic") >= 2, "work of the new machine", machines)
+    other.run("leave")
+    assert first.wait(30) == 0
+    until(lambda: nodes_of(head) == {"head"}, "the machine being gone", machines)
+    told = report(head, job_id)
+    outcomes = {a["outcome"] for s in told["segments"] for a in s["attempts"]}
+    assert outcomes == {"succeeded"}, "leaving loses no attempt"
+    assert told["status"] == "running", "the job waits for the next machine"
     again = subprocess.run(
         other.command(*join, "--state", str(other.folder / "second"), "--workers", "8GiB"),
         capture_output=True,
@@ -184,14 +191,6 @@ def test_machines_join_a_running_job_leave_it_and_die_and_the_video_is_right(
     assert again.returncode == 2
     assert "token" in again.stderr
     assert "Traceback" not in again.stderr
-    until(lambda: rendered_by(head, "attic") >= 2, "work of the new machine", machines)
-    other.run("leave")
-    assert first.wait(30) == 0
-    until(lambda: nodes_of(head) == {"head"}, "the machine being gone", machines)
-    told = report(head, job_id)
-    outcomes = {a["outcome"] for s in told["segments"] for a in s["attempts"]}
-    assert outcomes == {"succeeded"}, "leaving loses no attempt"
-    assert told["status"] == "running", "the job waits for the next machine"
 
     # The same one joins again under the same name, and is cut off.
     before = rendered_by(head, "attic")
@@ -200,7 +199,6 @@ def test_machines_join_a_running_job_leave_it_and_die_and_the_video_is_right(
         "join", f"{HEAD}:{PORT}", "--token", token, "--name", "attic", "--workers", "12GiB,12GiB",
         own_processes=True,
     )  # fmt: skip
-    until(lambda: nodes_of(head) == {"head", "attic"}, "the second join", machines)
     until(lambda: rendered_by(head, "attic") >= before + 2, "more of its work", machines)
     joined.kill()
     until(lambda: nodes_of(head) == {"head"}, "the loss being noticed", machines)
@@ -216,6 +214,24 @@ def test_machines_join_a_running_job_leave_it_and_die_and_the_video_is_right(
     assert told["totals"]["frames_sha256"] == undisturbed_sha256(
         model="procedural", width=256, height=256, num_frames=200, overlap_frames=1
     )
+
+
+@pytest.mark.long
+def test_a_machine_comes_back_by_itself_when_the_heads_ray_was_killed(
+    machines: tuple[Machine, Machine],
+) -> None:
+    head, other = machines
+    up = head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    token = head.run("join-token").strip()
+    other.start("join", f"{HEAD}:{PORT}", "--token", token, "--name", "attic", "--workers", "8GiB")
+    until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
+    os.kill(json.loads((head.folder / "state" / "head.json").read_text())["pid"], signal.SIGKILL)
+    until(lambda: "attic is in the farm again" in other.logs(), "the return", machines, timeout_s=180)
+    job = ("--model", "procedural", "--frames", "20", "--size", "64x64")
+    head.run("submit", str(PHOTO), *job, "--watch", "-o", "v.mp4", timeout_s=240)
+    assert up.poll() is None
+    other.run("leave")
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from farm.running.storage import Storage
 
 async def test_every_file_is_told_once_and_the_unknown_goes_on_request(farm: Any, photo: Path) -> None:
     job_id = await farm.finished_job(photo)
+    story = farm.state_dir / "jobs" / job_id / "job.jsonl"
+    await farm.until(lambda: "job_published" in story.read_text())  # the last that is written of it
     before = (await farm.get("storage")).json()
     assert (before["unknown"]["files"], before["unknown_jobs"], before["missing_files"]) == (0, [], 0)
     storage = Storage(farm.state_dir)

@@ -43,7 +43,7 @@ async def test_a_job_publishes_exactly_the_frames_asked_for(
         assert job.published.num_frames == num_frames
         assert farm.video(job).shape == (num_frames, 64, 64, 3)
         files = sorted(path.name for path in farm.storage.job_folder(job.id).iterdir())
-        assert files == ["logs", "sheet.png", "video.mp4"]
+        assert files == ["job.jsonl", "logs", "sheet.png", "video.mp4"]
 
 
 async def test_the_frames_are_the_same_whatever_the_farm_looks_like(

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,29 @@ async def test_a_kill_between_the_word_and_the_files_leaves_nothing_behind_eithe
     async with run_farm() as farm:
         await emptied(farm, kept.id)
         assert len(farm.video(kept)) == 8
+
+
+async def test_a_kill_after_the_files_went_finds_the_word_of_it_too(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    """No file goes before its event can be read in the journal by somebody else."""
+    async with run_farm("a/0") as farm:
+        job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=8)))
+        discard, said = farm.storage.discard, []
+
+        def look_first(path: Path) -> None:
+            with closing(sqlite3.connect(farm.ledger.journal.path)) as other:
+                said.append(other.execute("SELECT type FROM events ORDER BY seq DESC").fetchone()[0])
+            discard(path)
+
+        farm.storage.discard = look_first
+        farm.coordinator.delete(job.id)
+        await emptied(farm)
+        assert said == ["job_deleted"] * len(said) != []
+    async with run_farm() as farm:
+        assert farm.ledger.state.jobs == {}
+        await farm.until(lambda: not farm.coordinator._tasks)
+        assert farm.events(JobDeleted) == [JobDeleted(job_id=job.id)]
 
 
 async def test_a_start_removes_nothing_that_the_journal_does_not_name(

@@ -14,9 +14,9 @@ from farm.errors import CannotRun
 from farm.machines.cluster_file import ClusterFile
 from farm.state.events import WorkerLeft
 from farm.state.journal import Journal
-from nodes.hosting import host
 from nodes.hosting.host import local_farm
 from nodes.hosting.keep_up import keep_up
+from nodes.ray.cluster import RayCluster
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def start_nothing(*_: object) -> Any:
         raise AssertionError("Ray is started")
 
-    monkeypatch.setattr(host, "_start", start_nothing)
+    monkeypatch.setattr(RayCluster, "open", start_nothing)
     monkeypatch.setattr(sys.modules["nodes.hosting.keep_up"], "ensure_head", start_nothing)
     journal = Journal(tmp_path / "journal.sqlite")
     for _ in range(3):

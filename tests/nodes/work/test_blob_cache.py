@@ -7,14 +7,10 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from nodes.work import blob_cache
 from nodes.work.blob_cache import BlobCache
-
-Content = NDArray[np.uint8]
 
 
 @pytest.fixture
@@ -24,34 +20,34 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobCache:
     return BlobCache()
 
 
-def blob(level: int, size: int = 100) -> tuple[str, Content]:
-    content = np.full(size, level, np.uint8)
-    return hashlib.sha256(content.tobytes()).hexdigest(), content
+def blob(level: int, size: int = 100) -> tuple[str, bytes]:
+    content = bytes([level]) * size
+    return hashlib.sha256(content).hexdigest(), content
 
 
-def never() -> Content:
+def never() -> bytes:
     raise AssertionError("fetched again")
 
 
 def test_content_is_fetched_once_and_then_read_from_disk(cache: BlobCache) -> None:
     sha256, content = blob(1)
     path = cache.fetch(sha256, lambda: content)
-    assert path.read_bytes() == content.tobytes()
+    assert path.read_bytes() == content
     assert cache.fetch(sha256, never) == path
 
 
 def test_damaged_content_is_refused_and_not_kept(cache: BlobCache) -> None:
     sha256, content = blob(1)
     with pytest.raises(ValueError, match=f"arrived damaged: its SHA-256 is not {sha256}"):
-        cache.fetch(sha256, lambda: content + np.uint8(1))
-    assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
+        cache.fetch(sha256, lambda: content + b"1")
+    assert cache.fetch(sha256, lambda: content).read_bytes() == content
 
 
 def test_content_that_was_damaged_here_is_fetched_again(cache: BlobCache) -> None:
     sha256, content = blob(1)
     path = cache.fetch(sha256, lambda: content)
     path.write_bytes(b"other bytes")
-    assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
+    assert cache.fetch(sha256, lambda: content).read_bytes() == content
 
 
 def test_the_oldest_files_make_room(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +77,7 @@ def test_content_larger_than_the_cache_still_arrives(
 ) -> None:
     monkeypatch.setattr(blob_cache, "MAX_CACHE_BYTES", 10)
     sha256, content = blob(1)
-    assert cache.fetch(sha256, lambda: content).read_bytes() == content.tobytes()
+    assert cache.fetch(sha256, lambda: content).read_bytes() == content
 
 
 def test_a_cache_lies_in_the_nodes_temporary_folder_from_its_first_input_on(
