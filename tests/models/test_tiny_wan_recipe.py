@@ -13,18 +13,33 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from transformers import AutoTokenizer, T5TokenizerFast
 
-from models.tiny_i2v.recipe.camera import film, parameters, view_points
+from models.tiny_i2v.recipe.camera import film, parameters, stays_in_view, view_points
 from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_scheduler, new_transformer, new_vae, sigmas_of
 from models.tiny_wan.recipe.asked import KINDS, RATES, Asked, thing_motion, told_rate, with_rate
 from models.tiny_wan.recipe.checkpoint import collect, deliver
-from models.tiny_wan.recipe.clips import MASKS, ClipMaker, Prompts, known_frames, latent_mask, random_masks
+from models.tiny_wan.recipe.clips import (
+    MASKS,
+    UNSEEN_WEIGHT,
+    ClipMaker,
+    Prompts,
+    known_frames,
+    latent_mask,
+    random_masks,
+)
 from models.tiny_wan.recipe.parts import export, save_part, state_of
 from models.tiny_wan.recipe.prompts import random_prompt
-from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape
-from models.tiny_wan.recipe.text import IGNORED, LENGTH, answers
-from models.tiny_wan.recipe.transformer import TransformerStage, TransformerTrainer, flow_loss, generate
+from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape, within_reach
+from models.tiny_wan.recipe.text import IGNORED, LENGTH, Budget, answers, train
+from models.tiny_wan.recipe.transformer import (
+    STEPS,
+    TransformerStage,
+    TransformerTrainer,
+    flow_loss,
+    generate,
+    random_sigmas,
+)
 from models.tiny_wan.recipe.vae import Phase, VaeStage, VaeTrainer
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny_wan"
@@ -182,6 +197,23 @@ def test_what_a_pan_brings_into_view_is_not_known(pictures: Atlas) -> None:
     assert not scene.seen[pans, -1, :, -1].any()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [Asked(("right",), "quick"), Asked(("up",)), Asked(("out",), "quick"), Asked(("clockwise", "in"))],
+)
+def test_what_the_first_frame_reaches_is_what_it_shows(asked: Asked) -> None:
+    motion, times = parameters([asked.motion], "cpu"), torch.arange(9)[None] / 4.0
+    shown = stays_in_view(view_points(motion, times, 64, 48))[0]
+    known = torch.zeros(1, 9)
+    known[:, 0] = 1
+    assert (within_reach(motion, times, known, 64, 48)[0] == shown).float().mean() > 0.97
+    known[:, 8] = 1
+    both = within_reach(motion, times, known, 64, 48)[0]
+    assert both[0].all()
+    assert both[8].all()
+    assert both.float().mean() > shown.float().mean()
+
+
 # --- masks ---
 
 
@@ -249,7 +281,24 @@ def test_who_knows_the_velocity_has_no_loss_and_makes_the_clip_in_any_number_of_
         assert torch.allclose(made, latents, atol=2e-3)
 
 
+def test_it_learns_at_the_levels_that_the_steps_start_from_and_between() -> None:
+    visited = torch.tensor(sigmas_of(STEPS)[:-1])
+    sigmas = random_sigmas(4000, visited, torch.Generator().manual_seed(0))
+    assert 0 <= float(sigmas.min()) < 0.2
+    assert float(sigmas.max()) <= 1
+    for level in visited:
+        assert 0.12 < float(sigmas.eq(level).float().mean()) < 0.25
+
+
 # --- stages ---
+
+
+def test_prompts_drawn_by_other_processes_are_the_same() -> None:
+    tokenizer = T5TokenizerFast.from_pretrained(MODEL / "tokenizer")
+    budget = Budget(steps=2, batch=4, hidden_size=16, layers=1)
+    alone, together = (train(tokenizer, budget, 3, workers=workers) for workers in (0, 1))
+    for a, b in zip(alone.parameters(), together.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def vae_trainer(pictures: Atlas) -> VaeTrainer:
@@ -297,13 +346,13 @@ def test_the_transformer_learns_from_clips_with_masks_and_prompts(pictures: Atla
     vae = small_vae().eval().requires_grad_(False)
     whole_clip.prepare(vae)
     prompts = Prompts(MODEL, "cpu", each=1, seed=0)
-    clips = ClipMaker(scenes_of(pictures), prompts, vae, fast=False, seed=0)
+    clips = ClipMaker(scenes_of(pictures), prompts, vae, seed=0)
     shape = Shape(9, 32, 32, 3)
     batch = clips.make(shape)
     assert batch.latents.shape == batch.condition.shape == (3, 8, 3, 4, 4)
     assert batch.mask.shape == (3, 4, 3, 4, 4)
     assert batch.text.shape == (3, LENGTH, 128)
-    assert 0.29 < float(batch.weight.min()) <= float(batch.weight.max()) <= 1.001
+    assert UNSEEN_WEIGHT - 0.01 < float(batch.weight.min()) <= float(batch.weight.max()) <= 1.001
     stage = TransformerStage(1.0, ((shape, 1.0),))
     no_tests: Any = None
     trainer = TransformerTrainer(

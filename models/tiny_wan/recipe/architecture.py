@@ -17,6 +17,8 @@ LATENT_CHANNELS = 24
 SPATIAL, TEMPORAL = 8, 4
 PATCH = 2
 TEXT_DIM = 128
+#: Of the transformer's feed-forward layers, for each head.
+FEED_FORWARD = 168
 #: Of the sigmas: sigma' = shift * sigma / (1 + (shift - 1) * sigma).
 FLOW_SHIFT = 3.0
 
@@ -41,7 +43,7 @@ def new_vae(*, encoder_width: int = 32, decoder_width: int = 32, channels: int =
     )
 
 
-def new_transformer(*, heads: int = 5, layers: int = 7, channels: int = LATENT_CHANNELS) -> Any:
+def new_transformer(*, heads: int = 5, layers: int = 8, channels: int = LATENT_CHANNELS) -> Any:
     """Noisy latents, four mask channels (one a frame) and the condition's latents in; a velocity out."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
@@ -51,7 +53,7 @@ def new_transformer(*, heads: int = 5, layers: int = 7, channels: int = LATENT_C
         out_channels=channels,
         text_dim=TEXT_DIM,
         freq_dim=256,
-        ffn_dim=192 * heads,
+        ffn_dim=FEED_FORWARD * heads,
         num_layers=layers,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",

@@ -20,11 +20,11 @@ from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import SPATIAL, TEMPORAL
 from models.tiny_wan.recipe.asked import RATES, with_rate
 from models.tiny_wan.recipe.prompts import random_prompt
-from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape
+from models.tiny_wan.recipe.scenes import ALL_ASKED, Scene, Scenes, Shape, within_reach
 from models.tiny_wan.recipe.text import LENGTH, padded
 
 #: What the loss of a place counts that no known frame shows: nobody can know it.
-UNSEEN_WEIGHT = 0.3
+UNSEEN_WEIGHT = 0.1
 #: Which frames are known, by the share of clips: see ``known_frames``.
 MASKS = {"first": 0.4, "ends": 0.25, "last": 0.05, "prefix": 0.1, "clips": 0.12, "middle": 0.08}
 
@@ -106,15 +106,17 @@ class Prompts:
 class ClipMaker:
     """Makes batches from scenes, a frozen autoencoder and prompts."""
 
-    def __init__(self, scenes: Scenes, prompts: Prompts, vae: Any, *, fast: bool, seed: int) -> None:
+    def __init__(
+        self, scenes: Scenes, prompts: Prompts, vae: Any, *, seed: int, compiled: Shape | None = None
+    ) -> None:
+        """``compiled``: the shape to compile the encoder for; for others it is not worth the time."""
         self.scenes, self.prompts, self.vae = scenes, prompts, vae
         self.device = scenes.device
         self.rng = random.Random(seed)
         z = vae.config.z_dim
         self.mean = torch.tensor(vae.config.latents_mean, device=self.device).view(1, z, 1, 1, 1)
         self.std = torch.tensor(vae.config.latents_std, device=self.device).view(1, z, 1, 1, 1)
-        self._encode = torch.compile(whole_clip.encode, dynamic=False) if fast else whole_clip.encode
-        self._compiled: Shape | None = None
+        self._encode, self._compiled = torch.compile(whole_clip.encode, dynamic=False), compiled
 
     @torch.no_grad()
     def make(self, shape: Shape, known: torch.Tensor | None = None) -> Batch:
@@ -124,8 +126,6 @@ class ClipMaker:
             known = random_masks(shape.batch, shape.frames, self.rng)
         known = known.to(self.device, non_blocking=True)
         given = scene.frames * known[:, None, :, None, None]
-        # Compiled for the first shape it meets; the rarer ones are not worth the compiler's time.
-        self._compiled = self._compiled or shape
         encode = self._encode if shape == self._compiled else whole_clip.encode
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             both = torch.cat([encode(self.vae, frames)[0] for frames in (scene.frames, given)])
@@ -135,20 +135,20 @@ class ClipMaker:
             self.prompts.each, (shape.batch,), generator=self.scenes.generator, device=self.device
         )
         ids = self.prompts.table[scene.asked, which, scene.rate]
-        return Batch(latents, condition, mask, self.prompts.embed(ids), self._weight(scene.seen, known))
+        return Batch(latents, condition, mask, self.prompts.embed(ids), self._weight(scene, known))
 
-    def _weight(self, seen: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _weight(self, scene: Scene, known: torch.Tensor) -> torch.Tensor:
         """(N, 1, L, h, w): 1 where a known frame shows it or is it, ``UNSEEN_WEIGHT`` elsewhere.
 
-        Only what the first frame shows is reckoned; between given ends everything is taken to be known.
+        Exact for the first frame alone; for other known frames as if all that is seen moved as the camera.
         """
-        many = (known.sum(1) - known[:, 0]) > 0  # something besides the first frame
-        begun = known[:, 0] > 0
-        seen = torch.where((begun & ~many)[:, None, None, None], seen, 1.0)
-        prefix = (known[:, -1] == 0) & (known[:, 1] > 0)
-        alone = ~begun
-        seen = torch.where((prefix | alone)[:, None, None, None], seen.clamp(min=0.5), seen)
-        cells = F.avg_pool2d(seen, SPATIAL)
+        cells = F.avg_pool2d(scene.seen, SPATIAL)
+        motion, rate = self.scenes.motions[scene.asked], self.scenes.rates[scene.rate]
+        times = torch.arange(known.shape[1], device=self.device)[None] / rate[:, None]
+        in_cells = torch.cat([motion[:, :2] / SPATIAL, motion[:, 2:]], 1)
+        reach = within_reach(in_cells, times, known, *cells.shape[2:]).float()
+        only_first = (known.sum(1) == 1) & (known[:, 0] > 0)
+        cells = torch.where(only_first[:, None, None, None], cells, reach)
         later = cells[:, 1:].unflatten(1, (-1, TEMPORAL)).mean(2)
         cells = torch.cat([cells[:, :1], later], 1)[:, None]
         return UNSEEN_WEIGHT + (1 - UNSEEN_WEIGHT) * cells

@@ -2,17 +2,21 @@
 
 The autoencoder over whole clips, or by its stock loop; the transformer from the first frame, from both ends,
 and from five frames at both ends, beside what the autoencoder alone keeps; whether the motion asked for was
-followed, by ``benchmarks/motion_judge.py``. Held-out photographs, prompts of held-out wording.
+followed, by ``benchmarks/motion_judge.py`` (``followed`` is that alone). Held-out photographs, prompts of
+held-out wording.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import random
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from transformers import AutoTokenizer
 
 from benchmarks.held_out import JUDGED
 from benchmarks.motion_judge import judge
+from models.tiny_i2v.recipe.camera import Pace
 from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.clips import ClipMaker, Prompts
@@ -50,7 +55,9 @@ PACE = {"slow": " slowly", "normal": "", "quick": " quickly"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models/tiny_wan"))
-    parser.add_argument("--what", default="vae,stock,transformer", help="of vae, stock, transformer, speed")
+    parser.add_argument(
+        "--what", default="vae,stock,transformer", help="of vae, stock, transformer, followed, speed"
+    )
     parser.add_argument("--each", type=int, default=4, help="motions of each photograph")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--frames", type=int, default=17)
@@ -74,12 +81,14 @@ def main() -> None:
         elif what == "speed":
             figures = _speed(arguments, vae, clips[0])
         else:
-            figures = _transformer(arguments, vae, clips, device)
+            figures = _transformer(arguments, what, vae, clips, device)
         line = {"what": what, "clips": len(clips), "side": arguments.side, "steps": arguments.steps}
         print(json.dumps({**line, **figures, "cpu_s": round(time.process_time() - began, 1)}), flush=True)
 
 
-def _transformer(arguments: Any, vae: Any, clips: list[HeldOutClip], device: str) -> dict[str, Any]:
+def _transformer(
+    arguments: Any, what: str, vae: Any, clips: list[HeldOutClip], device: str
+) -> dict[str, Any]:
     transformer = finished("transformer", arguments.model, arguments.model).to(device).eval()
     no_pictures = Atlas(torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=device))
     scenes = Scenes(no_pictures, torch.Generator(device), textures=1)
@@ -89,19 +98,31 @@ def _transformer(arguments: Any, vae: Any, clips: list[HeldOutClip], device: str
     if arguments.plain:
         said = [PLAIN[clip.asked.camera[0]].format(PACE[clip.asked.pace]) for clip in clips]
     tokenizer = AutoTokenizer.from_pretrained(arguments.model / "tokenizer")
-    tests = HeldOutTests(clips, ClipMaker(scenes, prompts, vae, fast=False, seed=0), tokenizer, said)
-    found = tests.figures(transformer, arguments.steps)
+    tests = HeldOutTests(clips, ClipMaker(scenes, prompts, vae, seed=0), tokenizer, said)
+    found = tests.figures(transformer, arguments.steps) if what == "transformer" else {}
     made = tests.made(transformer, "first", arguments.steps)
-    followed = []
-    for clip, frames in zip(clips, made, strict=True):
-        (motion,) = clip.asked.camera
-        pixels = ((frames.permute(1, 2, 3, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
-        if motion not in JUDGED:  # "counterclockwise" is "clockwise" in a mirror
-            motion, pixels = "clockwise", pixels[:, :, ::-1].copy()
-        followed.append(judge(pixels, clip.fps, motion, clip.asked.pace).followed)
+    pixels = ((made.permute(0, 2, 3, 4, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    with ProcessPoolExecutor(min(16, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+        questions = ((clip.asked.camera[0], clip.asked.pace, clip.fps) for clip in clips)
+        followed = list(pool.map(_followed, pixels, questions, chunksize=4))
+    not_followed = [
+        f"{clip.photograph} {clip.asked.camera[0]} {clip.asked.pace} {clip.fps:g}: {prompt}"
+        for clip, prompt, right in zip(clips, said, followed, strict=True)
+        if not right
+    ]
     if arguments.sheet:
         write_sheet(arguments.sheet, [clip.frames for clip in clips], list(made))
-    return {**found, "followed": round(float(np.mean(followed)), 4), "judged": len(followed)}
+    share = round(float(np.mean(followed)), 4)
+    return {**found, "followed": share, "judged": len(followed), "not_followed": not_followed}
+
+
+def _followed(pixels: Any, question: tuple[str, Pace, float]) -> bool:
+    """Whether the frames (F, H, W, 3) move as they were asked to."""
+    torch.set_num_threads(1)
+    motion, pace, fps = question
+    if motion not in JUDGED:  # "counterclockwise" is "clockwise" in a mirror
+        motion, pixels = "clockwise", pixels[:, :, ::-1].copy()
+    return bool(judge(pixels, fps, motion, pace).followed)
 
 
 @torch.no_grad()

@@ -46,7 +46,8 @@ def held_out_clips(
         picture = torch.from_numpy(photograph(name).copy()).permute(2, 0, 1)[None].float()
         for turn in range(each):
             number = place * each + turn
-            motion, pace = _MOTIONS[number % len(_MOTIONS)], tuple(PACES)[number % len(PACES)]
+            motion = _MOTIONS[number % len(_MOTIONS)]
+            pace = tuple(PACES)[(number + number // 45) % len(PACES)]
             fps = (6.0, 8.0, 12.0, 16.0, 24.0)[(number + number // 5) % 5]
             uniform = torch.rand(3, generator=generator)
             scale = float(0.7 + 0.4 * uniform[0]) * 256 / side / magnified

@@ -19,7 +19,9 @@ from models.tiny_wan.recipe.asked import FAR, KINDS, NEAR, RATES, SNOW_PX_PER_S,
 #: All that can be asked, in order; a clip's question is told by its place here.
 ALL_ASKED: tuple[Asked, ...] = tuple(asked for chosen, _ in KINDS.values() for asked in chosen)
 #: Share of clips with at least ``DENSE`` frames a second; the others are as sparse as drafts of long videos.
-DENSE_SHARE, DENSE = 0.65, 4.0
+DENSE_SHARE, DENSE = 0.75, 4.0
+#: Zooms and rolls, whose flow differs from place to place, are the hardest: so much more often than others.
+TURNING, TURNING_SHARE = {"in", "out", "clockwise", "counterclockwise"}, 2
 #: Things that would come back mirrored at the edge of their picture need at least so many.
 LEAST_RATE_OF_SNOW = 6.0
 
@@ -60,11 +62,10 @@ class Scenes:
         self.rates = torch.tensor(RATES, device=self.device)
         # Of the host: asking the device for a number would wait for it.
         self._chance = random.Random(generator.initial_seed())
-        self._first: dict[str, tuple[int, int]] = {}
-        first = 0
+        self._places: dict[str, torch.Tensor] = {}
         for kind, (chosen, _) in KINDS.items():
-            self._first[kind] = (first, len(chosen))
-            first += len(chosen)
+            often = [a for a in chosen for _ in range(TURNING_SHARE if TURNING & set(a.camera) else 1)]
+            self._places[kind] = torch.tensor([ALL_ASKED.index(a) for a in often], device=self.device)
         self._clouds = noise_pictures(textures, 384, generator)
         self._flakes = _flakes(textures, 384, generator)
 
@@ -79,8 +80,8 @@ class Scenes:
         return Scene(joined[0], joined[1], joined[2], joined[3])
 
     def _of_kind(self, kind: str, count: int, shape: Shape, dense: float) -> tuple[torch.Tensor, ...]:
-        first, number = self._first[kind]
-        asked = first + torch.randint(number, (count,), generator=self.generator, device=self.device)
+        places = self._places[kind]
+        asked = places[torch.randint(len(places), (count,), generator=self.generator, device=self.device)]
         rate = self._rate(count, kind, dense)
         times = torch.arange(shape.frames, device=self.device)[None] / self.rates[rate][:, None]
         motion = self.motions[asked]
@@ -203,6 +204,26 @@ class Scenes:
             (2 + 8 * self._rand(count)) / shape.width,
             torch.where(self._rand(count) < 0.6, 1.0, -1.0),
         )
+
+
+def within_reach(
+    motion: torch.Tensor, times: torch.Tensor, known: torch.Tensor, height: int, width: int
+) -> torch.Tensor:
+    """(N, F, height, width) bool: the cells whose middle a known frame shows, of a camera that moves so.
+
+    Args:
+        motion: (N, 4), in cells.
+        times: (N, F) seconds since the first frame.
+        known: (N, F), 1 for known frames.
+        height, width: Of a frame, in cells.
+    """
+    points = view_points(motion, times, height, width)[:, :, None]  # (N, F, 1, h, w, 2)
+    # Back from the place into each frame's own view.
+    right, down, zoom, roll = ((motion[:, i, None] * times)[:, None, :, None, None] for i in range(4))
+    x, y = points[..., 0] - right, points[..., 1] - down
+    cos, sin = torch.exp(zoom) * torch.cos(roll), torch.exp(zoom) * torch.sin(roll)
+    inside = ((cos * x + sin * y).abs() <= width / 2) & ((cos * y - sin * x).abs() <= height / 2)
+    return (inside & (known > 0)[:, None, :, None, None]).any(2)
 
 
 @dataclass(frozen=True)

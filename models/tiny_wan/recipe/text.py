@@ -6,14 +6,19 @@ cross-attention, finds it anywhere. Padding is zero to it, as in the Wan pipelin
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import multiprocessing
+import os
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
@@ -43,13 +48,15 @@ ANSWERS: dict[str, int] = {
 class Budget:
     """How large the text stage is and how long it learns."""
 
-    steps: int = 4000
-    batch: int = 128
+    steps: int = 9000
+    batch: int = 192
     vocabulary: int = 1600
     corpus: int = 30_000
     peak_learning_rate: float = 2e-3
     hidden_size: int = 128
     layers: int = 3
+    #: So many tokens are any other: no answer may hang on one word of scenery.
+    swapped: float = 0.05
 
 
 def answers(asked: Asked, rate: float) -> list[int]:
@@ -149,13 +156,39 @@ def draw(rng: random.Random, count: int, tokenizer: Any, *, held_out: bool = Fal
     return Labelled(tokenizer(texts, truncation=True, max_length=LENGTH).input_ids, wanted)
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """What a process needs to draw prompts: called with a number, it draws that many's own batches."""
+
+    tokenizer: Any
+    seed: int
+    count: int
+
+    def __call__(self, number: int) -> tuple[Any, Any]:
+        drawn = draw(random.Random(f"{self.seed} {number}"), self.count, self.tokenizer)
+        return padded(drawn.ids, LENGTH).numpy().astype(np.int16), np.array(drawn.answers)
+
+
+def _drawn(draws: _Draws, workers: int) -> Iterator[tuple[Any, Any]]:
+    """Fresh prompts without end, drawn by other processes, or by this one where there are no workers."""
+    if workers == 0:
+        yield from map(draws, itertools.count())
+        return
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        asked = [pool.apply_async(draws, (number,)) for number in range(2 * workers)]
+        for number in itertools.count(len(asked)):
+            asked.append(pool.apply_async(draws, (number,)))
+            yield asked.pop(0).get()
+
+
 def padded(ids: list[list[int]], length: int) -> torch.Tensor:
     return torch.tensor([row[:length] + [0] * (length - len(row)) for row in ids])
 
 
 def _loss(logits: list[torch.Tensor], wanted: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """Cross entropy of all answers; the tokens of a prompt share its weight."""
-    total = torch.zeros(())
+    total = share.new_zeros(())
     for place, answer in enumerate(logits):
         target = wanted[:, place, None].expand(-1, answer.shape[1])
         each = functional.cross_entropy(
@@ -165,11 +198,11 @@ def _loss(logits: list[torch.Tensor], wanted: torch.Tensor, share: torch.Tensor)
     return total / len(wanted)
 
 
-def train(tokenizer: Any, budget: Budget, seed: int) -> Classifier:
-    """Train on fresh prompts."""
+def train(tokenizer: Any, budget: Budget, seed: int, *, device: str = "cpu", workers: int = 0) -> Classifier:
+    """Train on fresh prompts; it comes back on the CPU."""
     torch.manual_seed(seed)
-    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    model = Classifier(new_text_encoder(budget, len(tokenizer)))
+    rng, generator = random.Random(seed), torch.Generator(device).manual_seed(seed)
+    model = Classifier(new_text_encoder(budget, len(tokenizer))).to(device)
     with torch.no_grad():
         model.encoder.shared.weight.normal_(0, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=budget.peak_learning_rate, weight_decay=0.02)
@@ -178,21 +211,22 @@ def train(tokenizer: Any, budget: Budget, seed: int) -> Classifier:
         optimizer,
         lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / budget.steps) + 1e-3),
     )
+    fresh = _drawn(_Draws(tokenizer, seed, 32 * budget.batch), workers)
     began, batches = time.monotonic(), []
     for step in range(budget.steps):
         if not batches:
-            drawn = draw(rng, 32 * budget.batch, tokenizer)
-            order = sorted(range(len(drawn.ids)), key=lambda i: len(drawn.ids[i]))
-            batches = [order[i : i + budget.batch] for i in range(0, len(order), budget.batch)]
+            ids, right = next(fresh)
+            batches = np.split(np.argsort((ids > 0).sum(1), kind="stable"), 32)
             rng.shuffle(batches)
         chosen = batches.pop()
-        rows = padded([drawn.ids[i] for i in chosen], max(len(drawn.ids[i]) for i in chosen))
-        wanted = torch.tensor([drawn.answers[i] for i in chosen])
+        length = int((ids[chosen] > 0).sum(1).max())
+        rows = torch.from_numpy(ids[chosen, :length].astype(np.int64)).to(device)
+        wanted = torch.from_numpy(right[chosen]).to(device)
         share = rows.gt(0) / rows.gt(0).sum(1, keepdim=True)
-        # Two tokens in a hundred are any other: no answer may hang on one word of scenery.
-        swap = (torch.rand(rows.shape, generator=generator) < 0.02) & rows.gt(1)
+        swap = torch.rand(rows.shape, generator=generator, device=device) < budget.swapped
+        swap &= rows.gt(1)
         swap[:, :3] = False  # the rate
-        others = torch.randint(3, len(tokenizer), rows.shape, generator=generator)
+        others = torch.randint(3, len(tokenizer), rows.shape, generator=generator, device=device)
         loss = _loss(model(torch.where(swap, others, rows)), wanted, share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -203,7 +237,8 @@ def train(tokenizer: Any, budget: Budget, seed: int) -> Classifier:
             print(
                 f"text step {step:5d}  loss {loss.item():.3f}  {time.monotonic() - began:.0f} s", flush=True
             )
-    return model.eval()
+    fresh.close()
+    return model.cpu().eval()
 
 
 @torch.no_grad()
@@ -225,7 +260,15 @@ def accuracy(model: Classifier, encoder: UMT5EncoderModel, drawn: Labelled) -> d
     return {name: float(torch.cat(parts).float().mean()) for name, parts in right.items()}
 
 
-def make(folder: Path, budget: Budget, seed: int, *, test_prompts: int = 3000) -> dict[str, float]:
+def make(
+    folder: Path,
+    budget: Budget,
+    seed: int,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
+    test_prompts: int = 3000,
+) -> dict[str, float]:
     """Train tokenizer and text encoder and save both into ``folder``; the accuracy on held-out prompts."""
     rng = random.Random(f"corpus {seed}")
     kinds = [asked for chosen, _ in KINDS.values() for asked in chosen]
@@ -234,7 +277,7 @@ def make(folder: Path, budget: Budget, seed: int, *, test_prompts: int = 3000) -
     ]
     tokenizer = write_tokenizer(folder / "tokenizer", corpus + all_words() * 10, budget.vocabulary)
     print(f"tokenizer: {len(tokenizer)} tokens", flush=True)
-    model = train(tokenizer, budget, seed)
+    model = train(tokenizer, budget, seed, device=device, workers=workers)
     model.encoder.half().save_pretrained(folder / "text_encoder")
     saved = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
     result = accuracy(

@@ -2,7 +2,7 @@
 
 Stages, in order; each leaves what the next one reads in the working folder:
 
-    text         the tokenizer and the text encoder, on a CPU
+    text         the tokenizer and the text encoder; other processes draw its prompts
     vae          the autoencoder: pictures, then clips
     transformer  the transformer on latents of clips: one shape, then many
     export       the pipeline folder, in half precision
@@ -74,7 +74,9 @@ def main() -> None:
     for stage in args.stages.split(","):
         left = args.seconds - (time.monotonic() - began)
         if stage == "text" and rank == 0:
-            make_text_encoder(args.work, Budget(steps=args.text_steps), args.seed)
+            workers = 0 if args.small else min(16, (os.cpu_count() or 1) // 2)
+            budget = Budget(steps=args.text_steps)
+            make_text_encoder(args.work, budget, args.seed, device=_device(), workers=workers)
         elif stage == "vae":
             train_vae(args, rank, world, left)
         elif stage == "transformer":
@@ -216,18 +218,18 @@ def _log(args: Any) -> Path | None:
 
 
 def transformer_stage(args: Any) -> TransformerStage:
-    """Clips of 17 frames of 128x128; later windows of 9 and 33 frames too, and sides of 128 to 384."""
+    """Clips of 17 frames of 256x256; later windows of 9 and 33 frames too, and sides of 128 to 384."""
     if args.small:
         return TransformerStage(
             args.transformer_minutes, ((Shape(9, 32, 32, 2), 1.0), (Shape(5, 48, 32, 2), 1.0)), 0.5
         )
     batch = args.batch
     shapes = (
-        (Shape(17, 128, 128, batch), 0.25),
-        (Shape(17, 256, 256, batch // 4), 0.45),
-        (Shape(33, 128, 128, batch // 2), 0.08),
-        (Shape(9, 192, 192, batch * 3 // 4), 0.08),
+        (Shape(17, 256, 256, batch // 4), 0.66),
         (Shape(17, 192, 320, batch // 4), 0.12),
+        (Shape(17, 128, 128, batch), 0.06),
+        (Shape(33, 192, 192, batch // 4), 0.06),
+        (Shape(9, 192, 192, batch * 3 // 4), 0.05),
         (Shape(17, 256, 384, batch // 6), 0.05),
     )
     return TransformerStage(args.transformer_minutes, shapes, muon_rate=args.muon_rate, rate=args.rate / 2)
@@ -246,7 +248,8 @@ def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
         text_folder(args.work, args.out), device, each=2 if args.small else 40, seed=args.seed + rank
     )
     scenes = Scenes(_atlas(args, rank), torch.Generator(device).manual_seed(args.seed + 101 * rank + 5))
-    maker = ClipMaker(scenes, prompts, vae, fast=not args.eager, seed=args.seed + rank)
+    often = None if args.eager else stage.shapes[0][0]
+    maker = ClipMaker(scenes, prompts, vae, compiled=often, seed=args.seed + rank)
     clips = held_out_clips(side=32, num_frames=9, each=1) if args.small else held_out_clips()
     words = random.Random(14)
     said = [random_prompt(words, clip.asked, held_out=True) for clip in clips]

@@ -16,7 +16,7 @@ from models.tiny_wan.recipe.scenes import Shape
 
 AVERAGE = 0.998
 #: Batches between two looks at the clock, which wait for the device.
-BATCHES_AT_ONCE = 6
+BATCHES_AT_ONCE = 2
 
 
 class Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,17 +14,21 @@ import torch
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_transformer, sigmas_of
 from models.tiny_wan.recipe.asked import with_rate
-from models.tiny_wan.recipe.clips import ClipMaker, latent_mask
+from models.tiny_wan.recipe.clips import Batch, ClipMaker, latent_mask
 from models.tiny_wan.recipe.measure import HeldOutClip, psnr
 from models.tiny_wan.recipe.scenes import Shape
 from models.tiny_wan.recipe.text import LENGTH, padded
 from models.tiny_wan.recipe.trainer import Trainer, optimizers_of
 
-#: Sigmas are drawn uniform and shifted so far towards noise, where the motion is decided.
-TRAINING_SHIFT = 2.5
-#: A batch of clips is filmed and encoded once and learnt from this often, with other noise each time.
-USES_OF_A_BATCH = 2
 STEPS = 4
+#: Shapes at least so frequent are compiled.
+COMPILED_SHARE = 0.03
+#: So many sigmas are among those that the steps start from; the others are drawn uniform and shifted so far
+#: towards noise, where the motion is decided.
+VISITED_SHARE, TRAINING_SHIFT = 0.7, 2.5
+#: A batch of clips is filmed and encoded once and learnt from about so often, with other noise each time, in
+#: turn with this many before it.
+USES_OF_A_BATCH, BATCHES_KEPT = 4, 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class TransformerStage:
     muon_rate: float = 0.02
     rate: float = 1e-3
     warmup_steps: int = 60
-    decay: float = 0.4
+    decay: float = 0.65
 
 
 def flow_loss(
@@ -50,13 +55,21 @@ def flow_loss(
 ) -> torch.Tensor:
     """Squared error of the velocity from clips to noise, weighted.
 
-    ``told`` (N, 4 + z, L, h, w) is mask and condition; sigma is (N,), 1 is noise alone.
+    ``told`` (N, 4 + z, L, h, w) is mask and condition; ``weight`` (N, 1 or z, L, h, w); sigma is (N,), 1 is
+    noise alone.
     """
     level = sigma[:, None, None, None, None]
     rows = torch.cat([level * noise + (1 - level) * latents, told], 1)
     velocity = transformer(rows, sigma * 1000, text, return_dict=False)[0].float()
     squared = (velocity - (noise - latents)).square()
-    return (squared.mean(1, keepdim=True) * weight).mean()
+    return (squared * weight).mean()
+
+
+def random_sigmas(count: int, visited: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(count,) levels of noise to learn at, most of them among ``visited``."""
+    uniform, chance = torch.rand(2, count, generator=generator, device=generator.device)
+    shifted = TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)
+    return torch.where(chance < VISITED_SHARE, visited[(uniform * len(visited)).long()], shifted)
 
 
 @torch.no_grad()
@@ -96,6 +109,7 @@ class HeldOutTests:
         self.noise = torch.randn(
             self._latents(self.frames).shape, generator=torch.Generator().manual_seed(7)
         ).to(device)
+        self._alone: torch.Tensor | None = None
 
     @torch.no_grad()
     def _latents(self, frames: torch.Tensor) -> torch.Tensor:
@@ -131,11 +145,13 @@ class HeldOutTests:
     def figures(self, transformer: Any, steps: int = STEPS) -> dict[str, float]:
         """PSNR in view to the true clip, mean over clips, and of the autoencoder alone in the same places."""
         found = {}
-        true, alone = self.frames.cpu(), self.decoded(self._latents(self.frames))
+        true = self.frames.cpu()
+        if self._alone is None:
+            self._alone = self.decoded(self._latents(self.frames))
         for known in self.KNOWN:
             made = self.made(transformer, known, steps)
             where = self.seen if known == "first" else torch.ones_like(self.seen)
-            for name, clips in ((known, made), (f"{known}_autoencoder", alone)):
+            for name, clips in ((known, made), (f"{known}_autoencoder", self._alone)):
                 each = [
                     psnr(m[:, 1:], t[:, 1:], w[:, 1:]) for m, t, w in zip(clips, true, where, strict=True)
                 ]
@@ -171,7 +187,11 @@ class TransformerTrainer(Trainer):
         super().__init__(transformer, optimizers, rank=rank, world=world)
         self.generator = torch.Generator(self.device).manual_seed(seed + 31 * rank + 6)
         self.rng = random.Random(seed)  # the same in every process: they draw the same shapes
-        self._compiled = {shape for shape, weight in stage.shapes if weight >= 0.2}
+        # An error counts as in the latents' own scale, which is about what it does to pixels.
+        self.channels = clips.std.square() / clips.std.square().mean()
+        self.visited = torch.tensor(sigmas_of(STEPS)[:-1], device=self.device)
+        self._kept: dict[Shape, deque[Batch]] = defaultdict(lambda: deque(maxlen=BATCHES_KEPT))
+        self._compiled = {shape for shape, weight in stage.shapes if weight >= COMPILED_SHARE}
         self._loss = torch.compile(flow_loss, dynamic=False) if fast else flow_loss
 
     def shape(self) -> Shape:
@@ -179,17 +199,18 @@ class TransformerTrainer(Trainer):
         return self.rng.choices([s for s, _ in shapes], [weight for _, weight in shapes])[0]
 
     def learn(self, shape: Shape) -> torch.Tensor:
-        """The losses of the steps one batch is used for."""
-        batch, losses = self.clips.make(shape), []
-        told = torch.cat([batch.mask, batch.condition], 1)
+        """The losses of as many steps as a batch is used for, one of which is new."""
+        kept, losses = self._kept[shape], []
+        kept.append(self.clips.make(shape))
         for _ in range(USES_OF_A_BATCH):
+            batch = self.rng.choice(kept)
+            told, weight = torch.cat([batch.mask, batch.condition], 1), batch.weight * self.channels
             noise = torch.randn(batch.latents.shape, generator=self.generator, device=self.device)
-            uniform = torch.rand(shape.batch, generator=self.generator, device=self.device)
-            sigma = TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)
+            sigma = random_sigmas(shape.batch, self.visited, self.generator)
             with self.autocast():
                 # Compiling takes longer than the few steps on the rarer shapes are worth.
                 loss_of = self._loss if shape in self._compiled else flow_loss
-                loss = loss_of(self.model, batch.latents, told, batch.text, batch.weight, noise, sigma)
+                loss = loss_of(self.model, batch.latents, told, batch.text, weight, noise, sigma)
             self.update(loss)
             losses.append(loss.detach())
         return torch.stack(losses)
