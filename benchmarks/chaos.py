@@ -45,7 +45,7 @@ WORKERS = ("--workers", "2GiB,2GiB")
 #: By kind, whether a command line is that of such a process.
 KINDS: dict[str, Callable[[list[str]], bool]] = {
     "worker": lambda words: words[0].startswith("ray::_Worker"),
-    "stitcher": lambda words: words[0].startswith("ray::_Stitcher"),
+    "stitcher": lambda words: "nodes.work.stitch_process" in words,
     "coordinator": lambda words: "farm" in words and "up" in words,
     "raylet": lambda words: words[0].endswith("/raylet"),
     "gcs": lambda words: words[0].endswith("/gcs_server"),
