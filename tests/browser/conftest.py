@@ -47,8 +47,9 @@ SMALL = {
     "prompts": ["a walk"],
 }
 
-#: A join is looked at as soon as it is accepted, and the joined frames are written a moment later.
-NOT_JOINED_YET = r"404 .*/seams/[^/]+/picture\?which=after$"
+#: A join is looked at as soon as it is accepted, and the joined frames are written a moment later. The video
+#: so far goes when the whole one is there, a moment before pages hear of it.
+NOT_JOINED_YET = r"404 .*(/seams/[^/]+/picture\?which=after|/artifacts/so-far\.mp4)$"
 ANY = ""
 
 expect.set_options(timeout=PATIENCE_MS)

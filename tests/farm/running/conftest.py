@@ -178,7 +178,9 @@ def kill_after_every_event(tmp_path: Path) -> Callable[..., Awaitable[int]]:
                     await farm.until_ended_or_killed(job_id, journal)
                 if not journal.killed.is_set():
                     return num_events
-            (tmp_path / "state" / "jobs" / job_id / ".writing-video.mp4").write_bytes(b"half a video")
+            half = tmp_path / "state" / "jobs" / job_id / ".writing-video.mp4"
+            half.parent.mkdir(parents=True, exist_ok=True)  # a kill may come before its joiner
+            half.write_bytes(b"half a video")
             async with farm_of(journal=Journal(path)) as farm:
                 job = await farm.ended(job_id)
                 if rerender and not farm.events(JobReopened):
