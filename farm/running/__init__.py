@@ -30,7 +30,7 @@ from farm.running.job_records import RECORD_NAME, read_record, record_head, writ
 from farm.running.joining import StitchFailed
 from farm.running.membership import Membership
 from farm.running.reopening import Reopening
-from farm.running.storage import RESERVE_BYTES, Storage, content_hash, stored_bytes
+from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
 __all__ = [
     "MAX_LOG_BYTES",
@@ -59,6 +59,7 @@ __all__ = [
     "WorkerDown",
     "WorkerUp",
     "content_hash",
+    "file_hash",
     "read_record",
     "record_head",
     "stored_bytes",

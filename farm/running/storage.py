@@ -37,6 +37,16 @@ def content_hash(content: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """The same of a file that may be too large to be held.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Storage:
     """A folder. Writing is atomic: a name either holds the whole content or does not exist."""
 
@@ -99,8 +109,7 @@ class Storage:
     def has_content(self, path: Path, sha256: str) -> bool:
         """Whether a file has that content. Reads it all."""
         try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            return file_hash(path) == sha256
         except OSError:
             return False
 

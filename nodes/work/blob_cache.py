@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from farm.running import content_hash
+from farm.running import content_hash, file_hash
 
 #: Oldest files go first past this.
 MAX_CACHE_BYTES = 4 * 1024**3
@@ -27,7 +27,7 @@ class BlobCache:
         """
         path = self._folder() / sha256
         if path.exists():
-            if content_hash(path.read_bytes()) == sha256:
+            if file_hash(path) == sha256:
                 os.utime(path)
                 return path
             path.unlink()  # damaged here

@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, StitchOrder
+from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, StitchOrder, file_hash
 from nodes.work.stored import read_segment
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
@@ -70,8 +70,7 @@ class Joiner:
         if self._num_emitted != self._order.num_frames:
             raise ValueError(f"joined {self._num_emitted} frames, expected {self._order.num_frames}")
         self._writer.__exit__(None, None, None)
-        with self._video_path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_hash(self._video_path)
         self._sheet.write_png(self._sheet_path)
         os.replace(self._sheet_path, self._order.folder / SHEET_NAME)
         video = self._order.folder / VIDEO_NAME

@@ -8,9 +8,7 @@ the bytes were stored.
 
 from __future__ import annotations
 
-import hashlib
-
-from farm.running import Blob, Damaged, content_hash
+from farm.running import Blob, Damaged, content_hash, file_hash
 from nodes.engines import Frames
 from nodes.work.output_check import frames_sha256
 from stitching.video_io import VideoError, read_frames
@@ -38,8 +36,7 @@ def check_content(blob: Blob) -> None:
         Damaged: it is missing, or is not what was stored.
     """
     try:
-        with open(blob.path, "rb") as file:
-            right = hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+        right = file_hash(blob.path) == blob.sha256
     except OSError as error:
         raise _missing(blob, error) from error
     if not right:
