@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, ValidationError
 
 from farm.errors import CannotRun
+from farm.state import write_private
 from farm.values import Value
 
 ENDPOINT_NAME = "endpoint.json"
@@ -42,10 +42,7 @@ def write_endpoint(state_dir: Path, endpoint: Endpoint) -> None:
     by_address = _by_address(endpoint.url)
     by_address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in (state_dir / ENDPOINT_NAME, by_address):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{ENDPOINT_NAME}-")  # made with mode 0600
-        with os.fdopen(handle, "w") as file:
-            file.write(endpoint.model_dump_json())
-        os.replace(name, path)
+        write_private(path, endpoint.model_dump_json())
 
 
 def remove_endpoint(state_dir: Path, endpoint: Endpoint) -> None:

@@ -42,6 +42,7 @@ from farm.state.state_folder import (
     locked,
     make_private,
     usual_mode,
+    write_private,
 )
 from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
@@ -101,4 +102,5 @@ __all__ = [
     "replayed",
     "to_rerender",
     "usual_mode",
+    "write_private",
 ]

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,14 @@ def make_private(folder: Path) -> None:
             f"the state folder {folder} cannot be used ({error.strerror}); choose another with --state"
         ) from error
     log.warning("%s was open to other users of this machine (mode %o); it is closed now", folder, mode)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a small file that its user alone may read; a reader finds the old text or the new one, whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # made with mode 0600
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.replace(name, path)
 
 
 def usual_mode() -> int:

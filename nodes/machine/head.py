@@ -5,7 +5,6 @@ It runs in a session of its own, so that a killed coordinator leaves the workers
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from farm.capabilities import Worker
+from farm.state import write_private
 from farm.values import Value
 from nodes.machine.ray_node import (
     ESSENTIAL_PROCESSES,
@@ -139,12 +139,7 @@ def _remembered(state: Path) -> Head | None:
 
 
 def _remember(state: Path, head: Head) -> None:
-    path = state / HEAD_NAME
-    temporary = path.with_suffix(".writing")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(head.model_dump_json())
-    temporary.replace(path)
+    write_private(state / HEAD_NAME, head.model_dump_json())
 
 
 def _forget(state: Path, head: Head) -> None:

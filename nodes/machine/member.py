@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import socket
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from farm.capabilities import Worker
 from farm.client import FarmClient
 from farm.errors import CannotRun, FarmError, InvalidInput, NotFound
-from farm.state import make_private
+from farm.state import make_private, write_private
 from farm.values import Value
 from nodes.machine.addresses import is_loopback
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
@@ -218,9 +217,7 @@ def _answers(ray_address: str) -> bool:
 
 def _remember(state: Path, member: Member) -> None:
     make_private(state)
-    handle = os.open(state / MEMBER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(member.model_dump_json())
+    write_private(state / MEMBER_NAME, member.model_dump_json())
 
 
 def current(state: Path) -> Member | None:
