@@ -5,6 +5,7 @@ What it runs is a fork of a process that has imported the command and has done n
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -17,8 +18,9 @@ import tempfile
 import farm.cli.main
 import nodes.hosting
 import nodes.machine
+import typer.rich_utils
 
-__all__ = ["farm", "nodes"]
+__all__ = ["farm", "nodes", "typer"]
 
 
 def serve(listener: socket.socket) -> None:
@@ -65,5 +67,6 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()
+        gc.freeze()  # the end of a fork is most of its work otherwise: it looks for garbage in all that is here
         print("ready", flush=True)
         serve(door)

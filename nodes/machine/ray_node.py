@@ -183,6 +183,7 @@ def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir:
         f"--port={port}",
         f"--temp-dir={temp_dir}",
         "--include-dashboard=false",
+        "--include-log-monitor=false",
         "--no-monitor",  # of Ray's autoscaler; its port would show figures to anybody
         *_node_arguments(address, workers),
     ]

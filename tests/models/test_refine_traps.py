@@ -24,7 +24,7 @@ from nodes.hosting.host import coordinating, take_in
 from nodes.work.local_cluster import LocalCluster
 from stitching.video_io import read_frames
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # twice a video of the real model
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 NUM_FRAMES, FPS, SIDE_PX, STEPS = 32, 8, 128, 6

@@ -55,6 +55,7 @@ def window(engine: Engine, photograph: str, prompt: str, *, side: int, steps: in
     return engine.render(task, RenderInputs(image=np.asarray(image)), lambda *_: None).frames
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("photograph", "prompt", "motion"),
     [

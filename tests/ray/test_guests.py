@@ -21,7 +21,7 @@ from nodes.machine.head import ensure_head, head_pids, stop_head
 from nodes.machine.ray_node import NAMESPACE, ray_environment
 from nodes.ray import Launch, RayCluster, Start
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 WORKER = Worker(id="attic/cpu0", node="attic", kind="cpu", device_name="CPU", vram_bytes=GIB)
 

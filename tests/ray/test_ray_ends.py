@@ -16,7 +16,7 @@ import pytest
 
 from nodes.machine.head import Head, head_pids, running_head, stop_head
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 #: That of ``slow_job_sha256``.
@@ -97,14 +97,7 @@ def kernel_listeners() -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "killed",
-    [
-        "raylet",
-        pytest.param("gcs_server", marks=pytest.mark.long),
-        pytest.param("head", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("killed", ["raylet", "gcs_server", "head"])
 def test_a_farm_goes_on_when_a_process_of_ray_is_killed(
     farm: Any,
     ask: Callable[..., tuple[int, str, str]],
@@ -145,7 +138,6 @@ def test_a_farm_goes_on_when_a_process_of_ray_is_killed(
     assert not before.temp_dir.exists()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("killed", ["raylet", "gcs_server"])
 def test_a_command_that_renders_here_goes_on_too(
     farm: Any, slow_job_sha256: str, wait_for: Callable[..., Any], killed: str
@@ -160,7 +152,6 @@ def test_a_command_that_renders_here_goes_on_too(
     assert "Ray has ended" in err
 
 
-@pytest.mark.long
 def test_a_raylet_that_pauses_for_ten_seconds_is_left_alone(
     farm: Any, ask: Callable[..., tuple[int, str, str]], state: Path, wait_for: Callable[..., Any]
 ) -> None:
