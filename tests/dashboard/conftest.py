@@ -74,6 +74,10 @@ def normalise_once(path: Path, output_dir: Path, **limits: Any) -> MediaInfo:
     return found.model_copy(update={"path": copy})
 
 
+#: Most tests that give no picture have one prompt, and painting takes a tenth of a second.
+_painted_once = cache(media_tools().backdrop)
+
+
 @dataclass
 class Farm:
     """What a test holds: the parts, and an HTTP client that calls the app without a network.
@@ -162,7 +166,7 @@ async def running_farm(
     loop = asyncio.ensure_future(coordinator.run())
     coordinator.begin_recovered()
     options: dict[str, Any] = {
-        "tools": replace(media_tools(), normalise=normalise_once),
+        "tools": replace(media_tools(), normalise=normalise_once, backdrop=_painted_once),
         "state": state_dir,
         "access": TOKEN,
         "models": known_models,
