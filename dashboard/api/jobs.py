@@ -33,7 +33,7 @@ from farm.errors import NotFound
 from farm.planning import Plan
 from farm.reporting import JobSummary, report_parts, timeline
 from farm.running import Coordinator
-from farm.scheduling import Quote, quote
+from farm.scheduling import Quote
 from farm.state import Job
 from farm.values import Value
 
@@ -132,8 +132,7 @@ def jobs_router(
     ) -> Response:
         """The plan a job of the same body would follow, its time and its price; nothing is started."""
         async with intake.job_request(request) as wanted:
-            made = await submitting.plan(wanted, request.state.principal)
-            price = quote(ledger.state, made, ledger.monotonic(), priority=wanted.priority)
+            made, price = await submitting.quoted(wanted, request.state.principal)
         plan = shown_plan(made)
         told: dict[str, Any] = plan.model_dump(mode="json", exclude={"segments"})
         if not brief:

@@ -11,9 +11,10 @@ from dashboard.access import Principal
 from dashboard.intake.specs import Specs
 from dashboard.intake.turns import Turns
 from farm.errors import Conflict, InvalidInput, NotFound
-from farm.planning import Plan
+from farm.planning import Outline, Plan, outline
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator
+from farm.scheduling import Quote, quote_of, standing
 from farm.state import Job
 
 MAX_KEY_CHARS = 255
@@ -44,6 +45,24 @@ class Submitting:
         # A long video is planned for longer than others should wait.
         async with self._planning.one(principal.id):
             return await asyncio.to_thread(self._coordinator.plan, request)
+
+    async def quoted(self, request: JobRequest, principal: Principal) -> tuple[Plan, Quote]:
+        """The plan a request would follow, and what it would take; nothing is started.
+
+        Raises:
+            InvalidInput, CannotRun, NotFound, TooManyRequests: as ``plan`` says.
+        """
+        await self._specs.get(request.model)
+        ledger = self._coordinator.ledger
+        async with self._planning.one(principal.id):
+            made, drawn = await asyncio.to_thread(self._drawn, request)
+            # The state is read here, where it changes, and the rest worked out beside it.
+            here = standing(ledger.state, made, drawn, ledger.monotonic(), priority=request.priority)
+            return made, await asyncio.to_thread(quote_of, made, drawn, here)
+
+    def _drawn(self, request: JobRequest) -> tuple[Plan, Outline]:
+        made = self._coordinator.plan(request)
+        return made, outline(made)
 
     async def submit_job(
         self,

@@ -5,7 +5,7 @@ Pure functions that read a state enter; whoever acts on what they decide lives i
 
 from __future__ import annotations
 
-from farm.scheduling.forecast import Quote, eta_s, quote
+from farm.scheduling.forecast import Quote, eta_s, quote, quote_of, standing
 from farm.scheduling.retry import (
     Rerender,
     StopJob,
@@ -26,7 +26,9 @@ __all__ = [
     "eta_s",
     "explain",
     "quote",
+    "quote_of",
     "schedule",
     "stall_limit_s",
+    "standing",
     "why_not_retried",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from farm.capabilities import Mode, Rung, fitting_rungs, why_not
+from farm.capabilities import Mode, Rung, Worker, fitting_rungs, why_not
 from farm.planning import Left, Outline, Plan, Runner, Simulated, all_of, longest_path, outline, simulate
 from farm.scheduling.schedule import remaining_s
 from farm.state import Job, Profiles, State, WorkerState, frames_to_join
@@ -63,7 +63,7 @@ class Quote(Value):
 class _Crew:
     """The workers that can hold a plan's windows."""
 
-    workers: Sequence[WorkerState]
+    workers: Sequence[Worker]
     runners: Sequence[Runner]
 
     def whole_s(self, drawn: Outline) -> float:
@@ -73,6 +73,22 @@ class _Crew:
             for runner in self.runners
         )
         return 1.0 / sum(1.0 / one_s for one_s in each_s)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a quote reads of the farm: looked up at one moment, and nothing changes it afterwards."""
+
+    _crew: _Crew
+    #: Of the crew, ids of those whose speed with the plan's model was measured.
+    _measured: frozenset[str]
+    #: Of every worker that is here, with nothing to do yet.
+    _shares: tuple[WorkerShare, ...]
+    #: Seconds that all workers together give to other jobs before this one is done.
+    _ahead_s: float
+    #: Seconds to join a frame, and whether that was measured.
+    _join_s: float
+    _join_measured: bool
 
 
 def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
@@ -85,7 +101,31 @@ def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
         priority: Of the job, 0 to 100.
     """
     drawn = outline(plan)
+    return quote_of(plan, drawn, standing(state, plan, drawn, now, priority=priority))
+
+
+def standing(state: State, plan: Plan, drawn: Outline, now: float, *, priority: int = 50) -> Standing:
+    """What ``quote_of`` has to know of the farm. Takes no longer for a plan of many segments.
+
+    Args:
+        state: As for ``quote``, like ``now`` and ``priority``.
+        plan: Of the job.
+        drawn: Its outline.
+    """
     crew = _crew(state, plan, drawn, now)
+    return Standing(
+        _crew=crew,
+        _measured=frozenset(w.id for w in crew.workers if state.profiles.has_measured(plan, w)),
+        _shares=tuple(_share(state.profiles, plan, drawn, w) for w in state.workers.values()),
+        _ahead_s=_ahead_s(state, plan, None, priority, crew.whole_s(drawn)) if crew.workers else 0.0,
+        _join_s=state.profiles.joining_s(plan),
+        _join_measured=state.profiles.join_s is not None,
+    )
+
+
+def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
+    """The quote of a plan on a farm that stands like this. Slow for many segments: made for a thread."""
+    crew = here._crew
     notes: list[str] = []
     predicted_s = critical_path_s = cost = None
     done = Simulated([], [0] * len(crew.workers), [0.0] * len(crew.workers))
@@ -93,22 +133,20 @@ def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
     if crew.workers:
         done = simulate(drawn, all_of(drawn), crew.runners)
         used = [w for w, count in zip(crew.workers, done.num_segments, strict=True) if count]
-        known = [w for w in used if state.profiles.has_measured(plan, w.worker)]
-        measured = len(known) == len(used) and state.profiles.join_s is not None
-        own_s = crew.whole_s(drawn)
-        ahead_s = _ahead_s(state, plan, None, priority, own_s)
-        alone_s = _joined(plan, drawn, done.ends, state.profiles, 0)
-        predicted_s = max(alone_s, own_s + ahead_s)
+        known = [w for w in used if w.id in here._measured]
+        measured = len(known) == len(used) and here._join_measured
+        alone_s = _joined(plan, drawn, done.ends, here._join_s, 0)
+        predicted_s = max(alone_s, crew.whole_s(drawn) + here._ahead_s)
         fastest = [min(r.costs[kind] for r in crew.runners) for kind in range(len(drawn.samples))]
         kind_of = dict(zip((s.id for s in plan.segments), drawn.kinds, strict=True))
         critical_path_s = longest_path(plan, lambda s: fastest[kind_of[s.id]])
         cost = _cost(used, [s for s in done.busy_s if s])
         notes = _notes(plan, len(used), len(known), predicted_s - alone_s)
-    elif not state.workers:
+    elif not here._shares:
         notes = ["no worker is here: nothing can be said about time"]
-    shares = {
-        w.worker.id: (count, busy_s)
-        for w, count, busy_s in zip(crew.workers, done.num_segments, done.busy_s, strict=True)
+    taken = {
+        worker.id: {"segments": count, "busy_s": busy_s}
+        for worker, count, busy_s in zip(crew.workers, done.num_segments, done.busy_s, strict=True)
     }
     return Quote(
         num_segments=len(plan.segments),
@@ -122,10 +160,7 @@ def quote(state: State, plan: Plan, now: float, *, priority: int = 50) -> Quote:
         measured=measured,
         critical_path_s=critical_path_s,
         cost=cost,
-        workers=tuple(
-            _share(state.profiles, plan, drawn, w, *shares.get(w.worker.id, (0, 0.0)))
-            for w in state.workers.values()
-        ),
+        workers=tuple(share.model_copy(update=taken.get(share.worker_id)) for share in here._shares),
         notes=(*plan.notes, *notes),
     )
 
@@ -141,14 +176,15 @@ def eta_s(state: State, job: Job, now: float) -> float | None:
         ends = [0.0] * len(drawn.kinds)
         for end, number in left.running:
             ends[number] = end
-        return _joined(job.plan, drawn, ends, state.profiles, _num_joined(job))
+        return _joined(job.plan, drawn, ends, state.profiles.joining_s(job.plan), _num_joined(job))
     crew = _crew(state, job.plan, drawn, now)
     if not crew.workers:
         return None
     own_s = crew.whole_s(drawn) * num_left / len(drawn.kinds)
     ahead_s = _ahead_s(state, job.plan, job, job.request.priority, own_s)
     ends = simulate(drawn, left, crew.runners).ends
-    return max(_joined(job.plan, drawn, ends, state.profiles, _num_joined(job)), own_s + ahead_s)
+    joined_s = _joined(job.plan, drawn, ends, state.profiles.joining_s(job.plan), _num_joined(job))
+    return max(joined_s, own_s + ahead_s)
 
 
 def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
@@ -168,7 +204,7 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
         warm = worker_state.warm_model == plan.model
         load_s = 0.0 if warm else state.profiles.loading_s(plan, worker)
         free_at = sum(end for _, _, end in _running(state, worker_state, now))
-        workers.append(worker_state)
+        workers.append(worker)
         runners.append(Runner(tuple(costs), load_s, free_at))
     return _Crew(workers, runners)
 
@@ -206,9 +242,8 @@ def _num_joined(job: Job) -> int:
     return job.outline.finals.index(job.tasks[newest].order) + 1
 
 
-def _joined(plan: Plan, drawn: Outline, ends: Sequence[float], profiles: Profiles, num_joined: int) -> float:
+def _joined(plan: Plan, drawn: Outline, ends: Sequence[float], frame_s: float, num_joined: int) -> float:
     """When the last of these segments is joined, which end at ``ends``."""
-    frame_s = profiles.joining_s(plan)
     segments = plan.segments
     at = 0.0
     for number in drawn.finals[num_joined:]:
@@ -238,8 +273,8 @@ def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: fl
     return ahead_s
 
 
-def _cost(workers: Sequence[WorkerState], busy_s: Sequence[float]) -> float | None:
-    prices = [w.worker.price_per_hour for w in workers]
+def _cost(workers: Sequence[Worker], busy_s: Sequence[float]) -> float | None:
+    prices = [worker.price_per_hour for worker in workers]
     known = [price for price in prices if price is not None]
     if len(known) < len(prices):
         return None
@@ -258,17 +293,15 @@ def _notes(plan: Plan, num_used: int, num_known: int, waits_s: float) -> list[st
     return notes
 
 
-def _share(
-    profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerState, segments: int, busy_s: float
-) -> WorkerShare:
+def _share(profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerState) -> WorkerShare:
     worker = worker_state.worker
     needs = profiles.needs(plan, max(drawn.samples, key=lambda s: s.num_frames), worker.kind)
     rungs = fitting_rungs(needs, worker)
     return WorkerShare(
         worker_id=worker.id,
         device_name=worker.device_name,
-        segments=segments,
-        busy_s=busy_s,
+        segments=0,
+        busy_s=0.0,
         rung=rungs[0] if rungs else None,
         need_bytes=needs[rungs[0]] if rungs else min(needs.values()),
         why_not="is draining" if worker_state.draining else why_not(needs, worker),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import importlib
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -69,6 +70,29 @@ async def test_pictures_that_decode_slowly_keep_nobody_elses_waiting(
     finally:
         end.set()
     assert {answer.status_code for answer in await asyncio.gather(*uploads)} == {201}
+
+
+@pytest.mark.parametrize("worked_out", ["outline", "simulate", "longest_path"])
+async def test_a_plan_whose_price_takes_long_keeps_nobody_waiting(
+    farm: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, worked_out: str
+) -> None:
+    begun, end, waited = threading.Event(), threading.Event(), []
+    where = "dashboard.intake.submitting" if worked_out == "outline" else "farm.scheduling.forecast"
+    quickly = getattr(importlib.import_module(where), worked_out)
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        waited.append(end.wait(10))
+        return quickly(*given)
+
+    monkeypatch.setattr(f"{where}.{worked_out}", slowly)
+    body = {**OPTIONS, "inputs": [data_url(photo.read_bytes())]}
+    plan = asyncio.ensure_future(farm.post("plans?brief=true", json=body))
+    await farm.until(begun.is_set)
+    assert (await farm.get("health")).status_code == 200
+    end.set()
+    assert (await plan).status_code == 200
+    assert waited == [True]
 
 
 async def test_uploads_may_not_have_the_disk_that_the_farm_needs(
