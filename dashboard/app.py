@@ -146,7 +146,7 @@ def create_app(
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),
         models_router(coordinator, intake, specs, models),
-        nodes_router(coordinator, join_tokens, membership),
+        nodes_router(coordinator, join_tokens, membership, keys),
         storage_router(coordinator),
         events_router(feed),
         webhooks_router(webhooks),

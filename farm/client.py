@@ -155,6 +155,10 @@ class FarmClient:
         """Let a drained node, or worker, come back."""
         self._call("POST", _node(name) + "/enable")
 
+    def remove_node(self, node: str) -> dict[str, Any]:
+        """Take a machine out for cause; tells which keys were revoked with it."""
+        return self._object("DELETE", _node(node))
+
     def join_token(self) -> str:
         """A fresh one-time token for one machine."""
         token: str = self._object("POST", "join-tokens")["token"]

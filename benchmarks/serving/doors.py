@@ -60,7 +60,7 @@ def serve(port: int, state: Path) -> None:
     from farm.capabilities.worker import GIB, Worker
     from farm.reporting.report import job_summary
     from farm.request.job import JobRequest
-    from farm.running.membership import Membership
+    from farm.running.membership import ClusterAccess, Membership
     from nodes.engines.table import known_models
     from nodes.hosting.host import coordinating, take_in, workers_up
     from nodes.hosting.keep_up import media_tools
@@ -80,7 +80,9 @@ def serve(port: int, state: Path) -> None:
             await workers_up(coordinator, len(workers))
             app = create_app(
                 coordinator=coordinator,
-                membership=Membership(coordinator, cluster_address="", secret="", versions={}),
+                membership=Membership(
+                    coordinator, cluster=lambda: ClusterAccess("", ""), secret="", versions={}
+                ),
                 tools=media_tools(),
                 state=state,
                 access=TOKEN,

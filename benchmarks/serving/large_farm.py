@@ -203,7 +203,7 @@ def serve_farm(port: int, state: Path) -> None:
     from dashboard.app import create_app
     from dashboard.server import serve
     from farm.running.coordinator import Coordinator
-    from farm.running.membership import Membership
+    from farm.running.membership import ClusterAccess, Membership
     from farm.running.storage import Storage
     from farm.state.journal import Journal
     from farm.state.ledger import Ledger
@@ -221,7 +221,7 @@ def serve_farm(port: int, state: Path) -> None:
         )
         app = create_app(
             coordinator=coordinator,
-            membership=Membership(coordinator, cluster_address="", secret="", versions={}),
+            membership=Membership(coordinator, cluster=lambda: ClusterAccess("", ""), secret="", versions={}),
             tools=media_tools(),
             state=state,
             access=TOKEN,

@@ -60,7 +60,7 @@ def serve(port: int, state: Path, jobs_per_second: float) -> None:
     from farm.capabilities.worker import GIB, Worker
     from farm.request.job import JobRequest
     from farm.running.cluster import Blob, Published, StitchOrder
-    from farm.running.membership import Membership
+    from farm.running.membership import ClusterAccess, Membership
     from nodes.engines.table import known_models
     from nodes.hosting.host import coordinating, take_in, workers_up
     from nodes.hosting.keep_up import media_tools
@@ -97,7 +97,9 @@ def serve(port: int, state: Path, jobs_per_second: float) -> None:
         ]
         async with coordinating(state, Cluster(workers)) as coordinator:
             await workers_up(coordinator, WORKERS)
-            membership = Membership(coordinator, cluster_address="", secret="", versions={})
+            membership = Membership(
+                coordinator, cluster=lambda: ClusterAccess("", ""), secret="", versions={}
+            )
             # All clients of the benchmark are one caller to the farm.
             app = create_app(
                 coordinator=coordinator,

@@ -296,6 +296,7 @@ WORKER: dict[str, Any] = {
     "id": "attic/cuda0",
     "node": "attic",
     "address": "192.168.1.20",
+    "joined": True,
     "kind": "cuda",
     "device_name": "NVIDIA GeForce RTX 3060",
     "vram_bytes": 11811160064,

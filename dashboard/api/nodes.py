@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from dashboard.access import OneTimeTokens, Principal, bearer_token
+from dashboard.access import OWNER, Keys, OneTimeTokens, Principal, bearer_token
 from dashboard.api.examples import JOIN_OFFER, NODE, WORKER
 from dashboard.http import MACHINE_KEY, NodeRequest, answers, known_query_only
 from dashboard.live import (
@@ -62,6 +63,14 @@ class JoinOffer(TypedDict):
     node_token: str
 
 
+class Removed(TypedDict):
+    node: str
+    #: Ids of the keys it showed when it joined; they are revoked.
+    revoked_keys: list[str]
+    #: It showed the owner's token, which it still has.
+    has_owner_token: bool
+
+
 class Left(TypedDict):
     #: Those that are still at a segment.
     workers: list[str]
@@ -71,7 +80,9 @@ _NO_NODE = {404: "There is no such machine."}
 _NO_WORKER = {404: "There is no such worker."}
 
 
-def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membership: Membership) -> APIRouter:
+def nodes_router(
+    coordinator: Coordinator, join_tokens: OneTimeTokens, membership: Membership, keys: Keys
+) -> APIRouter:
     """Routes under which machines and their workers are seen, come and go."""
     router = APIRouter(tags=["nodes"], dependencies=[Depends(known_query_only)])
     ledger = coordinator.ledger
@@ -138,6 +149,28 @@ def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membershi
     async def enable_node(node: NodeName) -> JSONResponse:
         """Let its drained workers come back, and take back a drain that has not ended."""
         return JSONResponse(node_summary(node, changed(found_node(node)["workers"], coordinator.enable)))
+
+    @router.delete(
+        "/nodes/{node}",
+        summary="Remove a machine for cause",
+        response_model=Removed,
+        responses=answers(
+            {"node": "attic", "revoked_keys": ["3f9a1c07"], "has_owner_token": False}, errors=_NO_NODE
+        ),
+    )
+    async def remove_node(node: NodeName) -> Removed:
+        """Take a machine out at once that is not to be trusted any more, here or not.
+
+        Keys it joined with are revoked, its own token opens nothing, and Ray is started again with another
+        token, with which the other machines come back by themselves. Its segments are rendered elsewhere.
+        """
+        revoked = []
+        key_ids = membership.remove(node)
+        for key_id in sorted(key_ids - {OWNER.id}):
+            with suppress(NotFound):  # it was revoked before
+                keys.revoke(key_id)
+                revoked.append(key_id)
+        return {"node": node, "revoked_keys": revoked, "has_owner_token": OWNER.id in key_ids}
 
     @router.get(
         "/workers",
@@ -206,10 +239,17 @@ def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membershi
     async def join_farm(
         request: Request, wanted: NodeRequest, token: Annotated[str, Depends(_machine_token)]
     ) -> dict[str, Any]:
-        """What a joining machine needs; the bearer is a join token, used up by this, or a key for nodes."""
-        if not _is_key_for_nodes(request) and join_tokens.redeem(token) is None:
+        """What a joining machine needs; the bearer is a join token, used up by this, or a key for nodes.
+
+        One that comes back, for its Ray has ended, shows the token it was given when it joined.
+        """
+        back = membership.come_back(wanted.node, token)
+        if back is not None:
+            return back
+        key_id = _key_for_nodes(request)
+        if key_id is None and join_tokens.redeem(token) is None:
             raise NotAllowed("the join token is wrong, used or too old; `farm join-token` makes a new one")
-        return membership.join(wanted.node)
+        return membership.join(wanted.node, key_id=key_id or "")
 
     @router.post(
         "/leave",
@@ -225,16 +265,17 @@ def nodes_router(coordinator: Coordinator, join_tokens: OneTimeTokens, membershi
 
         Asked again until no worker is left.
         """
-        if not _is_key_for_nodes(request):
+        if _key_for_nodes(request) is None:
             return {"workers": membership.leave(wanted.node, token)}
-        return {"workers": membership.remove(wanted.node)}
+        return {"workers": membership.let_go(wanted.node)}
 
     return router
 
 
-def _is_key_for_nodes(request: Request) -> bool:
+def _key_for_nodes(request: Request) -> str | None:
+    """Id of the key that was shown, if it lets machines in."""
     principal: Principal | None = request.state.principal
-    return principal is not None and "node" in principal.scopes
+    return principal.id if principal is not None and "node" in principal.scopes else None
 
 
 def _machine_token(request: Request) -> str:

@@ -30,6 +30,8 @@ class WorkerSummary(TypedDict):
     id: str
     node: str
     address: str
+    #: Its machine has joined, and can be removed; the coordinator's own has not.
+    joined: bool
     kind: DeviceKind
     device_name: str
     #: What a task may hold.
@@ -139,6 +141,7 @@ def _described(
         "id": worker.id,
         "node": worker.node,
         "address": worker.address,
+        "joined": worker.node in state.nodes,
         "kind": worker.kind,
         "device_name": worker.device_name,
         "vram_bytes": worker.vram_bytes,

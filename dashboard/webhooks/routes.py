@@ -16,6 +16,8 @@ from dashboard.webhooks.store import Delivery, Webhook
 from farm.values import Value
 
 EventType = Literal[
+    "node_admitted",
+    "node_removed",
     "worker_joined",
     "worker_draining",
     "worker_left",

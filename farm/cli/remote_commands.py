@@ -181,6 +181,33 @@ def enable(name: Name, farm: Farm = None, token: Token = None, state: StateFolde
 
 
 @remote.command()
+def remove(
+    node: Annotated[str, typer.Argument(help="A machine that joined, here or not.")],
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+) -> None:
+    """Take a machine out that is not to be trusted any more: at once, with all keys it knows.
+
+    Ray is started again with another token; the other machines come back by themselves, and jobs go on.
+    """
+    if "/" in node:
+        raise InvalidInput(f"node is {node!r}, a worker; a machine is removed as a whole", param="node")
+    told = client_of(farm, token, state).remove_node(node)
+    console.out.print(
+        f"{node} is out; Ray starts again with another token, and the other machines come back", markup=False
+    )
+    for key_id in told["revoked_keys"]:
+        console.out.print(f"key {key_id}, with which it joined, is revoked", markup=False)
+    if told["has_owner_token"]:
+        console.err.print(
+            "it joined with the owner's token and has it still: end `farm up`, remove access-token in the "
+            "state folder, and start it again",
+            style="yellow",
+        )
+
+
+@remote.command()
 def login(farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
     """Print a fresh link that logs one browser in, once and within an hour."""
     console.out.print(client_of(farm, token, state).login_link(), markup=False, soft_wrap=True)

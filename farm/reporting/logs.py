@@ -24,6 +24,8 @@ from farm.state import (
     JobRetried,
     JobSubmitted,
     Ledger,
+    NodeAdmitted,
+    NodeRemoved,
     TaskReopened,
     WorkerDraining,
     WorkerEnabled,
@@ -87,6 +89,10 @@ class _PrivateFile(RotatingFileHandler):
 def said(event: Event) -> str | None:
     """An event as a line of the log; None: who made it happen has logged it, or it says nothing new."""
     match event:
+        case NodeAdmitted(node=node):
+            return f"node {node} was let in"
+        case NodeRemoved(node=node):
+            return f"node {node} was removed"
         case WorkerJoined(worker=worker):
             return f"worker {worker.id} joined: {worker.device_name}"
         case WorkerLeft(worker_id=worker_id, reason=reason):

@@ -28,7 +28,7 @@ from farm.running.cluster import (
 from farm.running.coordinator import Coordinator
 from farm.running.job_records import RECORD_NAME, read_record, record_head, write_record
 from farm.running.joining import StitchFailed
-from farm.running.membership import Membership
+from farm.running.membership import ClusterAccess, Membership
 from farm.running.reopening import Reopening
 from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
@@ -41,6 +41,7 @@ __all__ = [
     "VIDEO_NAME",
     "Blob",
     "Blobs",
+    "ClusterAccess",
     "Coordinator",
     "Damaged",
     "Failed",

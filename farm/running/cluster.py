@@ -180,6 +180,13 @@ class Cluster(Protocol):
     def has_place(self, worker_id: str) -> bool:
         """Whether the worker's machine is here, its process up or not."""
 
+    def expel(self, node: str) -> None:
+        """Cut a machine off, and make what lets it in worth nothing. Other machines come back by themselves.
+
+        Raises:
+            CannotRun: that cannot be remembered; nothing has happened.
+        """
+
     async def open_stitcher(self, order: StitchOrder) -> StitchSession: ...
 
     async def close(self) -> None: ...

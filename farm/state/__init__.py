@@ -19,6 +19,8 @@ from farm.state.events import (
     JobReopened,
     JobRetried,
     JobSubmitted,
+    NodeAdmitted,
+    NodeRemoved,
     ResultRefused,
     SeamAccepted,
     SeamMeasured,
@@ -34,7 +36,18 @@ from farm.state.journal import Journal, Row, job_rows
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
-from farm.state.state import Attempt, Found, Job, Seam, State, Task, WorkerState, attempt_ids, blob_hashes
+from farm.state.state import (
+    Attempt,
+    Found,
+    Job,
+    NodeState,
+    Seam,
+    State,
+    Task,
+    WorkerState,
+    attempt_ids,
+    blob_hashes,
+)
 from farm.state.state_folder import (
     JOURNAL_NAME,
     LOCK_NAME,
@@ -69,6 +82,9 @@ __all__ = [
     "JobSubmitted",
     "Journal",
     "Ledger",
+    "NodeAdmitted",
+    "NodeRemoved",
+    "NodeState",
     "Profiles",
     "Recorded",
     "ResultRefused",

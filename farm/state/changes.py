@@ -19,6 +19,8 @@ from farm.state.events import (
     JobReopened,
     JobRetried,
     JobSubmitted,
+    NodeAdmitted,
+    NodeRemoved,
     ResultRefused,
     SeamAccepted,
     SeamMeasured,
@@ -30,15 +32,30 @@ from farm.state.events import (
     WorkerLeft,
 )
 from farm.state.rerender import reopen
-from farm.state.state import Attempt, Failure, Job, Seam, State, Task, WorkerState, blob_hashes, input_hashes
+from farm.state.state import (
+    Attempt,
+    Failure,
+    Job,
+    NodeState,
+    Seam,
+    State,
+    Task,
+    WorkerState,
+    blob_hashes,
+    input_hashes,
+)
 from farm.state.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
 
 
 def refusal(state: State, event: Event) -> str | None:
     """Why this event may not happen now, or None when it may."""
     match event:
-        case ResultRefused():
+        case ResultRefused() | NodeAdmitted():
             return None
+        case NodeRemoved(node=node):
+            if any(worker.worker.node == node for worker in state.workers.values()):
+                return f"workers of node {node} are here"
+            return None if node in state.nodes else f"no node {node}"
         case WorkerJoined(worker=worker):
             return f"worker {worker.id} is here" if worker.id in state.workers else None
         case WorkerLeft(worker_id=worker_id):
@@ -100,6 +117,16 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
     """
     monotonic_s = at if monotonic_s is None else monotonic_s
     match event:
+        case NodeAdmitted(node=node):
+            admitted = state.nodes.setdefault(node, NodeState())
+            admitted.key_ids |= {event.key_id} if event.key_id else set()
+        case NodeRemoved(node=node):
+            removed = state.nodes[node]
+            removed.key_ids.clear()
+            removed.num_removals += 1
+            for off in (state.drained, state.starting):
+                for worker_id in [w.id for w in off.values() if w.node == node]:
+                    del off[worker_id]
         case WorkerJoined():
             # A drained one came up again, with its machine or the coordinator: it has to go once more.
             was_drained = state.drained.pop(event.worker.id, None) is not None

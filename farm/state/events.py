@@ -39,6 +39,22 @@ class Artifact(Value):
         return (self.sha256,) if self.handover_sha256 is None else (self.sha256, self.handover_sha256)
 
 
+class NodeAdmitted(Value):
+    """A machine was given what it needs to join under this name."""
+
+    type: Literal["node_admitted"] = "node_admitted"
+    node: str
+    #: Id of the key it showed, which it still has; "": a token that was good for once.
+    key_id: str = ""
+
+
+class NodeRemoved(Value):
+    """A machine was taken out for cause: what it was given opens nothing any more."""
+
+    type: Literal["node_removed"] = "node_removed"
+    node: str
+
+
 class WorkerJoined(Value):
     type: Literal["worker_joined"] = "worker_joined"
     worker: Worker
@@ -204,7 +220,9 @@ class JobDeleted(Value):
 
 
 Event = Annotated[
-    WorkerJoined
+    NodeAdmitted
+    | NodeRemoved
+    | WorkerJoined
     | WorkerDraining
     | WorkerEnabled
     | WorkerLeft

@@ -221,8 +221,20 @@ class WorkerState:
 
 
 @dataclass
+class NodeState:
+    """A machine that joined at some time, here or not."""
+
+    #: Ids of the keys it showed since it was last removed.
+    key_ids: set[str] = field(default_factory=set)
+    #: How often it was removed: its own token is another afterwards.
+    num_removals: int = 0
+
+
+@dataclass
 class State:
     jobs: dict[str, Job] = field(default_factory=dict)
+    #: By name, the machines that were let in; not the coordinator's own.
+    nodes: dict[str, NodeState] = field(default_factory=dict)
     workers: dict[str, WorkerState] = field(default_factory=dict)
     #: Workers whose process has ended after a drain; they come back when they are enabled.
     drained: dict[str, Worker] = field(default_factory=dict)

@@ -15,11 +15,11 @@ from typing import Any
 
 from farm.capabilities import Worker
 from farm.endpoint import Endpoint, remove_endpoint, write_endpoint
-from farm.errors import FarmError
+from farm.errors import CannotRun, FarmError
 from farm.machines import ClusterFile, Machine
 from farm.reporting import console
 from farm.request import MediaTools
-from farm.running import Coordinator, Membership
+from farm.running import ClusterAccess, Coordinator, Membership
 from farm.state import locked, replayed
 from farm.threads import to_its_end
 from nodes.engines import known_models, named_spec_of, spec_of
@@ -33,7 +33,9 @@ from nodes.machine import (
     own_addresses,
     ray_environment,
     reachable_address,
+    remembered_head,
     restart_head,
+    spend_token,
     ssh,
     stop_head,
     versions,
@@ -76,16 +78,19 @@ async def keep_up(
     with locked(state), replayed(state) as ledger:
         access = _access_token(state)
         endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
-        head = await to_its_end(ensure_head, state, address, workers)
+        await to_its_end(ensure_head, state, address, workers)
         started: list[Machine] = []
         try:
             cluster_over_ray = await RayCluster.open(
-                address, partial(_launch, state, address, workers), StitchProcess.open
+                address,
+                partial(_launch, state, address, workers),
+                StitchProcess.open,
+                partial(spend_token, state),
             )
             specs = spec_of if alone else named_spec_of
             async with coordinating(state, cluster_over_ray, specs, ledger=ledger) as coordinator:
                 membership = Membership(
-                    coordinator, cluster_address=head.address, secret=head.token, versions=versions()
+                    coordinator, cluster=partial(_cluster_access, state), secret=access, versions=versions()
                 )
                 app = create_app(
                     coordinator=coordinator,
@@ -133,6 +138,13 @@ async def _launch(state: Path, address: str, workers: Sequence[Worker], afresh: 
         log_path=state / DRIVER_LOG_NAME,
         pids=head_pids(head),
     )
+
+
+def _cluster_access(state: Path) -> ClusterAccess:
+    head = remembered_head(state)
+    if head is None or head.token_is_spent:
+        raise CannotRun("Ray is just being started; try again in some seconds")
+    return ClusterAccess(head.address, head.token)
 
 
 def media_tools() -> MediaTools:

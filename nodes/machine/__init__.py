@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nodes.machine import member, ssh
 from nodes.machine.addresses import allowed_hosts, how_to_join, is_loopback, own_addresses, reachable_address
-from nodes.machine.head import ensure_head, head_pids, restart_head, stop_head
+from nodes.machine.head import ensure_head, head_pids, remembered_head, restart_head, spend_token, stop_head
 from nodes.machine.listeners import listening
 from nodes.machine.member import versions
 from nodes.machine.probe import probe
@@ -43,7 +43,9 @@ __all__ = [
     "probe",
     "ray_environment",
     "reachable_address",
+    "remembered_head",
     "restart_head",
+    "spend_token",
     "ssh",
     "stop_head",
     "threads_per_worker",

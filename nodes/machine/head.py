@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from farm.capabilities import Worker
+from farm.errors import CannotRun
 from farm.state import write_private
 from farm.values import Value
 from nodes.machine.ray_node import (
@@ -40,6 +41,8 @@ class Head(Value):
     #: The session folder; Ray's own lies in it.
     temp_dir: Path
     workers: tuple[Worker, ...]
+    #: Somebody has the token who may not have it any more: Ray is to be started again with another.
+    token_is_spent: bool = False
 
     @property
     def host(self) -> str:
@@ -54,29 +57,46 @@ def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
     """
     head = running_head(state)
     if head is not None and head.host == address:
-        return head
+        return restart_head(state, address, workers) if head.token_is_spent else head
     stop_head(state)  # one of another address, which nobody here can reach
     try:
         return _start_head(state, address, free_port(address), new_token(), workers)
     except BaseException:
-        if left := _remembered(state):
+        if left := remembered_head(state):
             _forget(state, left)
         raise
 
 
 def restart_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
-    """End what is left of the head and start it afresh, where and with the token that joined machines know.
+    """End what is left of the head and start it afresh, where joined machines know it to be.
+
+    With the token they know, unless that is spent.
 
     Raises:
         CannotRun: Ray does not start.
     """
-    before = _remembered(state)
+    before = remembered_head(state)
     if before is None:
         return ensure_head(state, address, workers)
     stop_process(before.pid, patience_s=0.0)  # its workers are lost already
     shutil.rmtree(before.temp_dir, ignore_errors=True)
     host, _, port = before.address.rpartition(":")
-    return _start_head(state, host, int(port), before.token, before.workers)
+    token = new_token() if before.token_is_spent else before.token
+    return _start_head(state, host, int(port), token, before.workers)
+
+
+def spend_token(state: Path) -> None:
+    """Have the head's next start be one with another token, whoever starts it.
+
+    Raises:
+        CannotRun: that cannot be written.
+    """
+    head = remembered_head(state)
+    if head is not None:
+        try:
+            _remember(state, head.model_copy(update={"token_is_spent": True}))
+        except OSError as error:
+            raise CannotRun(f"{state} cannot be written ({error.strerror}); free disk space") from error
 
 
 def head_pids(head: Head) -> tuple[int, ...]:
@@ -115,23 +135,22 @@ def _start_head(state: Path, address: str, port: int, token: str, workers: Seque
 
 
 def running_head(state: Path) -> Head | None:
-    """The head that an earlier coordinator of this folder left running."""
-    head = _remembered(state)
-    if head is None or process_alive(head.pid, str(head.temp_dir)):
-        return head
-    _forget(state, head)
-    return None
+    """The head of this folder, if it runs. Looks, and changes nothing: another process may be starting it."""
+    head = remembered_head(state)
+    return head if head is not None and process_alive(head.pid, str(head.temp_dir)) else None
 
 
 def stop_head(state: Path) -> None:
-    """End the head and all it runs."""
-    head = running_head(state)
+    """End the head and all it runs, and forget it."""
+    head = remembered_head(state)
     if head is not None:
-        stop_process(head.pid)
+        if process_alive(head.pid, str(head.temp_dir)):
+            stop_process(head.pid)
         _forget(state, head)
 
 
-def _remembered(state: Path) -> Head | None:
+def remembered_head(state: Path) -> Head | None:
+    """What is written of the head, whether or not it runs just now."""
     try:
         return Head.model_validate_json((state / HEAD_NAME).read_text())
     except FileNotFoundError:

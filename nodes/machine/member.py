@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from farm.capabilities import Worker
 from farm.client import FarmClient
-from farm.errors import CannotRun, FarmError, InvalidInput, NotFound
+from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
 from farm.state import make_private, write_private
 from farm.values import Value
 from nodes.machine.addresses import is_loopback
@@ -185,6 +185,7 @@ class Joined(Value):
 
         Raises:
             CannotRun: the farm's Ray did not come back in ``RETURN_TIMEOUT_S``.
+            NotAllowed: this machine was removed.
         """
         while True:
             process.wait()
@@ -198,11 +199,27 @@ class Joined(Value):
     def _return(self) -> RayProcess:
         deadline = time.monotonic() + RETURN_TIMEOUT_S
         while time.monotonic() < deadline:
-            if _answers(self.ray_address):
-                with suppress(CannotRun):  # it may be on its way up, or down
-                    return self.begin()
+            with suppress(CannotRun):  # it may be on its way up, or down
+                now = self._as_it_is_now()
+                if _answers(now.ray_address):
+                    return now.begin()
             time.sleep(RETURN_INTERVAL_S)
         raise CannotRun(f"the farm at {self.url} is gone; `farm join` again when it is back")
+
+    def _as_it_is_now(self) -> Joined:
+        """With the Ray that the farm has now: another token, where a machine was removed.
+
+        Raises:
+            CannotRun: the farm does not answer, or not yet.
+            NotAllowed: this machine was removed.
+        """
+        try:
+            offer = FarmClient(self.url, None).join(self.node_token, self.node)
+        except NotAllowed:
+            raise NotAllowed(
+                f"{self.node} was removed from the farm at {self.url}; to come back it needs a new token"
+            ) from None
+        return self.model_copy(update={"ray_address": offer["ray_address"], "ray_token": offer["ray_token"]})
 
 
 def _answers(ray_address: str) -> bool:

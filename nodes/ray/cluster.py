@@ -63,8 +63,17 @@ class _Employment:
 class RayCluster:
     """The port ``Cluster`` over Ray. ``open`` makes one."""
 
-    def __init__(self, listener: Listener, driver: DriverProcess, open_stitcher: OpenStitcher) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        driver: DriverProcess,
+        open_stitcher: OpenStitcher,
+        spend_token: Callable[[], None],
+    ) -> None:
         self._open_stitcher = open_stitcher
+        self._spend_token = spend_token
+        #: Machines that still have the token of the Ray that runs, and may not.
+        self._expelled: set[str] = set()
         self._listener = listener
         self._driver = driver
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -82,7 +91,11 @@ class RayCluster:
 
     @classmethod
     async def open(
-        cls, host: str, launch: Callable[[bool], Awaitable[Launch]], open_stitcher: OpenStitcher
+        cls,
+        host: str,
+        launch: Callable[[bool], Awaitable[Launch]],
+        open_stitcher: OpenStitcher,
+        spend_token: Callable[[], None] = lambda: None,
     ) -> RayCluster:
         """A cluster that is up.
 
@@ -90,6 +103,7 @@ class RayCluster:
             host: Where workers connect.
             launch: Starts Ray, or finds it running; True: what runs is of no use, start it afresh.
             open_stitcher: Starts one, on this machine.
+            spend_token: Sees to it that what ``launch`` starts next has another token; raises CannotRun.
 
         Raises:
             CannotRun: Ray does not start.
@@ -105,7 +119,7 @@ class RayCluster:
             except CannotRun as error:  # on a busy machine Ray's own thirty seconds may be too few
                 log.info("Ray is started once more: %s", error)
                 driver = await start_driver(await launch(True))
-            cluster = cls(listener, driver, open_stitcher)
+            cluster = cls(listener, driver, open_stitcher, spend_token)
         except BaseException:
             await listener.close()
             raise
@@ -143,6 +157,14 @@ class RayCluster:
     def has_place(self, worker_id: str) -> bool:
         return worker_id in self._places
 
+    def expel(self, node: str) -> None:
+        self._spend_token()
+        self._expelled.add(node)
+        for worker_id, employment in self._employed.items():
+            if _node_of(worker_id) == node:
+                employment.end()
+        self._driver.give_up("gets another token")
+
     async def open_stitcher(self, order: StitchOrder) -> StitchSession:
         return await self._open_stitcher(order)
 
@@ -173,6 +195,7 @@ class RayCluster:
     async def _start_again(self, launch: Callable[[bool], Awaitable[Launch]], afresh: bool) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
+            expelled = set(self._expelled)
             try:
                 self._driver = await start_driver(await launch(afresh))
             except (CannotRun, OSError) as error:
@@ -183,6 +206,10 @@ class RayCluster:
                 break
         self._restarted_at = asyncio.get_running_loop().time()
         log.warning("Ray is up again")
+        self._expelled -= expelled
+        if self._expelled:  # while it started: perhaps with the token that they have
+            self._spend_token()
+            self._driver.give_up("gets another token once more")
 
     def _returning(self) -> bool:
         """Whether machines may still be on their way to a Ray that was started again."""
@@ -203,6 +230,8 @@ class RayCluster:
         """One place a worker: the one it works at, else the first that claims it."""
         places: dict[str, Place] = {}
         for claim in claims:
+            if _node_of(claim.worker_id) in self._expelled:
+                continue
             employment = self._employed.get(claim.worker_id)
             here = employment is not None and employment.place.node_id == claim.node_id
             if here or claim.worker_id not in places:
@@ -303,3 +332,7 @@ class RayCluster:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a watch over Ray or a worker has ended", exc_info=error)
+
+
+def _node_of(worker_id: str) -> str:
+    return worker_id.rpartition("/")[0]

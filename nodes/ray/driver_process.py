@@ -53,6 +53,8 @@ class DriverProcess:
     _essential: list[psutil.Process] = field(default_factory=list)
     _lines: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
     _reading: asyncio.Task[None] | None = None
+    #: Why this Ray is of no use any more, though it runs.
+    _given_up: str | None = None
 
     def ask(self, message: Asked) -> None:
         """Returns at once; a driver that has ended hears nothing."""
@@ -92,8 +94,14 @@ class DriverProcess:
                     raise RayEnded("takes its own machine for dead")
             yield message
 
+    def give_up(self, reason: str) -> None:
+        """Take this Ray for dead."""
+        self._given_up = reason
+
     def dead(self) -> str | None:
-        """Which of Ray's processes has ended, or None."""
+        """Why this Ray is one no more, or None."""
+        if self._given_up is not None:
+            return self._given_up
         for process in self._essential:
             if not _lives(process):
                 return f"has ended: its process {process.pid} is gone"

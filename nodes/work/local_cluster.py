@@ -98,6 +98,11 @@ class LocalCluster:
     def has_place(self, worker_id: str) -> bool:
         return worker_id in self._bodies or worker_id in self._released
 
+    def expel(self, node: str) -> None:
+        for body in list(self._bodies.values()):
+            if body.worker.node == node:
+                self._end(body.worker.id, "was removed")
+
     async def open_stitcher(self, order: StitchOrder) -> LocalStitchSession:
         return await LocalStitchSession.open(order)
 

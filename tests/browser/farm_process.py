@@ -24,7 +24,7 @@ from dashboard.app import create_app
 from dashboard.server import serve
 from farm.capabilities.worker import GIB, Worker
 from farm.planning.render_task import RenderTask
-from farm.running.membership import Membership
+from farm.running.membership import ClusterAccess, Membership
 from nodes.engines.engine import Rendered, RenderInputs, Report
 from nodes.engines.procedural.engine import Procedural
 from nodes.engines.table import known_models
@@ -117,7 +117,10 @@ async def main(port: int, state: Path, workers: dict[str, float], access: str) -
         app = create_app(
             coordinator=coordinator,
             membership=Membership(
-                coordinator, cluster_address="127.0.0.1:6379", secret="none", versions={"ray": "2.60.0"}
+                coordinator,
+                cluster=lambda: ClusterAccess("127.0.0.1:6379", "none"),
+                secret="none",
+                versions={"ray": "2.60.0"},
             ),
             tools=media_tools(),
             state=state,

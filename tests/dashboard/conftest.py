@@ -29,7 +29,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.errors import InvalidInput, error_type
 from farm.request.media import MediaInfo
 from farm.running.coordinator import Coordinator
-from farm.running.membership import Membership
+from farm.running.membership import ClusterAccess, Membership
 from farm.running.storage import Storage
 from farm.state.journal import Journal
 from farm.state.ledger import Ledger
@@ -172,7 +172,10 @@ async def running_farm(
         "models": known_models,
         "limits": Limits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED),
         "membership": Membership(
-            coordinator, cluster_address="10.0.0.1:6379", secret="cluster secret", versions={"ray": "2.60.0"}
+            coordinator,
+            cluster=lambda: ClusterAccess("10.0.0.1:6379", "Ray's token"),
+            secret="the farm's",
+            versions={"ray": "2.60.0"},
         ),
         **app_options,
     }

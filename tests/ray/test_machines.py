@@ -234,6 +234,48 @@ def test_a_machine_comes_back_by_itself_when_the_heads_ray_was_killed(
     other.run("leave")
 
 
+@pytest.mark.long
+def test_a_removed_machine_is_out_with_all_it_knows_and_the_others_come_back_while_a_job_goes_on(
+    machines: tuple[Machine, Machine], undisturbed_sha256: Callable[..., str]
+) -> None:
+    head, other = machines
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    joined = {}
+    for name in ("attic", "cellar"):  # two farms' worth of processes on one machine
+        token = head.run("join-token").strip()
+        where = ("--state", str(other.folder / name))
+        joined[name] = other.start(
+            "join", f"{HEAD}:{PORT}", "--token", token, "--name", name, "--workers", "8GiB", *where
+        )
+    until(lambda: nodes_of(head) == {"attic", "cellar"}, "both machines", machines, timeout_s=180)
+    job_id = head.run("submit", str(PHOTO), *JOB).strip()
+    for name in ("attic", "cellar"):
+        until(lambda: rendered_by(head, name) >= 1, f"work of {name}", machines)  # noqa: B023
+    before = json.loads((head.folder / "state" / "head.json").read_text())
+
+    assert "attic is out" in head.run("remove", "attic")
+    assert nodes_of(head) <= {"cellar"}
+    until(lambda: "cellar is in the farm again" in other.logs(), "its return", machines, timeout_s=180)
+    until(lambda: nodes_of(head) == {"cellar"}, "its worker", machines)
+    assert joined["attic"].wait(180) == 2
+    assert "attic was removed from the farm" in other.logs()
+
+    after = json.loads((head.folder / "state" / "head.json").read_text())
+    assert after["address"] == before["address"]
+    assert after["token"] != before["token"]
+    environment = Path(f"/proc/{after['pid']}/environ").read_bytes()
+    assert f"RAY_AUTH_TOKEN={after['token']}".encode() in environment
+    head.run("watch", job_id, timeout_s=240)
+    told = report(head, job_id)
+    outcomes = {a["outcome"] for s in told["segments"] for a in s["attempts"]}
+    assert outcomes <= {"succeeded", "cancelled"}, "nobody is blamed"
+    assert told["totals"]["frames_sha256"] == undisturbed_sha256(
+        model="procedural", width=256, height=256, num_frames=200, overlap_frames=1
+    )
+    assert joined["cellar"].poll() is None
+
+
 @pytest.fixture
 def ssh_access(machines: tuple[Machine, Machine], tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """An SSH server on the other machine, and the key that opens it: (key, port)."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from farm.running.membership import Membership
 from farm.state.telemetry import Telemetry
 
 
@@ -102,18 +101,37 @@ async def test_a_machine_joins_once_with_a_token_and_leaves_with_its_own(start_f
         assert (again.status_code, farm.error_of(again)["code"]) == (401, "not_allowed")
     wrong = await farm.post("leave", json={"node": "a"}, headers=bearer)
     assert (wrong.status_code, await statuses(farm)) == (401, {"a/cpu0": "idle"})
-    own = {"Authorization": f"Bearer {_own_token(farm, 'a')}"}
-    left = await farm.post("leave", json={"node": "a"}, headers=own)
-    assert (left.status_code, left.json()) == (200, {"workers": ["a/cpu0"]})
-    await farm.until(lambda: not farm.coordinator.ledger.state.workers)
-    assert await statuses(farm) == {}
+    own = {"Authorization": f"Bearer {offer.json()['node_token']}"}
+    farm.add_worker("attic/cpu0")
+    await farm.until(lambda: len(farm.coordinator.ledger.state.workers) == 2)
+    back = await farm.post("join", json={"node": "attic"}, headers=own)
+    assert (back.status_code, back.json()) == (200, offer.json()), "its Ray had ended"
+    left = await farm.post("leave", json={"node": "attic"}, headers=own)
+    assert (left.status_code, left.json()) == (200, {"workers": ["attic/cpu0"]})
+    await farm.until(lambda: len(farm.coordinator.ledger.state.workers) == 1)
+    assert await statuses(farm) == {"a/cpu0": "idle"}
 
 
-def _own_token(farm: Any, node: str) -> str:
-    """What a machine was given when it joined, in a farm with the secret of ``conftest``."""
-    membership = Membership(farm.coordinator, cluster_address="", secret="cluster secret", versions={})
-    token: str = membership._node_token(node)
-    return token
+async def test_a_removed_machine_is_gone_with_the_key_it_joined_with(start_farm: Any) -> None:
+    farm = await start_farm(workers=("a/cpu0",))
+    made = (await farm.post("keys", json={"name": "attic", "scopes": ["node"]})).json()
+    bearer = {"Authorization": f"Bearer {made['key']}"}
+    offer = (await farm.post("join", json={"node": "attic"}, headers=bearer)).json()
+    farm.add_worker("attic/cpu0")
+    await farm.until(lambda: len(farm.coordinator.ledger.state.workers) == 2)
+    assert [w["joined"] for w in (await farm.get("workers")).json()["data"]] == [False, True]
+    removed = await farm.http.delete("/api/v1/nodes/attic")
+    assert removed.status_code == 200
+    assert removed.json() == {"node": "attic", "revoked_keys": [made["id"]], "has_owner_token": False}
+    assert await statuses(farm) == {"a/cpu0": "idle"}
+    for token in (made["key"], offer["node_token"]):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await farm.post("join", json={"node": "attic"}, headers=headers)).status_code == 401
+    await farm.post("join", json={"node": "attic"})
+    again = (await farm.http.delete("/api/v1/nodes/attic")).json()
+    assert again == {"node": "attic", "revoked_keys": [], "has_owner_token": True}
+    own = await farm.http.delete("/api/v1/nodes/a")
+    assert (own.status_code, farm.error_of(own)["param"]) == (404, "node")
 
 
 async def test_a_key_for_nodes_joins_and_leaves_in_place_of_a_token(start_farm: Any) -> None:

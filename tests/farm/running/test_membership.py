@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 
-from farm.errors import InvalidInput, NotAllowed
-from farm.running.membership import JOINING_S, Membership
+from farm.errors import InvalidInput, NotAllowed, NotFound
+from farm.running.membership import JOINING_S, ClusterAccess, Membership
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
 
 
-def membership(farm: Any, secret: str = "s3cret") -> Membership:
-    return Membership(farm.coordinator, cluster_address="10.0.0.1:6379", secret=secret, versions=VERSIONS)
+def membership(farm: Any, secret: str = "the farm's") -> Membership:
+    access = ClusterAccess("10.0.0.1:6379", "s3cret")
+    return Membership(farm.coordinator, cluster=lambda: access, secret=secret, versions=VERSIONS)
 
 
 async def test_a_machine_with_a_new_name_is_told_all_it_needs_to_join(run_farm: Any) -> None:
@@ -118,3 +119,70 @@ async def test_a_token_of_another_cluster_lets_nobody_out(run_farm: Any) -> None
         for token in (foreign, "", "é"):
             with pytest.raises(NotAllowed):
                 membership(farm).leave("a", token)
+
+
+async def test_a_machine_that_comes_back_shows_its_own_token_and_is_told_how_the_cluster_is_now(
+    run_farm: Any,
+) -> None:
+    async with run_farm("b/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        access = ClusterAccess("10.0.0.1:6379", "old")
+        members = Membership(farm.coordinator, cluster=lambda: access, secret="x", versions=VERSIONS)
+        own = members.join("attic")["node_token"]
+        access = ClusterAccess("10.0.0.1:6380", "new")
+        offer = members.come_back("attic", own)
+        assert offer == {
+            "ray_address": "10.0.0.1:6380",
+            "ray_token": "new",
+            "versions": VERSIONS,
+            "node_token": own,
+        }
+        assert members.come_back("b", own) is None
+        assert members.come_back("attic", "old") is None, "nothing that machines know makes such a token"
+
+
+async def test_a_removed_machine_is_gone_at_once_its_token_opens_nothing_and_its_work_is_done_by_others(
+    run_farm: Any, make: Any, photo: Any, job_request: Any, trouble: Any, held: Any
+) -> None:
+    async with run_farm(engine=trouble(held)) as farm:
+        members = membership(farm)
+        own = members.join("a", key_id="3f9a1c07")["node_token"]
+        farm.cluster.add(make.worker("a/0", kind="cpu"))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
+        await farm.until(held.begun.is_set)
+        farm.cluster.add(make.worker("b/0", kind="cpu"))
+        await farm.until(lambda: "b/0" in farm.ledger.state.workers)
+        assert members.remove("a") == {"3f9a1c07"}
+        assert set(farm.ledger.state.workers) == {"b/0"}
+        held.go_on.set()
+        await farm.until(lambda: farm.ledger.job(job_id).status == "succeeded")
+        failures = [f.kind for task in farm.ledger.job(job_id).tasks.values() for f in task.failures]
+        assert set(failures) <= {"cancelled"}, "nobody is blamed"
+        assert members.come_back("a", own) is None
+        with pytest.raises(NotAllowed):
+            members.leave("a", own)
+        # It may come again, as any other, with what lets one in.
+        again = members.join("a")["node_token"]
+        assert again != own
+        assert members.come_back("a", again)
+        assert members.remove("a") == set(), "the key was revoked at the first time"
+
+
+async def test_a_machine_that_is_away_or_drained_is_removed_too_and_one_that_never_joined_is_not(
+    run_farm: Any, make: Any
+) -> None:
+    async with run_farm() as farm:
+        members = membership(farm)
+        away = members.join("away")["node_token"]
+        members.join("a")
+        farm.cluster.add(make.worker("a/0", kind="cpu"))
+        await farm.until(lambda: farm.ledger.state.workers)
+        farm.coordinator.drain("a/0")
+        await farm.until(lambda: farm.ledger.state.drained)
+        members.remove("a")
+        assert not farm.ledger.state.drained
+        members.remove("away")
+        with pytest.raises(NotFound, match="no machine called c has joined"):
+            members.remove("c")
+    async with run_farm() as farm:
+        assert membership(farm).come_back("away", away) is None, "a restart forgets no removal"

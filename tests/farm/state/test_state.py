@@ -18,6 +18,8 @@ from farm.state.events import (
     JobPublished,
     JobReopened,
     JobRetried,
+    NodeAdmitted,
+    NodeRemoved,
     ResultRefused,
     SeamAccepted,
     TaskReopened,
@@ -335,3 +337,24 @@ def test_a_speed_learned_at_a_slow_rung_predicts_the_fast_one(make: Any) -> None
     segment, worker = job.plan.segments[0], make.worker("a/0")
     assert state.profiles.render_s(job.plan, segment, worker, "stream") == pytest.approx(30.0)
     assert state.profiles.render_s(job.plan, segment, worker, "resident") == pytest.approx(10.0)
+
+
+def test_a_removed_node_leaves_nothing_behind_but_how_often_it_was_removed(make: Any) -> None:
+    a, b = make.worker("a/0"), make.worker("b/0")
+    history = [
+        NodeAdmitted(node="a", key_id="k1"),
+        NodeAdmitted(node="a"),
+        NodeAdmitted(node="a", key_id="k2"),
+        *make.joined(a, b),
+    ]
+    state = make.state(history)
+    assert state.nodes["a"].key_ids == {"k1", "k2"}
+    assert refusal(state, NodeRemoved(node="a")) == "workers of node a are here"
+    assert refusal(state, NodeRemoved(node="b")) == "workers of node b are here"
+    gone = [WorkerLeft(worker_id=w, reason="x") for w in ("a/0", "b/0")]
+    drained = [WorkerDraining(worker_id=w) for w in ("a/0", "b/0")]
+    state = make.state([*history, *drained, *gone, NodeRemoved(node="a")])
+    assert set(state.drained) == {"b/0"}
+    assert (state.nodes["a"].key_ids, state.nodes["a"].num_removals) == (set(), 1)
+    assert refusal(state, NodeRemoved(node="b")) == "no node b"
+    assert refusal(state, NodeRemoved(node="a")) is None, "once more, should its token be about"

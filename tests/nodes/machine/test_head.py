@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from nodes.machine.head import HEAD_NAME, Head, running_head, stop_head
+from nodes.machine import head as head_module
+from nodes.machine.head import (
+    HEAD_NAME,
+    Head,
+    ensure_head,
+    remembered_head,
+    restart_head,
+    running_head,
+    spend_token,
+    stop_head,
+)
 from nodes.machine.member import MEMBER_NAME, Member, current
 
 
@@ -68,3 +78,44 @@ def test_a_machine_is_in_no_farm_when_its_ray_is_gone_though_the_process_id_is_t
     (tmp_path / MEMBER_NAME).write_text(member.model_dump_json())
     assert current(tmp_path) is None
     assert not (tmp_path / MEMBER_NAME).exists()
+
+
+def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, int, str]] = []
+
+    def start(state: Path, address: str, port: int, token: str, workers: object) -> None:
+        started.append((address, port, token))
+
+    monkeypatch.setattr(head_module, "_start_head", start)
+    session = tmp_path / "rf-0123"
+    own = process("ray", "start", f"--temp-dir={session}/r")
+    head = Head(pid=own.pid, address="127.0.0.1:77", token="t", temp_dir=session, workers=())
+    (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
+    restart_head(tmp_path, "127.0.0.1", ())
+    assert started == [("127.0.0.1", 77, "t")]
+
+    for again in (restart_head, ensure_head):
+        own = process("ray", "start", f"--temp-dir={session}/r")
+        head = head.model_copy(update={"pid": own.pid})
+        (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
+        assert ensure_head(tmp_path, "127.0.0.1", ()) == head
+        spend_token(tmp_path)
+        again(tmp_path, "127.0.0.1", ())
+        address, port, token = started[-1]
+        assert (address, port) == ("127.0.0.1", 77), "where joined machines look for it"
+        assert token != "t"
+        assert own.wait(10) < 0, "the Ray with the old token is ended"
+    assert len(started) == 3
+
+
+def test_to_look_for_a_head_that_has_ended_forgets_nothing(tmp_path: Path) -> None:
+    """The coordinator is about to start it again, at the same address with the same token."""
+    session = tmp_path / "rf-0123"
+    session.mkdir()
+    head = Head(pid=2**22 + 1, address="127.0.0.1:1", token="t", temp_dir=session, workers=())
+    (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
+    assert running_head(tmp_path) is None
+    assert remembered_head(tmp_path) == head
+    assert session.exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import CannotRun
+from farm.errors import CannotRun, NotAllowed
 from nodes.machine import member
 from nodes.machine.member import Joined, Member
 
@@ -47,10 +47,17 @@ def is_member(joined: Joined, pid: int = NOBODY) -> None:
 def test_a_ray_that_ended_is_started_again_until_the_machine_leaves(
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
+    begun: list[str] = []
+    told: list[tuple[str, ...]] = []
+
+    def as_it_is_now(self: Any, *shown: str) -> dict[str, str]:
+        told.append(shown)
+        if len(told) == 1:
+            raise CannotRun("the farm is on its way up")
+        return {"ray_address": joined.ray_address, "ray_token": f"r{len(told)}"}
 
     def begin(self: Joined) -> EndedRay:
-        begun.append(len(begun))
+        begun.append(self.ray_token)
         if len(begun) == 1:
             raise CannotRun("the head is on its way up")
         is_member(self)
@@ -58,14 +65,28 @@ def test_a_ray_that_ended_is_started_again_until_the_machine_leaves(
             return EndedRay()
         return EndedRay(lambda: (self.state / member.MEMBER_NAME).unlink())  # `farm leave`
 
+    monkeypatch.setattr(member.FarmClient, "join", as_it_is_now)
     monkeypatch.setattr(Joined, "begin", begin)
     is_member(joined)
     said: list[str] = []
     host, port = joined.ray_address.split(":")
     with socket.create_server((host, int(port))):
         joined.stay(EndedRay(), said.append)  # type: ignore[arg-type]
-    assert len(begun) == 4
+    assert set(told) == {("t", "attic")}, "it shows its own token"
+    assert begun == ["r2", "r3", "r4", "r5"], "Ray's token may be another each time"
     assert [line.split(";")[0] for line in said] == ["Ray has ended", "attic is in the farm again"] * 3
+
+
+def test_a_machine_that_was_removed_does_not_come_back_and_says_so(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotAllowed("no such token")
+
+    monkeypatch.setattr(member.FarmClient, "join", refuse)
+    is_member(joined)
+    with pytest.raises(NotAllowed, match="attic was removed from the farm at"):
+        joined.stay(EndedRay(), lambda line: None)  # type: ignore[arg-type]
 
 
 def test_a_farm_that_does_not_come_back_ends_the_membership(

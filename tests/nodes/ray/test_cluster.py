@@ -47,6 +47,10 @@ class PlayedDriver:
     def dead(self) -> str | None:
         return self.gone
 
+    def give_up(self, reason: str) -> None:
+        self.gone = reason
+        self.words.put_nowait(RayEnded(reason))
+
     async def kill(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -67,6 +71,9 @@ class Played:
     def __init__(self) -> None:
         self.drivers = [PlayedDriver()]
         self.launches: list[bool] = []
+        #: Tokens of a Ray that were spent, by how many had been started.
+        self.spent: list[int] = []
+        self.on_launch: Callable[[], None] = lambda: None
         self.cluster: RayCluster
         self.messages: AsyncIterator[Any]
 
@@ -76,6 +83,7 @@ class Played:
 
     async def launch(self, afresh: bool) -> Launch:
         self.launches.append(afresh)
+        self.on_launch()
         if len(self.launches) > 1:
             self.drivers.append(PlayedDriver())
         return Launch(Start(), {}, Path("unused"))
@@ -96,7 +104,9 @@ async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Played]:
 
     monkeypatch.setattr(cluster, "start_driver", start_driver)
     monkeypatch.setattr(cluster, "FIRST_RETRY_S", 0.01)
-    play.cluster = await RayCluster.open("127.0.0.1", play.launch, no_stitcher)
+    play.cluster = await RayCluster.open(
+        "127.0.0.1", play.launch, no_stitcher, lambda: play.spent.append(len(play.launches))
+    )
     play.messages = play.cluster.messages()
     yield play
     await play.cluster.close()
@@ -231,3 +241,40 @@ async def test_a_ray_that_does_not_start_at_first_is_tried_again(
     played.driver.words.put_nowait(RayEnded("has ended"))
     await until(lambda: len(tries) == 3)
     assert played.launches == [False, True, True, True]
+
+
+async def test_a_machine_that_is_expelled_is_cut_off_and_ray_starts_again_with_another_token(
+    played: Played,
+) -> None:
+    here, there = place("here/cpu0", "n1", same_machine=True), place("attic/cpu0", "n2")
+    played.driver.say(here, there)
+    assert {(await played.next()).worker.id for _ in range(2)} == {"here/cpu0", "attic/cpu0"}
+    old = played.driver
+    played.cluster.expel("attic")
+    down = await played.next()
+    assert (down.worker_id, down.kind) == ("attic/cpu0", "cancelled")
+    old.say(there)
+    await until(lambda: played.launches == [False, True])
+    assert played.spent == [1]
+    assert [each.worker_id for each in old.employed].count("attic/cpu0") == 1, "it is not believed any more"
+    # Whoever joins the new Ray under that name was let in anew.
+    played.driver.say(place("attic/cpu0", "n3"))
+    while not isinstance(said := await played.next(), WorkerUp):
+        pass
+    assert said.worker.id == "attic/cpu0"
+
+
+async def test_a_machine_that_is_expelled_while_ray_starts_does_not_know_the_token_that_counts(
+    played: Played,
+) -> None:
+    played.driver.say(place("attic/cpu0", "n2"))
+    await played.next()
+
+    def expel_once() -> None:
+        played.on_launch = lambda: None
+        played.cluster.expel("attic")
+
+    played.on_launch = expel_once
+    played.driver.words.put_nowait(RayEnded("has ended"))
+    await until(lambda: played.launches == [False, True, True])
+    assert played.spent[-1] == 2, "what was started meanwhile may have had the old one"

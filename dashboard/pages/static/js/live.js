@@ -4,6 +4,7 @@ import { address, get, query, toLogin } from "./api.js";
 /** Names of what the stream may carry: the journal's events, and states of things as they are now. */
 const NAMES = [
   "job", "worker", "worker_gone",
+  "node_admitted", "node_removed",
   "worker_joined", "worker_draining", "worker_enabled", "worker_left",
   "job_submitted", "task_assigned", "attempt_succeeded", "attempt_failed", "result_refused", "seam_measured",
   "task_reopened", "seam_accepted", "job_published", "job_failed", "job_cancelled", "job_retried", "job_reopened",

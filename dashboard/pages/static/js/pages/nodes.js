@@ -102,7 +102,7 @@ const Totals = ({ workers }) => {
 };
 
 const Node = ({ name, workers, all, admin, now, reload }) => {
-  const [asking, setAsking] = useState(false);
+  const [asking, setAsking] = useState(/** @type {"" | "drain" | "remove"} */ (""));
   const [error, setError] = useState(/** @type {any} */ (null));
   const off = all.every((/** @type {Worker} */ w) => w.status === "draining" || w.status === "drained");
   const change = async (/** @type {string} */ verb) => {
@@ -116,12 +116,16 @@ const Node = ({ name, workers, all, admin, now, reload }) => {
   };
   return html`<section class=${all.length > 1 ? "node several" : "node"} aria-label=${`Node ${name}`} data-testid="node">
     <header class="row node-head"><h2>${name}</h2><span class="quiet small-text">${all[0].address}${all[0].address && " · "}${plural(all.length, "worker")}</span>
-      ${admin && all.length > 1 && html`<span class="push">${off
+      ${admin && html`<span class="push row">${all.length > 1 && (off
         ? html`<${Button} kind="small" onPress=${() => change("enable")}>Enable all of ${name}</${Button}>`
-        : html`<button type="button" class="button small" onClick=${() => setAsking(true)}>Drain all of ${name}</button>`}</span>`}</header>
+        : html`<button type="button" class="button small" onClick=${() => setAsking("drain")}>Drain all of ${name}</button>`)}
+        ${all[0].joined && html`<button type="button" class="button small" onClick=${() => setAsking("remove")} data-testid="remove-node">Remove ${name}</button>`}</span>`}</header>
     <${ErrorNote} error=${error} />
     <div class="workers">${workers.map((/** @type {Worker} */ worker) => html`<${WorkerCard} key=${worker.id} worker=${worker} admin=${admin} now=${now} reload=${reload} />`)}</div>
-    ${asking && html`<${Confirm} title=${`Drain ${name}?`} action="Drain" kind="primary" onClose=${() => setAsking(false)}
+    ${asking === "remove" && html`<${Confirm} title=${`Remove ${name}?`} action="Remove" onClose=${() => setAsking("")}
+      onConfirm=${async () => { await remove(`/nodes/${encodeURIComponent(name)}`); reload(); }}>
+      <p>For a machine that is not to be trusted any more. It goes at once, its keys are revoked, and Ray starts again with another token; the other machines come back by themselves, and jobs go on.</p></${Confirm}>`}
+    ${asking === "drain" && html`<${Confirm} title=${`Drain ${name}?`} action="Drain" kind="primary" onClose=${() => setAsking("")}
       onConfirm=${async () => { await post(`/nodes/${encodeURIComponent(name)}/drain`); reload(); }}>
       <p>Its ${plural(all.length, "worker")} finish what they have, then end and free their memory. Enable brings them back.</p></${Confirm}>`}
   </section>`;

@@ -7,7 +7,7 @@ import { Badge, Button, Card, Command, Confirm, Dialog, Empty, ErrorNote } from 
 
 const EVENTS = [
   "job_published", "job_failed", "job_cancelled", "job_submitted", "job_retried", "job_reopened", "job_deleted",
-  "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left",
+  "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left", "node_removed",
 ];
 
 export const Webhooks = () => {
