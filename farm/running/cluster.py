@@ -86,6 +86,9 @@ class Finished:
     handover: memoryview | None
     num_frames: int
     frames_sha256: str
+    #: Of the bytes of ``content`` and ``handover`` as they left the worker.
+    content_sha256: str
+    handover_sha256: str | None
     wall_s: float
     load_s: float
     peak_bytes: int | None

@@ -321,10 +321,14 @@ class Coordinator:
 
     def give_up(self, attempt_id: str, reason: str) -> None:
         """Stop a job whose result cannot be stored."""
-        owned = self.owned(attempt_id)
-        if owned:
+        if owned := self.owned(attempt_id):
             self._end_attempt(owned[2], "cancelled", reason)
             self.stop(owned[0], reason)
+
+    def lose(self, attempt_id: str, reason: str) -> None:
+        if owned := self.owned(attempt_id):
+            self._fail(*owned, "lost", reason)
+            self.dispatch()
 
     async def _failed(self, attempt_id: str, message: str) -> None:
         """What follows an error on a worker; nobody is to blame where an input was lost."""

@@ -28,6 +28,9 @@ class Attempts(Protocol):
     def give_up(self, attempt_id: str, reason: str) -> None:
         """The attempt's result cannot be stored."""
 
+    def lose(self, attempt_id: str, reason: str) -> None:
+        """The attempt's result has not come whole."""
+
 
 class Results:
     """Keeps what workers hand in."""
@@ -48,6 +51,9 @@ class Results:
                     handover = await held.enter_async_context(self._blobs.stored(result.handover))
             except CannotRun as error:
                 self._attempts.give_up(result.attempt_id, error.message)
+                return
+            if (sha256, handover) != (result.content_sha256, result.handover_sha256):
+                self._attempts.lose(result.attempt_id, "its result was damaged on the way here")
                 return
             await self.keep_log(result.attempt_id, result.log)
             found = self._attempts.owned(result.attempt_id)

@@ -112,6 +112,8 @@ class SaidFinished(_Said):
     handover_bytes: _Bytes | None
     num_frames: _Count
     frames_sha256: _Hash
+    content_sha256: _Hash
+    handover_sha256: _Hash | None
     wall_s: _Seconds
     load_s: _Seconds
     peak_bytes: _Bytes | None
@@ -263,6 +265,8 @@ def _not_of(result: SaidFinished, task: RenderTask) -> str | None:
         return f"a video of {result.content_bytes} bytes, its frames cannot take {max_content_bytes(task)}"
     if (result.handover_bytes or 0) > max_handover_bytes(task):
         return f"a hand-over of {result.handover_bytes} bytes, at most {max_handover_bytes(task)} are taken"
+    if (result.handover_bytes is None) != (result.handover_sha256 is None):
+        return "a hand-over without its hash, or a hash of none"
     if (result.handover_bytes is None) != (task.handover_index is None):
         return "a hand-over that was not ordered, or none where one was"
     return None

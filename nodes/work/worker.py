@@ -13,7 +13,7 @@ import safetensors.numpy
 from farm.capabilities import Rung, Worker, gib
 from farm.errors import FarmError
 from farm.planning import Phase
-from farm.running import Failed, Finished, Order, Progress
+from farm.running import Failed, Finished, Order, Progress, content_hash
 from farm.state import FailureKind
 from nodes.engines import Cancelled, Engine, OutOfMemory
 from nodes.engines.memory import peak_bytes, peak_rss_bytes, reset_peak, reset_peak_rss
@@ -120,6 +120,8 @@ class WorkerBody:
             handover=None if handover is None else memoryview(handover),
             num_frames=len(rendered.frames),
             frames_sha256=frames_sha256(rendered.frames),
+            content_sha256=content_hash(content),
+            handover_sha256=None if handover is None else content_hash(handover),
             wall_s=time.monotonic() - started,
             load_s=load_s,
             peak_bytes=self._peak_bytes(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 from farm.capabilities.worker import Worker
 from farm.errors import InvalidInput
 from farm.planning.render_task import RenderTask
-from farm.running.cluster import WorkerDown
+from farm.running.cluster import Failed, Finished, Progress, WorkerDown
 from farm.running.storage import Storage
 from farm.state.events import (
     AttemptFailed,
     AttemptSucceeded,
+    TaskReopened,
     WorkerLeft,
 )
 from nodes.engines.engine import Rendered, Report
@@ -45,6 +47,29 @@ async def test_a_worker_that_dies_in_the_middle_loses_its_segment_to_another(
         assert (lost.kind, lost.message) == ("lost", "worker victim/0 was killed")
         assert job.tasks[lost.task_id].attempts[-1].worker_id == "other/0"
         assert set(farm.ledger.state.workers) == {"other/0"}
+
+
+async def test_a_result_that_is_damaged_on_its_way_is_lost_and_rendered_again(
+    run_farm: Any, photo: Any, job_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive, damaged = LocalCluster._say, []
+
+    def flip_a_bit_once(self: LocalCluster, message: Progress | Finished | Failed) -> None:
+        if isinstance(message, Finished) and not damaged:
+            damaged.append(message.attempt_id)
+            content = bytearray(message.content)
+            content[len(content) // 2] ^= 4
+            message = replace(message, content=memoryview(content))
+        arrive(self, message)
+
+    monkeypatch.setattr(LocalCluster, "_say", flip_a_bit_once)
+    async with run_farm("a/0") as farm:
+        job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=18)))
+        assert job.status == "succeeded", job.reason
+        (lost,) = farm.events(AttemptFailed)
+        assert (lost.attempt_id, lost.kind) == (damaged[0], "lost")
+        assert lost.message == "its result was damaged on the way here"
+        assert not farm.events(TaskReopened), "it was never stored as if it were right"
 
 
 async def test_a_dead_worker_that_was_idle_is_given_nothing(

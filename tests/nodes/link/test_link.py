@@ -33,7 +33,8 @@ ATTEMPT = "job-1/s0/1"
 HASH = "0" * 64
 FINISHED: dict[str, Any] = {
     "type": "finished", "attempt_id": ATTEMPT, "content_bytes": 3, "handover_bytes": None, "num_frames": 2,
-    "frames_sha256": HASH, "wall_s": 1.0, "load_s": 0.0, "peak_bytes": None, "log": "",
+    "frames_sha256": HASH, "content_sha256": HASH, "handover_sha256": None,
+    "wall_s": 1.0, "load_s": 0.0, "peak_bytes": None, "log": "",
 }  # fmt: skip
 
 
@@ -114,6 +115,8 @@ async def test_an_order_goes_out_and_progress_device_and_result_come_back(door: 
         memoryview(handover),
         2,
         HASH,
+        content_sha256="c" * 64,
+        handover_sha256="d" * 64,
         wall_s=2.0,
         load_s=0.5,
         peak_bytes=7,
@@ -226,7 +229,7 @@ HOSTILE: dict[str, tuple[Any, bytes]] = {
     "another's attempt": ({**FINISHED, "attempt_id": "job-2/s0/1"}, b"abc"),
     "more frames than ordered": ({**FINISHED, "num_frames": 3}, b"abc"),
     "a video larger than its frames": ({**FINISHED, "content_bytes": max_content_bytes(TASK) + 1}, b""),
-    "a hand-over nobody ordered": ({**FINISHED, "handover_bytes": 1}, b"abcd"),
+    "a hand-over nobody ordered": ({**FINISHED, "handover_bytes": 1, "handover_sha256": HASH}, b"abcd"),
     "an infinite time": ({**FINISHED, "wall_s": float("inf")}, b"abc"),
     "a time that is no number": ({**FINISHED, "load_s": float("nan")}, b"abc"),
     "a negative size": ({**FINISHED, "content_bytes": -1}, b""),
