@@ -34,7 +34,9 @@ keeping = typer.Typer()
 Adopt = Annotated[
     bool, typer.Option("--adopt", help="List the jobs again whose folders tell more than the journal.")
 ]
-Ignore = Annotated[bool, typer.Option("--ignore", help="Go on without such jobs; their files stay.")]
+Ignore = Annotated[
+    bool, typer.Option("--ignore", help="Go on without such jobs from now on; their files stay.")
+]
 
 
 @keeping.command()
@@ -168,7 +170,7 @@ def settled(state: Path | None, adopt: bool, ignore: bool) -> Path:
             if not sys.stdin.isatty():
                 raise
             console.err.print(error.message, markup=False)
-            yes = typer.confirm("List these jobs again (no: go on without them)?", err=True)
+            yes = typer.confirm("List these jobs again (no: go on without them from now on)?", err=True)
             adopted = settle_folders(folder, "adopt" if yes else "ignore")
     if adopted is not None:
         for job_id in adopted.jobs:

@@ -11,11 +11,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from farm.errors import CannotRun
 from farm.running import Storage, read_record, record_head, write_record
-from farm.state import JOURNAL_NAME, Journal, Row, State, apply, event_adapter, refusal
+from farm.state import JOURNAL_NAME, Journal, Row, State, apply, event_adapter, refusal, write_private
+
+#: Which newer folders are gone on without, in the state folder.
+IGNORED_NAME = "ignored-folders.json"
+_ignored_adapter = TypeAdapter(dict[str, int])
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def what_is_missing(job_id: str, had: Sequence[Row], told: Sequence[Row]) -> lis
 def settle_folders(state: Path, decision: str | None) -> Adopted | None:
     """Before a farm starts: act on newer folders. None: there are none, or they are left as they are.
 
+    Who ignores them is not asked again, until one of them tells of more.
+
     Args:
         state: the farm's state folder, which is locked.
         decision: "adopt", "ignore", or None: nobody has decided.
@@ -94,16 +100,42 @@ def settle_folders(state: Path, decision: str | None) -> Adopted | None:
     """
     storage = Storage(state)
     with closing(Journal(state / JOURNAL_NAME)) as journal:
-        newer = newer_folders(storage, journal)
-        if not newer or decision == "ignore":
-            return None
-        if decision == "adopt":
+        newer = {job_id: _told_seq(storage, job_id) for job_id in newer_folders(storage, journal)}
+        if newer and decision == "adopt":
             return adopt(storage, journal)
-        named = ", ".join(newer[:3]) + (f" and {len(newer) - 3} more" if len(newer) > 3 else "")
+        if newer and decision == "ignore":
+            _ignore(state, newer)
+        ignored = _ignored(state)
+        newer = {job_id: seq for job_id, seq in newer.items() if ignored.get(job_id) != seq}
+        if not newer:
+            return None
+        named = ", ".join(list(newer)[:3]) + (f" and {len(newer) - 3} more" if len(newer) > 3 else "")
         raise JournalIsOlder(
             f"the journal {journal.path} is older than the job folders beside it: it lacks what they tell of "
-            f"{named}; --adopt lists these jobs again, --ignore goes on without them and leaves their files"
+            f"{named}; --adopt lists these jobs again, --ignore goes on without them from now on and leaves "
+            "their files"
         )
+
+
+def _told_seq(storage: Storage, job_id: str) -> int:
+    """The newest event that a job's folder tells of; 0 where it tells none."""
+    head = record_head(storage.job_path(job_id))
+    return 0 if head is None else head.last_seq
+
+
+def _ignored(state: Path) -> dict[str, int]:
+    """The folders that somebody goes on without: the job's id and its newest event then."""
+    try:
+        return _ignored_adapter.validate_json((state / IGNORED_NAME).read_bytes())
+    except (OSError, ValidationError):  # asked once more, no worse
+        return {}
+
+
+def _ignore(state: Path, folders: dict[str, int]) -> None:
+    try:
+        write_private(state / IGNORED_NAME, _ignored_adapter.dump_json(_ignored(state) | folders).decode())
+    except OSError as error:
+        raise CannotRun(f"{state} cannot be written ({error.strerror}); free disk space") from error
 
 
 class JournalIsOlder(CannotRun):
