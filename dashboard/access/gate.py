@@ -108,6 +108,8 @@ class Gate:
             return None
         who = _who(request, None if what == "login" else principal)
         wait_s = self._buckets.wait_s(who, what, time.monotonic())
+        if wait_s == 0 and what == "login":
+            wait_s = self._buckets.wait_s("all", "login_of_all", time.monotonic())
         if wait_s == 0:
             return None
         return TooManyRequests(

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from dashboard.access.decisions import SAFE_METHODS, area
 from farm.errors import TooManyRequests
 
-Class = Literal["read", "change", "submit", "login", "refusal"]
+Class = Literal["read", "change", "submit", "login", "login_of_all", "refusal"]
 
 #: Of a body that is parsed as a whole; where an input may come in it as a data URL, it is longer.
 MAX_JSON_BYTES = 1 << 20
@@ -51,6 +51,8 @@ class Limits:
     login: Rate = Rate(1 / 5, 5)
     #: Refusals that are written to the audit log; more are not, so that nobody can flood it.
     refusal: Rate = Rate(1, 20)
+    #: Of all callers together: who has many addresses tries no more keys than that.
+    login_of_all: Rate = Rate(2, 50)
     #: How long nothing of a body may come before it is given up: a connection that was lost says nothing.
     body_silence_s: float = 30.0
     #: How fast a body must come in the long run, in bytes a second, once it was waited for that long besides.

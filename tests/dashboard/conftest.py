@@ -170,7 +170,7 @@ async def running_farm(
         "state": state_dir,
         "access": TOKEN,
         "models": known_models,
-        "limits": Limits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED),
+        "limits": Limits(*[UNLIMITED] * 6),
         "membership": Membership(
             coordinator,
             cluster=lambda: ClusterAccess("10.0.0.1:6379", "Ray's token"),

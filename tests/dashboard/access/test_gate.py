@@ -528,6 +528,18 @@ async def test_who_asks_too_often_is_told_when_to_come_back(door: Any) -> None:
     assert [(await opened.http.get(JOBS)).status_code for _ in range(4)] == [401] * 3 + [429]
 
 
+async def test_who_has_many_addresses_guesses_no_faster_for_it(door: Any) -> None:
+    opened = door(limits=Limits(login=MUCH, refusal=MUCH, login_of_all=Rate(0.01, 3)))
+    statuses = []
+    for number in range(5):
+        transport = httpx2.ASGITransport(opened.app, client=(f"10.0.0.{number}", 4711))
+        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as guesser:
+            statuses.append((await guesser.post(SESSION, json={"key": f"rf_{number:08x}_x"})).status_code)
+    assert statuses == [401] * 3 + [429] * 2
+    # Whoever is in goes on, and so do programs, which log nobody in.
+    assert (await opened.http.get(JOBS, headers=OWNER)).status_code == 200
+
+
 @pytest.mark.parametrize("announced", [True, False])
 @pytest.mark.parametrize("path", ["/api/v1/join-tokens", "/api/v1/keys", SESSION])
 async def test_a_long_body_is_refused_before_it_is_in_memory(announced: bool, path: str, door: Any) -> None:
