@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -104,10 +103,11 @@ def plan(
 ) -> None:
     """Show how a video would be made, without making it."""
     from nodes.hosting import described, planned
+    from nodes.machine import scratch_folder
 
     here = _workers(workers, vram_limit)
-    with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
-        request = described(inputs, options, Path(folder))
+    with scratch_folder() as folder:
+        request = described(inputs, options, folder)
     made = planned(request, here)
     if as_json:
         console.print_json(made.model_dump(mode="json"))

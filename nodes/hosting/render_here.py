@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from farm.request import JobRequest, check_numbers
 from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
 from farm.state import Job, past, usual_mode
 from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
+from nodes.machine import scratch_folder
 
 #: Between looks at how far the running attempts are.
 PROGRESS_INTERVAL_S = 0.25
@@ -51,8 +51,8 @@ async def render_here(
         FarmError: with nothing left behind; a job that had begun can be continued with ``retry_here``.
     """
     mode = usual_mode()
-    with tempfile.TemporaryDirectory(prefix="reelfarm-") as folder:
-        request = await asyncio.to_thread(described, inputs, options, Path(folder))
+    with scratch_folder() as folder:
+        request = await asyncio.to_thread(described, inputs, options, folder)
         Storage(state).check_space(stored_bytes(planned(request, workers)))
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request, coming=workers)

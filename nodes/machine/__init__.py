@@ -21,7 +21,7 @@ from nodes.machine.ray_node import (
     ray_environment,
     threads_per_worker,
 )
-from nodes.machine.session_folder import SessionFolder, new_session_folder
+from nodes.machine.session_folder import SessionFolder, new_session_folder, scratch_folder
 
 __all__ = [
     "ESSENTIAL_PROCESSES",
@@ -45,6 +45,7 @@ __all__ = [
     "reachable_address",
     "remembered_head",
     "restart_head",
+    "scratch_folder",
     "spend_token",
     "ssh",
     "stop_head",

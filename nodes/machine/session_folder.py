@@ -1,4 +1,5 @@
-"""Where Ray keeps its sockets and logs: in a folder that nobody else enters, gone with the Ray it was for.
+"""Folders for a while: Ray's sockets and logs, inputs on their way in. Nobody else enters, and they go with
+whoever made them.
 
 Ray opens its own folders to everybody (mode 0777): whoever puts a symbolic link there chooses which file of
 ours is written over. So Ray's lie one level below a folder of mode 0700.
@@ -13,7 +14,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,10 @@ from pathlib import Path
 ROOT = Path("/tmp")
 PREFIX = "rf-"
 _RAY_NAME = "r"
-_LOCK_NAME = "lock"
+#: Of no other folder: a state folder has a lock in it, too, and may be called as it likes.
+_LOCK_NAME = ".of-a-running-farm"
+#: Of folders for inputs, in the user's own place for temporary files.
+SCRATCH_PREFIX = "reelfarm-"
 
 
 @dataclass(frozen=True)
@@ -50,19 +55,29 @@ def ray_folder(session: Path) -> Path:
     return session / _RAY_NAME
 
 
-def new_session_folder(root: Path = ROOT) -> SessionFolder:
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A fresh folder for inputs on their way in, gone when the block ends."""
+    folder = new_session_folder(Path(tempfile.gettempdir()), SCRATCH_PREFIX)
+    try:
+        yield folder.path
+    finally:
+        folder.remove()
+
+
+def new_session_folder(root: Path = ROOT, prefix: str = PREFIX) -> SessionFolder:
     """A fresh folder; those that a power cut left are removed."""
-    remove_stale(root)
+    remove_stale(root, prefix)
     while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # made with mode 0700
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))  # made with mode 0700
         lock = _locked(path, os.O_CREAT)
         if lock is not None:
             return SessionFolder(path, lock)
 
 
-def remove_stale(root: Path = ROOT) -> None:
-    """Remove this user's session folders that no process uses. One without a lock in it is left alone."""
-    for path in root.glob(f"{PREFIX}*"):
+def remove_stale(root: Path = ROOT, prefix: str = PREFIX) -> None:
+    """Remove this user's folders of that kind that no process uses. One without our lock is left alone."""
+    for path in root.glob(f"{prefix}*"):
         with suppress(OSError):
             if path.is_symlink() or path.stat().st_uid != os.geteuid():
                 continue

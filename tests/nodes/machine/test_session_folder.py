@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from nodes.machine.session_folder import new_session_folder, remove_stale
+from nodes.machine.session_folder import new_session_folder, remove_stale, scratch_folder
 
 SOMEBODY = 65534
 
@@ -75,9 +77,33 @@ def test_what_is_no_session_folder_of_ours_is_left_alone(tmp_path: Path) -> None
     (kept / "lock").touch()
     (tmp_path / "rf-link").symlink_to(kept)
     (tmp_path / "rf-without-a-lock").mkdir()
+    # A farm's state folder may be called anything, and has a lock that nobody holds while the farm is down.
+    (tmp_path / "rf-state").mkdir()
+    (tmp_path / "rf-state" / "lock").touch()
+    (tmp_path / "rf-state" / "journal.sqlite").touch()
     (tmp_path / "rf-file").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "lock").touch()
     before = sorted(tmp_path.rglob("*"))
     remove_stale(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_inputs_on_their_way_in_go_with_the_block_or_with_the_next_one_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = os.fork()
+    if child == 0:
+        with scratch_folder() as folder:
+            (folder / "photo.png").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    assert (left / "photo.png").exists()
+    (tmp_path / "reelfarm-state").mkdir()
+    (tmp_path / "reelfarm-state" / "lock").touch()
+    with scratch_folder() as first, scratch_folder() as second:
+        assert first.exists(), "it is in use"
+        assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "reelfarm-state"}
+    assert [path.name for path in tmp_path.iterdir()] == ["reelfarm-state"]
