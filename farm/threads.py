@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -18,5 +19,28 @@ async def to_its_end(
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait({running})
+        await _over(running)
         raise
+
+
+async def to_its_end_or_given_up(
+    call: Callable[Concatenate[threading.Event, _Arguments], _Result],
+    *arguments: _Arguments.args,
+    **named: _Arguments.kwargs,
+) -> _Result:
+    """As ``to_its_end``, of a call that ends soon once its event is set, which is when this is cancelled."""
+    given_up = threading.Event()
+    running = asyncio.ensure_future(to_its_end(call, given_up, *arguments, **named))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        given_up.set()
+        await _over(running)
+        raise
+
+
+async def _over(running: asyncio.Future[Any]) -> None:
+    """Wait for what nobody asks any more how it ended."""
+    await asyncio.wait({running})
+    if not running.cancelled():
+        running.exception()  # or asyncio would tell of it

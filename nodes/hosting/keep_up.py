@@ -21,7 +21,7 @@ from farm.reporting import console
 from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
 from farm.state import locked, replayed
-from farm.threads import to_its_end
+from farm.threads import to_its_end, to_its_end_or_given_up
 from nodes.engines import known_models, named_spec_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
 from nodes.machine import (
@@ -78,7 +78,6 @@ async def keep_up(
     with locked(state), replayed(state) as ledger:
         access = _access_token(state)
         endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
-        await to_its_end(ensure_head, state, address, workers)
         started: list[Machine] = []
         try:
             cluster_over_ray = await RayCluster.open(
@@ -131,7 +130,8 @@ async def keep_up(
 
 async def _launch(state: Path, address: str, workers: Sequence[Worker], afresh: bool) -> Launch:
     """Find Ray's head running or start it; ``afresh``: after whatever is left of it was ended."""
-    head = await to_its_end(restart_head if afresh else ensure_head, state, address, workers)
+    start = restart_head if afresh else ensure_head
+    head = await to_its_end_or_given_up(start, state, address, workers)
     return Launch(
         start=Start(address=head.address),
         environment=ray_environment(head.token, head.workers, head.host),

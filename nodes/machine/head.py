@@ -6,6 +6,7 @@ It runs in a session of its own, so that a killed coordinator leaves the workers
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,40 +50,46 @@ class Head(Value):
         return self.address.rpartition(":")[0]
 
 
-def ensure_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
+def ensure_head(given_up: threading.Event, state: Path, address: str, workers: Sequence[Worker]) -> Head:
     """The head of this state folder: the running one, or a fresh one with these workers.
 
+    Args:
+        given_up: Nobody waits for it any more, once this is set.
+        state: The farm's state folder.
+        address: Where the head listens.
+        workers: Of this machine.
+
     Raises:
-        CannotRun: Ray does not start.
+        CannotRun: Ray does not start, or was given up.
     """
     head = running_head(state)
     if head is not None and head.host == address:
-        return restart_head(state, address, workers) if head.token_is_spent else head
+        return restart_head(given_up, state, address, workers) if head.token_is_spent else head
     stop_head(state)  # one of another address, which nobody here can reach
     try:
-        return _start_head(state, address, free_port(address), new_token(), workers)
+        return _start_head(given_up, state, address, free_port(address), new_token(), workers)
     except BaseException:
         if left := remembered_head(state):
             _forget(state, left)
         raise
 
 
-def restart_head(state: Path, address: str, workers: Sequence[Worker]) -> Head:
+def restart_head(given_up: threading.Event, state: Path, address: str, workers: Sequence[Worker]) -> Head:
     """End what is left of the head and start it afresh, where joined machines know it to be.
 
     With the token they know, unless that is spent.
 
     Raises:
-        CannotRun: Ray does not start.
+        CannotRun: as ``ensure_head`` says.
     """
     before = remembered_head(state)
     if before is None:
-        return ensure_head(state, address, workers)
+        return ensure_head(given_up, state, address, workers)
     stop_process(before.pid, patience_s=0.0)  # its workers are lost already
     shutil.rmtree(before.temp_dir, ignore_errors=True)
     host, _, port = before.address.rpartition(":")
     token = new_token() if before.token_is_spent else before.token
-    return _start_head(state, host, int(port), token, before.workers)
+    return _start_head(given_up, state, host, int(port), token, before.workers)
 
 
 def spend_token(state: Path) -> None:
@@ -113,7 +120,14 @@ def head_pids(head: Head) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _start_head(state: Path, address: str, port: int, token: str, workers: Sequence[Worker]) -> Head:
+def _start_head(
+    given_up: threading.Event,
+    state: Path,
+    address: str,
+    port: int,
+    token: str,
+    workers: Sequence[Worker],
+) -> Head:
     session = new_session_folder()
     process = RayProcess(
         head_arguments(address, port, workers, session.ray),
@@ -130,7 +144,7 @@ def _start_head(state: Path, address: str, port: int, token: str, workers: Seque
         workers=tuple(workers),
     )
     _remember(state, head)
-    process.wait_until_up()
+    process.wait_until_up(given_up)
     return head
 
 

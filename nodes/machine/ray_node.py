@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -102,10 +103,18 @@ class RayProcess:
             )
         self.pid = self._process.pid
 
-    def wait_until_up(self) -> None:
-        """Raises CannotRun with the last line of Ray's own words when it does not come up."""
+    def wait_until_up(self, given_up: threading.Event | None = None) -> None:
+        """Until then, or until it is given up.
+
+        Raises:
+            CannotRun: it does not come up, with the last line of Ray's own words, or it was given up.
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
+            if given_up is not None and given_up.is_set():
+                stop_process(self.pid, patience_s=0.0)
+                self._process.wait()
+                raise CannotRun("the start of Ray was given up")
             said = self._log_path.read_text(errors="replace")
             if self._process.poll() is not None:
                 break

@@ -9,6 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Bomb:
 
 
 async def test_no_object_of_a_node_is_unpickled_and_ray_s_token_runs_code_on_the_head(tmp_path: Path) -> None:
-    head = ensure_head(tmp_path, "127.0.0.1", [WORKER])
+    head = ensure_head(threading.Event(), tmp_path, "127.0.0.1", [WORKER])
     marks = tmp_path / "marks"
     environment = ray_environment(head.token, head.workers, head.host)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
 ) -> None:
     started: list[tuple[str, int, str]] = []
 
-    def start(state: Path, address: str, port: int, token: str, workers: object) -> None:
+    def start(given_up: Event, state: Path, address: str, port: int, token: str, workers: object) -> None:
         started.append((address, port, token))
 
     monkeypatch.setattr(head_module, "_start_head", start)
@@ -93,16 +94,16 @@ def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
     own = process("ray", "start", f"--temp-dir={session}/r")
     head = Head(pid=own.pid, address="127.0.0.1:77", token="t", temp_dir=session, workers=())
     (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
-    restart_head(tmp_path, "127.0.0.1", ())
+    restart_head(Event(), tmp_path, "127.0.0.1", ())
     assert started == [("127.0.0.1", 77, "t")]
 
     for again in (restart_head, ensure_head):
         own = process("ray", "start", f"--temp-dir={session}/r")
         head = head.model_copy(update={"pid": own.pid})
         (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
-        assert ensure_head(tmp_path, "127.0.0.1", ()) == head
+        assert ensure_head(Event(), tmp_path, "127.0.0.1", ()) == head
         spend_token(tmp_path)
-        again(tmp_path, "127.0.0.1", ())
+        again(Event(), tmp_path, "127.0.0.1", ())
         address, port, token = started[-1]
         assert (address, port) == ("127.0.0.1", 77), "where joined machines look for it"
         assert token != "t"
