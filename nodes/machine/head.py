@@ -159,7 +159,7 @@ def stop_head(state: Path) -> None:
     head = remembered_head(state)
     if head is not None:
         if process_alive(head.pid, str(head.temp_dir)):
-            stop_process(head.pid)
+            stop_process(head.pid, patience_s=0.0)  # nothing of it is kept; Ray's own end takes seconds
         _forget(state, head)
 
 

@@ -202,12 +202,17 @@ def main() -> int:
     if line is None:
         return 0
     try:
-        _start(Start.model_validate_json(line))
+        start = Start.model_validate_json(line)
+        _start(start)
     except (OSError, RuntimeError, ValueError) as error:
         print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
         return 1
     _read_nothing_of_nodes()
     Driver(answers).work(commands)
+    if start.address:
+        # Whoever started that Ray ends it, or goes on with it. Ray's own leave takes seconds, and does not
+        # end where a machine has died.
+        os._exit(0)
     ray.shutdown()
     return 0
 
