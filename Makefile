@@ -10,6 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-fast test-long test-pythons lint bench clean
 
 demo: $(READY)  ## A photograph becomes a ten-second video in out/.
+	rm -f out/demo.mp4 out/demo.png
 	$(BIN)/farm render examples/coffee.jpg --prompt "the camera slowly pans right" --seconds 10 \
 		--size 192x128 --overlap 2 -o out/demo.mp4
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from farm import outputs
 from farm.errors import (
     CannotRun,
     Conflict,
@@ -226,8 +227,10 @@ class FarmClient:
                 raise CannotRun(f"the farm at {self.url} was lost {lost} times: {reason}") from reason
             time.sleep(RECONNECT_S * 2 ** (lost - 1))
 
-    def download(self, job_id: str, name: str, path: Path) -> None:
+    def download(self, job_id: str, name: str, path: Path, *, replace: bool = False) -> Path:
         """Bring a job's artifact, such as ``video.mp4``, to ``path``, whole or not at all.
+
+        Returns where it is: without ``replace`` a file that is there stays, and the name is numbered.
 
         Raises:
             NotFound: there is no such job or artifact, or (NotReady) it is not there yet.
@@ -245,7 +248,7 @@ class FarmClient:
                 with os.fdopen(handle, "wb") as file:
                     file.writelines(answer.iter_bytes(1 << 20))
             temporary.chmod(0o644)
-            os.replace(temporary, path)
+            return outputs.put(temporary, path, replace=replace)
         except OSError as error:
             raise CannotRun(f"{path} cannot be written ({error.strerror}); choose another place") from error
         finally:

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     temporary = options.output.with_name(f".{options.output.name}.{os.getpid()}.part")
     try:
+        _check_outputs(options)
         joins = _join(options, temporary)
         os.replace(temporary, options.output)
     except (VideoError, StitchError, OSError) as error:
@@ -52,8 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the mp4 file to write")
     parser.add_argument("--crf", type=int, default=16, help="H.264 quality, 0 best to 51 (default 16)")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw frames and seams")
+    parser.add_argument("--force", action="store_true", help="replace files that have these names")
     parser.add_argument("--json", action="store_true", help="print the seam reports as JSON")
     return parser
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raises StitchError where a file would be lost: a clip ever, another one without --force."""
+    for path in filter(None, (options.output, options.contact_sheet)):
+        if any(os.path.exists(path) and clip.exists() and clip.samefile(path) for clip in options.clips):
+            raise StitchError(f"{path} is one of the clips and would be replaced; give another name")
+        if os.path.lexists(path) and not options.force:
+            raise StitchError(f"{path} exists; give another name, or replace it with --force")
 
 
 def _join(options: argparse.Namespace, temporary: Path) -> list[_Join]:

@@ -20,6 +20,7 @@ from farm.capabilities import Worker
 from farm.cli.key_commands import keys
 from farm.cli.remote_commands import (
     Farm,
+    Force,
     JobId,
     Json,
     StateFolder,
@@ -29,6 +30,7 @@ from farm.cli.remote_commands import (
     follow,
     remote,
     submitted,
+    target_of,
 )
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
@@ -44,8 +46,8 @@ from farm.machines import (
     read_cluster_file,
     shared_cpu,
 )
+from farm.outputs import Outputs
 from farm.reporting import LogFormat, console, logging_to
-from farm.request import check_output
 from farm.scheduling import quote
 from farm.state import State, WorkerState, default_state_folder
 
@@ -66,7 +68,12 @@ Workers = Annotated[
     str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
 ]
 VramLimit = Annotated[str | None, typer.Option(help="Cap every worker at this amount, such as 8GiB.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The video; a contact sheet goes beside it.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The video, by default the next free out.mp4; a contact sheet goes beside it."
+    ),
+]
 
 
 @app.command()
@@ -74,7 +81,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The video; a conta
 def render(
     inputs: Inputs,
     options: dict[str, Any],
-    output: Output = Path("out.mp4"),
+    output: Output = None,
+    force: Force = False,
     workers: Workers = None,
     vram_limit: VramLimit = None,
     state: StateFolder = None,
@@ -83,13 +91,12 @@ def render(
     as_json: Json = False,
 ) -> None:
     """Render a video on this machine alone: starts everything, leaves nothing running."""
-    check_output(output, inputs)
+    target = target_of(output, inputs, force=force)
     here = _workers(workers, vram_limit)
     folder = settled(state, adopt, ignore)
     from nodes.hosting import render_here
 
-    report = _run(render_here(inputs, options, here, folder, output))
-    _print_finished(report, output, as_json)
+    _print_finished(*_run(render_here(inputs, options, here, folder, target)), as_json)
 
 
 @app.command()
@@ -124,25 +131,26 @@ def submit(
     options: dict[str, Any],
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="With --watch: the video.")] = None,
+    force: Force = False,
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
 ) -> None:
     """Give a job to a farm that is up; prints the job's id."""
-    if output is not None:
-        if not watch:
-            raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
-        check_output(output, inputs)
+    if output is not None and not watch:
+        raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
+    target = None if output is None else target_of(output, inputs, force=force)
     client = client_of(farm, token, state)
     job_id = submitted(client, inputs, options)
     if watch:
-        follow(client, job_id, output)
+        follow(client, job_id, target)
 
 
 @app.command()
 def retry(
     job_id: JobId,
-    output: Output = Path("out.mp4"),
+    output: Output = None,
+    force: Force = False,
     workers: Workers = None,
     vram_limit: VramLimit = None,
     farm: Farm = None,
@@ -153,17 +161,17 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Continue a job that failed, was stopped or waits: on the farm that is up, else here alone."""
-    check_output(output)
+    target = target_of(output, force=force)
     client = client_or_none(farm, token, state)
     if client:
         client.retry(job_id)
-        follow(client, job_id, output)
+        follow(client, job_id, target)
         return
     folder = settled(state, adopt, ignore)
     from nodes.hosting import retry_here
 
     here = _workers(workers, vram_limit)
-    _print_finished(_run(retry_here(job_id, here, folder, output)), output, as_json)
+    _print_finished(*_run(retry_here(job_id, here, folder, target)), as_json)
 
 
 @app.command()
@@ -315,12 +323,13 @@ def _head_workers(head: HeadMachine, name: str | None) -> list[Worker]:
     )
 
 
-def _print_finished(report: dict[str, Any], output: Path, as_json: bool) -> None:
+def _print_finished(report: dict[str, Any], done: Outputs, as_json: bool) -> None:
     if as_json:
         console.print_json(report)
+        console.err.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
     else:
         console.print_report(report)
-        console.out.print(f"video: {output}, contact sheet: {output.with_suffix('.png')}", markup=False)
+        console.out.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

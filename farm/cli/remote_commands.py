@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ from farm.capabilities import gib
 from farm.client import FarmClient
 from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
 from farm.reporting import console, job_report, job_summary, workers_seen
-from farm.request import check_output
 from farm.state import JOURNAL_NAME, default_state_folder, event_adapter, past
 
 remote = typer.Typer()
@@ -26,6 +27,7 @@ Token = Annotated[
         "--token", envvar="REELFARM_TOKEN", help="A key of that farm; known for your own on this machine."
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace a video of that name; an input never.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
 Name = Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")]
@@ -105,12 +107,14 @@ def report(
 def watch(
     job_id: JobId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Fetch the video when done.")] = None,
+    force: Force = False,
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
 ) -> None:
     """Follow a job until it ends."""
-    follow(client_of(farm, token, state), job_id, output)
+    target = None if output is None else target_of(output, force=force)
+    follow(client_of(farm, token, state), job_id, target)
 
 
 @remote.command()
@@ -219,6 +223,19 @@ def join_token(farm: Farm = None, token: Token = None, state: StateFolder = None
     console.out.print(client_of(farm, token, state).join_token(), markup=False)
 
 
+def target_of(named: Path | None, inputs: Sequence[Path] = (), *, force: bool) -> Outputs:
+    """Where video and sheet will go; said where it is not the name that one expects."""
+    target = outputs(named, inputs, force=force)
+    if target.video != (named or DEFAULT_VIDEO):
+        console.err.print(f"{DEFAULT_VIDEO} exists and stays; the video will be {target.video}", markup=False)
+    beside = target.video.with_suffix(".png")
+    if target.sheet != beside:
+        console.err.print(
+            f"{beside} exists and stays; the contact sheet will be {target.sheet}", markup=False
+        )
+    return target
+
+
 def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> str:
     """Give the farm a job and say its id."""
     job_id: str = client.submit(inputs, options)["id"]
@@ -226,10 +243,8 @@ def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -
     return job_id
 
 
-def follow(client: FarmClient, job_id: str, output: Path | None) -> None:
+def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
     """Show a job's progress until it ends, and fetch its video."""
-    if output is not None:
-        check_output(output)
     with console.JobView() as view:
         for _, data in client.events(job_id):
             if data["type"] == "progress":
@@ -241,12 +256,12 @@ def follow(client: FarmClient, job_id: str, output: Path | None) -> None:
     job = client.job(job_id)
     if job["status"] != "succeeded":
         raise JobFailed(f"{job_id} is {job['status']}: {job['reason'] or '`farm retry` continues it'}")
-    if output is None:
+    if target is None:
         console.out.print(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it", markup=False)
         return
-    client.download(job_id, "video.mp4", output)
-    client.download(job_id, "sheet.png", output.with_suffix(".png"))
-    console.out.print(f"video: {output}, contact sheet: {output.with_suffix('.png')}", markup=False)
+    video = client.download(job_id, "video.mp4", target.video, replace=target.replaces)
+    sheet = client.download(job_id, "sheet.png", target.sheet)
+    console.out.print(f"video: {video}, contact sheet: {sheet}", markup=False)
 
 
 def _journal_jobs(state: Path) -> list[Any]:

@@ -19,7 +19,7 @@ from farm.request.job import (
 )
 from farm.request.media import FrameRate, MediaInfo
 from farm.request.media_tools import MediaTools
-from farm.request.options import DEFAULT_MODEL, check_output, parse_size, request_options
+from farm.request.options import DEFAULT_MODEL, parse_size, request_options
 from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "Preset",
     "check",
     "check_numbers",
-    "check_output",
     "parse_size",
     "presets",
     "request_options",

@@ -1,13 +1,10 @@
-"""Reading what people type of a video: its size, its rate, its settings, where it is to go."""
+"""Reading what people type of a video: its size, its rate and its settings."""
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -95,29 +92,3 @@ def request_options(
     }
     chosen = "preview" if preview else preset
     return options if chosen is None else apply(chosen, options)
-
-
-def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Refuse an output that could not be written in the end, before any work is done.
-
-    The contact sheet, which goes beside the video, must be writable too, and neither may replace an input.
-    """
-    if path.suffix.lower() != ".mp4":
-        raise InvalidInput(f"output is {path}, expected a name that ends in .mp4", param="output")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for target in (path, path.with_suffix(".png")):
-            if target.is_dir():
-                raise InvalidInput(f"output {target} is a folder; give another name", param="output")
-            if target.exists() and any(given.exists() and given.samefile(target) for given in inputs):
-                raise InvalidInput(
-                    f"output {target} would replace the input of that name; choose another", param="output"
-                )
-            if target.exists() and not os.access(target, os.W_OK):
-                raise InvalidInput(f"output {target} is write-protected; choose another name", param="output")
-            # Only trying tells of a full disk, a quota, a read-only mount or too long a name.
-            tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".writing-{target.name}").close()
-    except OSError as error:
-        raise InvalidInput(
-            f"output {path} cannot be written ({error.strerror}); choose another place", param="output"
-        ) from error

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from farm.capabilities import Worker
 from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.outputs import Outputs, put
 from farm.reporting import console, job_report, workers_seen
 from farm.request import JobRequest, check_numbers
 from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
@@ -43,9 +44,9 @@ def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> 
 
 
 async def render_here(
-    inputs: Sequence[Path], options: dict[str, Any], workers: Sequence[Worker], state: Path, output: Path
-) -> dict[str, Any]:
-    """Render a video into ``output`` and return its report.
+    inputs: Sequence[Path], options: dict[str, Any], workers: Sequence[Worker], state: Path, target: Outputs
+) -> tuple[dict[str, Any], Outputs]:
+    """Render a video; returns its report, and where it and its sheet are.
 
     Raises:
         FarmError: with nothing left behind; a job that had begun can be continued with ``retry_here``.
@@ -56,11 +57,13 @@ async def render_here(
         Storage(state).check_space(stored_bytes(planned(request, workers)))
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request, coming=workers)
-            return await _watched(coordinator, job_id, output, mode)
+            return await _watched(coordinator, job_id, target, mode)
 
 
-async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output: Path) -> dict[str, Any]:
-    """Continue a job that failed, was cancelled or lost its process.
+async def retry_here(
+    job_id: str, workers: Sequence[Worker], state: Path, target: Outputs
+) -> tuple[dict[str, Any], Outputs]:
+    """Continue a job that failed, was cancelled or lost its process; returns what ``render_here`` does.
 
     Raises:
         FarmError: there is no such job, or nothing of it is left to do here; Ray was not started.
@@ -73,7 +76,7 @@ async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, output
         check_placement(job.plan, workers)
     async with _farm(state, workers) as coordinator:
         coordinator.retry(job_id)
-        return await _watched(coordinator, job_id, output, mode)
+        return await _watched(coordinator, job_id, target, mode)
 
 
 @asynccontextmanager
@@ -92,7 +95,9 @@ async def _farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordin
         await farm.__aexit__(None, None, None)
 
 
-async def _watched(coordinator: Coordinator, job_id: str, output: Path, mode: int) -> dict[str, Any]:
+async def _watched(
+    coordinator: Coordinator, job_id: str, target: Outputs, mode: int
+) -> tuple[dict[str, Any], Outputs]:
     job = coordinator.ledger.job(job_id)
     try:
         with console.JobView() as view:
@@ -106,15 +111,19 @@ async def _watched(coordinator: Coordinator, job_id: str, output: Path, mode: in
         if job.status == "running":
             coordinator.cancel(job_id)
         console.err.print(
-            f"stopped; what is done is kept: `farm retry {job_id} -o {output}` continues it", markup=False
+            f"stopped; what is done is kept: `farm retry {job_id} {target.as_options}` continues it",
+            markup=False,
         )
         raise
     if job.status != "succeeded":
-        raise JobFailed(f"{job.reason}; what is done is kept: `farm retry {job_id} -o {output}` tries again")
+        raise JobFailed(
+            f"{job.reason}; what is done is kept: `farm retry {job_id} {target.as_options}` tries again"
+        )
     folder = coordinator.storage.job_folder(job_id)
-    deliver(folder / VIDEO_NAME, output, mode)
-    deliver(folder / SHEET_NAME, output.with_suffix(".png"), mode)
-    return job_report(job, workers_seen(coordinator.ledger.journal))
+    video = deliver(folder / VIDEO_NAME, target.video, mode, replace=target.replaces)
+    sheet = deliver(folder / SHEET_NAME, target.sheet, mode)
+    done = target.model_copy(update={"video": video, "sheet": sheet})
+    return job_report(job, workers_seen(coordinator.ledger.journal)), done
 
 
 async def _draw_steps(job: Job, view: console.JobView) -> None:
@@ -125,18 +134,24 @@ async def _draw_steps(job: Job, view: console.JobView) -> None:
         await asyncio.sleep(PROGRESS_INTERVAL_S)
 
 
-def deliver(source: Path, target: Path, mode: int) -> None:
+def deliver(source: Path, target: Path, mode: int, *, replace: bool = False) -> Path:
     """Copy a finished file to where the user wants it, whole or not at all, with that mode.
+
+    Returns where it is: without ``replace`` a file that is there stays, and the name is numbered.
 
     Raises:
         CannotRun: it cannot be written there; the message says where it is kept.
     """
-    temporary = target.with_name(f".writing-{target.name}")
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".writing-{target.name}")
+        temporary = Path(name)
+        os.close(handle)
         shutil.copyfile(source, temporary)
         temporary.chmod(mode)
-        os.replace(temporary, target)
+        return put(temporary, target, replace=replace)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise CannotRun(f"{target} cannot be written ({error.strerror}); it is kept as {source}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -51,7 +51,12 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
         assert [job["id"] for job in client.jobs()] == [job_id]
         assert client.report(job_id)["settings"]["fps"] == "30000/1001"
         client.download(job_id, "video.mp4", tmp_path / "got.mp4")
-        client.download(job_id, "sheet.png", tmp_path / "got.png")
+        (tmp_path / "got.png").write_bytes(b"the user's own")
+        assert client.download(job_id, "sheet.png", tmp_path / "got.png") == tmp_path / "got-2.png"
+        assert (tmp_path / "got.png").read_bytes() == b"the user's own"
+        assert (
+            client.download(job_id, "sheet.png", tmp_path / "got.png", replace=True) == tmp_path / "got.png"
+        )
         assert (tmp_path / "got.mp4").read_bytes()[4:8] == b"ftyp"
         assert (tmp_path / "got.png").read_bytes()[:4] == b"\x89PNG"
         (node,) = client.nodes()

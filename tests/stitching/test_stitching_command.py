@@ -79,3 +79,20 @@ def test_clips_of_different_size_are_named(
     small.write_bytes(encode_lossless(make_scene(9, width=64, height=48), Fraction(24)))
     assert main([clips[0], str(small), "--overlap", "2", "-o", str(tmp_path / "out.mp4")]) == 2
     assert "small.mkv: is 64x48 at 24 fps, but" in capsys.readouterr().err
+
+
+def test_no_file_is_replaced_unasked_and_a_clip_never(
+    clips: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.png"
+    kept.write_bytes(b"a photo")
+    for change, words in (
+        (["-o", clips[0], "--force"], "is one of the clips"),
+        (["-o", str(tmp_path / "out.mp4"), "--contact-sheet", clips[1], "--force"], "is one of the clips"),
+        (["-o", str(tmp_path / "out.mp4"), "--contact-sheet", str(kept)], "exists; give another name"),
+    ):
+        assert main([*clips, "--overlap", "4", *change]) == 2
+        assert words in capsys.readouterr().err
+    assert kept.read_bytes() == b"a photo"
+    assert probe_video(clips[0]).num_frames == 40
+    assert not (tmp_path / "out.mp4").exists()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 import socket
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun, InvalidInput
 from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes
-from farm.request.options import check_output, parse_fps, parse_size, request_options
+from farm.request.options import parse_fps, parse_size, request_options
 
 
 @pytest.mark.parametrize(
@@ -152,39 +150,3 @@ def test_a_free_port_is_let_go_again() -> None:
 def test_an_address_of_another_machine_cannot_be_listened_on(address: str) -> None:
     with pytest.raises(CannotRun, match=r"cannot be listened on .*choose another --port or --listen"):
         check_listen(address, 8470)
-
-
-def test_an_output_that_can_be_written_leaves_no_trace_of_the_trial(tmp_path: Path) -> None:
-    check_output(tmp_path / "new" / "v.mp4")
-    assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "v.mp4").write_bytes(b"old")
-    check_output(tmp_path / "v.mp4")
-    assert (tmp_path / "v.mp4").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("name", ["v", "v.avi", "v.mp4.png", ".mp4"])
-def test_an_output_of_another_type_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInput, match=r"expected a name that ends in \.mp4"):
-        check_output(tmp_path / name)
-
-
-@pytest.mark.parametrize("folder", ["v.mp4", "v.png"])
-def test_a_folder_where_the_video_or_its_sheet_would_go_is_refused(tmp_path: Path, folder: str) -> None:
-    (tmp_path / folder).mkdir()
-    with pytest.raises(InvalidInput, match=f"{folder} is a folder; give another name"):
-        check_output(tmp_path / "v.mp4")
-
-
-def test_neither_video_nor_sheet_may_replace_an_input_by_whatever_name(tmp_path: Path) -> None:
-    (tmp_path / "v.png").write_bytes(b"a photo")
-    (tmp_path / "link.png").symlink_to(tmp_path / "v.png")
-    for given in (tmp_path / "v.png", tmp_path / "link.png", Path(os.path.relpath(tmp_path / "v.png"))):
-        with pytest.raises(InvalidInput, match=r"v\.png would replace the input of that name"):
-            check_output(tmp_path / "v.mp4", [tmp_path / "other.png", given])
-    check_output(tmp_path / "w.mp4", [tmp_path / "v.png"])
-
-
-def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InvalidInput, match=r"cannot be written .*; choose another place"):
-        check_output(tmp_path / "file" / "v.mp4")
