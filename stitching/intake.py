@@ -2,36 +2,35 @@
 
 Written to run in a child process with limits (it decodes hostile bytes). The kind is decided by the first
 bytes, never by the name. An image becomes an RGB PNG: upright, 8 bits, in sRGB, without metadata, with
-transparency laid on white as web pages and viewers show it. A video is decoded once from end to end and kept
-as it is. The result is named by the SHA-256 of its bytes.
+transparency laid on white as web pages and viewers show it, its sides no longer than a video's. A video is
+decoded once from end to end and kept as it is. The result is named by the SHA-256 of its bytes.
 
-One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256 and path
-with status 0, or {"error": one sentence} with status 2.
+One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256, path
+and, of an image, notes of what was changed, with status 0, or {"error": one sentence} with status 2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import stat
-import struct
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-if TYPE_CHECKING:
-    from PIL import Image
+from stitching.pictures import is_picture
 
 MIN_SIDE, MAX_SIDE = 16, 4096
-MAX_IMAGE_BYTES = 128 << 20
+MAX_IMAGE_BYTES = 1 << 30
 MAX_VIDEO_BYTES = 4 << 30
 MAX_VIDEO_FRAMES = 200_000
-_ACCEPTED = "use a PNG, JPEG or WebP image, or an mp4, mov, mkv, webm or avi video"
+_ACCEPTED = (
+    "use a PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP image, or an mp4, mov, mkv, webm or avi video"
+)
 
-Described = dict[str, str | int | None]
+Described = dict[str, str | int | list[str] | None]
 
 
 class IntakeError(Exception):
@@ -111,14 +110,12 @@ def known_suffix(head: bytes, name: str) -> str:
         IntakeError: no file begins so that is accepted here.
     """
     brand = head[8:12]
-    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
+    if is_picture(head):
         return ".png"
-    if head[:4] == b"RIFF" and brand in (b"WEBP", b"AVI "):
-        return ".png" if brand == b"WEBP" else ".avi"
+    if head[:4] == b"RIFF" and brand == b"AVI ":
+        return ".avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return ".webm" if b"webm" in head else ".mkv"
-    if head[4:8] == b"ftyp" and brand in (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1"):
-        raise IntakeError(f"{name} is a HEIC or AVIF image, which is not accepted; save it as JPEG or PNG.")
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return ".mov" if brand == b"qt  " or head[4:8] != b"ftyp" else ".mp4"
     what, advice = _other_type(head)
@@ -127,8 +124,6 @@ def known_suffix(head: bytes, name: str) -> str:
 
 def _other_type(head: bytes) -> tuple[str, str]:
     """What a file is that is not accepted, and what to do about it."""
-    if head[:4] == b"GIF8":
-        return "an animated GIF or a GIF image", "save one picture as PNG, or the animation as mp4"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"[playlist]")):
         return "a playlist, not a video", "give the video file itself"
@@ -136,8 +131,6 @@ def _other_type(head: bytes) -> tuple[str, str]:
         return "an SVG, XML or HTML document, not a picture", "export it as PNG"
     if text.startswith(b"%pdf"):
         return "a PDF document, not a picture", "export the page as PNG"
-    if text.startswith((b"ii*\0", b"mm\0*", b"bm")):
-        return "a TIFF or BMP image, which is not accepted", "save it as PNG"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text):
         return "a text file, not an image or video", _ACCEPTED
     return "neither an image nor a video of a known type", _ACCEPTED
@@ -177,86 +170,22 @@ def _describe(path: Path, kind: str, width: int, height: int, num_frames: int, f
 
 def _normalise_image(file: BinaryIO, size: int, name: str, output_dir: Path) -> Described:
     _check_bytes(size, MAX_IMAGE_BYTES, name)
-    content = file.read()
-    if content[8:12] == b"WEBP":
-        # Pillow reserves two canvases before it tells the size, so the header is read here first.
-        _check_sides(*_webp_sides(content, name), name)
-    from PIL import Image, ImageOps
+    from stitching.pictures import PictureError, read_picture
 
-    Image.MAX_IMAGE_PIXELS = None  # the sides are checked below, with a clearer message
     try:
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP"))
-    except MemoryError:
-        raise
-    except Exception:  # decoders of hostile bytes fail in every way there is
-        raise IntakeError(f"{name} has a broken header; export it again as PNG or JPEG.") from None
-    _check_sides(image.width, image.height, name)
-    # A phone's JPEG may hold several pictures (MPO: depth, gain map); the first is the photo.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise IntakeError(f"{name} is animated; save one picture as PNG, or the animation as mp4.")
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        rgb = _to_rgb(upright)
-    except MemoryError:
-        raise
-    except Exception:
+        picture = read_picture(file, MAX_SIDE)
+    except PictureError as error:
+        raise IntakeError(f"{name} {error}.") from None
+    pixels = picture.pixels
+    if min(pixels.size) < MIN_SIDE:
+        said = "".join(f" ({note})" for note in picture.notes)
         raise IntakeError(
-            f"{name} is cut off or damaged: its pixels cannot be decoded; copy or export it again."
-        ) from None
+            f"{name} is {pixels.width}x{pixels.height}{said}; at least {MIN_SIDE}x{MIN_SIDE} is needed."
+        )
     path = output_dir / "normalised.png"
-    rgb.save(path, format="PNG", compress_level=3)
-    return _describe(path, "image", rgb.width, rgb.height, 1, None)
-
-
-def _webp_sides(content: bytes, name: str) -> tuple[int, int]:
-    """(width, height) from the first chunk of a WebP file (RFC 9649)."""
-    chunk, body = content[12:16], content[20:30]
-    if len(body) == 10 and chunk == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if len(body) == 10 and chunk == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if len(body) == 10 and chunk == b"VP8 ":
-        width, height = struct.unpack("<HH", body[6:10])
-        return width & 0x3FFF, height & 0x3FFF
-    raise IntakeError(f"{name} has a broken header; export it again as PNG or JPEG.")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB pixels and nothing else; transparency on white."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        # 16-bit grey; Pillow's own conversion clips at 255 instead of scaling
-        import numpy as np
-
-        levels = np.rint(np.asarray(image).astype(np.float64) / 257.0)
-        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-    flat = image
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, "white")
-        flat.paste(rgba, mask=rgba.getchannel("A"))
-    rgb = _in_srgb(flat, image.info.get("icc_profile"))
-    return Image.frombytes("RGB", rgb.size, rgb.tobytes())  # pixels alone: no profile, text or EXIF
-
-
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image as sRGB. A profile that is broken or made for other channels is not used."""
-    if profile:
-        from PIL import ImageCms
-
-        plain = image.convert("RGB") if image.mode in ("P", "1") else image
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(plain, source, target, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
+    pixels.save(path, format="PNG", compress_level=3)
+    notes = [f"{name} {note}" for note in picture.notes]
+    return _describe(path, "image", pixels.width, pixels.height, 1, None) | {"notes": notes}
 
 
 # --------------------------------------------------------------------------------------------------- videos

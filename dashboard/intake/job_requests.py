@@ -108,7 +108,9 @@ class Intake:
         """
         try:
             async with self._turns.one(caller_of(request)):
-                return await asyncio.to_thread(self.tools.normalise, file.path, file.path.parent)
+                media = await asyncio.to_thread(self.tools.normalise, file.path, file.path.parent)
+            notes = tuple(note.replace(file.path.name, file.name) for note in media.notes)
+            return media.model_copy(update={"notes": notes})
         except InvalidInput as error:
             message = error.message.replace(file.path.name, file.name)
             raise InvalidInput(message, param=param) from error

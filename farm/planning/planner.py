@@ -113,7 +113,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         shots=shots,
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
-        notes=fps_notes + size_notes,
+        notes=(*(note for media in request.inputs for note in media.notes), *fps_notes, *size_notes),
     )
 
 

@@ -37,3 +37,5 @@ class MediaInfo(Value):
     #: Of the normalised file; also its name in the farm's storage.
     sha256: str
     path: Path
+    #: What is taken of it otherwise than it is, a clause each that begins with its name.
+    notes: tuple[str, ...] = ()
