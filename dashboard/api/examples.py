@@ -21,6 +21,7 @@ UPLOAD: dict[str, Any] = {
     "height": 96,
     "num_frames": 1,
     "fps": None,
+    "notes": [],
     "name": "lighthouse.jpg",
     "expires_at": 1795386453.3,
 }
@@ -56,7 +57,15 @@ _FOOTPRINT = {
     "decode_steps": 1.0,
     "encode_steps": 0.4,
 }
-_MEDIA = {"kind": "image", "width": 96, "height": 96, "num_frames": 1, "fps": None, "sha256": _SHA256}
+_MEDIA = {
+    "kind": "image",
+    "width": 96,
+    "height": 96,
+    "num_frames": 1,
+    "fps": None,
+    "sha256": _SHA256,
+    "notes": [],
+}
 PLAN: dict[str, Any] = {
     "model": "tiny_i2v",
     "mode": "independent",
@@ -64,6 +73,7 @@ PLAN: dict[str, Any] = {
     "fps": "8",
     "width": 64,
     "height": 64,
+    "fit": "crop",
     "window_frames": 8,
     "overlap_frames": 3,
     "num_inference_steps": 3,
@@ -107,6 +117,8 @@ PLAN: dict[str, Any] = {
     "on": {"cuda": _FOOTPRINT, "cpu": _FOOTPRINT},
     "notes": [],
 }
+_WHOLE = [0.0, 0.0, 1.0, 1.0]
+FRAMINGS: list[dict[str, Any]] = [{"seen": _WHOLE, "place": _WHOLE, "said": ""}]
 QUOTE: dict[str, Any] = {
     "num_segments": 5,
     "num_frames": 24,

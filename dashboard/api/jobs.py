@@ -8,11 +8,22 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from dashboard.access import Principal
-from dashboard.api.examples import EVENTS, JOB, JOB_BODY, JOB_ID, OPTIONS, PLAN, QUOTE, REPORT, TIMELINE
+from dashboard.api.examples import (
+    EVENTS,
+    FRAMINGS,
+    JOB,
+    JOB_BODY,
+    JOB_ID,
+    OPTIONS,
+    PLAN,
+    QUOTE,
+    REPORT,
+    TIMELINE,
+)
 from dashboard.api.job_summaries import Filter, JobSummaries, Status
 from dashboard.api.segments import PICTURE_SIDE
 from dashboard.files import PictureCache, WorkersSeen, large_json
@@ -30,7 +41,7 @@ from dashboard.http import (
 from dashboard.intake import Intake, Submitting, check_key
 from dashboard.live import HEADERS, MAX_SEQ, job_events
 from farm.errors import NotFound
-from farm.planning import Plan
+from farm.planning import Framing, Plan, framing
 from farm.reporting import JobSummary, report_parts, timeline
 from farm.running import Coordinator
 from farm.scheduling import Quote
@@ -89,6 +100,8 @@ class Planned(Value):
 
     plan: Plan
     quote: Quote
+    #: Of every input.
+    framings: tuple[Framing, ...]
 
 
 class Frames(Value):
@@ -124,7 +137,7 @@ def jobs_router(
         summary="Plan a job",
         response_model=Planned,
         openapi_extra=_JOB_BODY,
-        responses=answers({"plan": PLAN, "quote": QUOTE}, errors=_NOT_TAKEN),
+        responses=answers({"plan": PLAN, "quote": QUOTE, "framings": FRAMINGS}, errors=_NOT_TAKEN),
     )
     async def plan(
         request: Request,
@@ -133,11 +146,16 @@ def jobs_router(
         """The plan a job of the same body would follow, its time and its price; nothing is started."""
         async with intake.job_request(request) as wanted:
             made, price = await submitting.quoted(wanted, request.state.principal)
+        framed = [framing(m.width, m.height, made.width, made.height, made.fit) for m in wanted.inputs]
         plan = shown_plan(made)
         told: dict[str, Any] = plan.model_dump(mode="json", exclude={"segments"})
         if not brief:
             told["segments"] = (segment.model_dump(mode="json") for segment in plan.segments)
-        body = b'{"plan":%b,"quote":%b}' % (await large_json(told), price.model_dump_json().encode())
+        body = b'{"plan":%b,"quote":%b,"framings":%b}' % (
+            await large_json(told),
+            price.model_dump_json().encode(),
+            TypeAdapter(list[Framing]).dump_json(framed),
+        )
         return Response(body, media_type="application/json")
 
     @router.post(

@@ -30,7 +30,7 @@ _UPLOAD_BODY: dict[str, Any] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "PNG, JPEG or WebP, or mp4, mov, mkv, webm or avi.",
+                            "description": "A picture or a video of a kind that is taken.",
                         }
                     },
                 },
@@ -50,6 +50,8 @@ class UploadSummary(TypedDict):
     height: int
     num_frames: int
     fps: float | None
+    #: What is taken of it otherwise than it is.
+    notes: list[str]
     #: As it was called where it came from.
     name: str
     #: Seconds since the epoch.
@@ -132,6 +134,7 @@ def upload_summary(kept: KeptUpload) -> UploadSummary:
         "height": media.height,
         "num_frames": media.num_frames,
         "fps": None if media.fps is None else float(media.fps),
+        "notes": list(media.notes),
         "name": kept.name,
         "expires_at": kept.expires_at,
     }

@@ -29,6 +29,7 @@ from farm.cli.remote_commands import (
     client_or_none,
     follow,
     remote,
+    say_notes,
     submitted,
     target_of,
 )
@@ -144,6 +145,8 @@ def submit(
     job_id = submitted(client, inputs, options)
     if watch:
         follow(client, job_id, target)
+    else:
+        say_notes(client, job_id)
 
 
 @app.command()

@@ -243,6 +243,12 @@ def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -
     return job_id
 
 
+def say_notes(client: FarmClient, job_id: str) -> None:
+    """Say what was chosen or changed for a job."""
+    for note in client.report(job_id)["notes"]:
+        console.err.print(note, style="dim", markup=False)
+
+
 def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
     """Show a job's progress until it ends, and fetch its video."""
     with console.JobView() as view:

@@ -24,6 +24,9 @@ def _options(
     frames: Annotated[int | None, typer.Option(help="Length of the video, exactly.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second, such as 8 or 30000/1001.")] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    fit: Annotated[
+        str, typer.Option(help="An input of another shape: crop its edges, pad it with bars, or stretch it.")
+    ] = "crop",
     window: Annotated[int | None, typer.Option(help="Frames a segment.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Frames shared by neighbours.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
@@ -48,6 +51,7 @@ def _options(
         frames=frames,
         fps=fps,
         size=size,
+        fit=fit,
         window=window,
         overlap=overlap,
         steps=steps,

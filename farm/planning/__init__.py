@@ -6,6 +6,7 @@ Pure functions on values enter, a mode a file; nothing here knows of a running j
 from __future__ import annotations
 
 from farm.planning.choices import Choices, choices
+from farm.planning.framing import Framing, framing
 from farm.planning.plan import Plan, Segment
 from farm.planning.planner import footprint
 from farm.planning.predict import Left, Outline, Runner, Simulated, all_of, longest_path, outline, simulate
@@ -14,6 +15,7 @@ from farm.planning.suggest import plan_over, refusal
 
 __all__ = [
     "Choices",
+    "Framing",
     "Left",
     "Outline",
     "Phase",
@@ -25,6 +27,7 @@ __all__ = [
     "all_of",
     "choices",
     "footprint",
+    "framing",
     "longest_path",
     "outline",
     "plan_over",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from farm.capabilities import MODES, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
-from farm.planning.planner import footprint, near_size, plan
+from farm.planning.framing import near_size, size_for
+from farm.planning.planner import footprint, plan
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.values import Value
 
@@ -71,7 +72,7 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
     if asked.width is not None and asked.height is not None:
         size = (asked.width, asked.height)
     else:
-        size = near_size(spec, *_shape(spec, asked.inputs[0], 1.0), 1.0)
+        size = size_for(spec, asked.inputs[0])
     sizes = []
     for width, height in _sizes(spec, asked.inputs[0], size):
         need, reason = judge(width, height, window)
@@ -143,6 +144,7 @@ def _sizes(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequen
     sides = [side for side in _SHORT_SIDES if media.kind == "image" or side <= short]
     found = {near_size(spec, media.width, media.height, side / short) for side in sides}
     found |= {near_size(spec, *_shape(spec, media, scale), 1.0) for scale in _AREA_SCALES}
+    found.add(size_for(spec, media))
     return sorted({size for size in found if min(size) >= 16 and max(size) <= MAX_SIDE} | {asked})
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from farm.capabilities import DeviceKind, Mode, Rung
 from farm.planning.render_task import Level, RenderTask, num_steps_run
-from farm.request import MediaInfo
+from farm.request import Fit, MediaInfo
 from farm.values import Value
 
 #: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
@@ -99,6 +99,7 @@ class Plan(Value):
     fps: Fraction
     width: int
     height: int
+    fit: Fit = "crop"
     window_frames: int
     overlap_frames: int
     num_inference_steps: int
@@ -154,6 +155,7 @@ class Plan(Value):
             shot_end=shot.end,
             height=self.height,
             width=self.width,
+            fit=self.fit,
             fps=float(self.fps / segment.frame_stride),
             num_inference_steps=self._num_inference_steps(segment),
             guidance_scale=self.guidance_scale,

@@ -15,6 +15,7 @@ from farm.capabilities import EngineSpec, Mode, RenderShape, need_bytes
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.chain import chain
 from farm.planning.cutting import Cut
+from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.independent import independent
 from farm.planning.infill import infill
 from farm.planning.plan import Footprint, Plan, Segment, Shot
@@ -87,6 +88,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, mode, num_frames)
+    framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
     segments = _with_tails([segment for shot in shots for segment in _SEGMENTS[mode](shot, cut)])
     shape = RenderShape(
@@ -103,6 +105,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         fps=fps,
         width=width,
         height=height,
+        fit=request.fit,
         window_frames=window,
         overlap_frames=overlap,
         num_inference_steps=steps,
@@ -113,7 +116,12 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         shots=shots,
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
-        notes=(*(note for media in request.inputs for note in media.notes), *fps_notes, *size_notes),
+        notes=(
+            *(note for media in request.inputs for note in media.notes),
+            *fps_notes,
+            *size_notes,
+            *framing_notes(framed, request.fit),
+        ),
     )
 
 
@@ -242,18 +250,6 @@ def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> 
     return num_frames
 
 
-def side_multiple(spec: EngineSpec) -> int:
-    """Of a frame's sides. H.264 in yuv420p needs even ones, whatever the model allows."""
-    return spec.side_multiple * (1 + spec.side_multiple % 2)
-
-
-def near_size(spec: EngineSpec, width: int, height: int, scale: float) -> tuple[int, int]:
-    """The size a model can render that is the nearest to so many times this one."""
-    multiple = side_multiple(spec)
-    wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in (width, height))
-    return wide, high
-
-
 def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:
     """The frame size: as asked, or the model's native area in the shape of the first input."""
     multiple = side_multiple(spec)
@@ -268,10 +264,7 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
             )
         return width, height, ()
     media = request.inputs[0]
-    scale = (spec.native_width * spec.native_height / (media.width * media.height)) ** 0.5
-    if media.kind == "video":
-        scale = min(scale, 1.0)
-    width, height = near_size(spec, media.width, media.height, scale)
+    width, height = size_for(spec, media)
     if max(width, height) > MAX_SIDE:
         raise InvalidInput(
             f"the input's shape makes a size of {width}x{height}, and a side may have {MAX_SIDE} pixels; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from farm.capabilities import RenderShape
+from farm.request import Fit
 from farm.values import Value
 
 Level = Literal["draft", "keyframes", "final"]
@@ -33,6 +34,8 @@ class RenderTask(Value):
     shot_end: int
     height: int
     width: int
+    #: How inputs of another shape fill the frames.
+    fit: Fit = "crop"
     #: Of these frames: a draft's are further apart than the video's.
     fps: float
     num_inference_steps: int

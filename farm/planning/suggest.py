@@ -7,8 +7,9 @@ from math import log
 
 from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, need_bytes, why_not
 from farm.errors import CannotRun
+from farm.planning.framing import near_size
 from farm.planning.plan import Plan
-from farm.planning.planner import near_size, plan
+from farm.planning.planner import plan
 from farm.request import JobRequest
 from farm.values import Value
 

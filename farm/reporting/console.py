@@ -18,6 +18,7 @@ from farm.scheduling import Quote
 from farm.state import (
     Event,
     Job,
+    JobSubmitted,
     SeamAccepted,
     State,
     TaskAssigned,
@@ -78,6 +79,9 @@ class JobView:
             return
         apply(self._state, event, at)
         match event:
+            case JobSubmitted(plan=plan):
+                for note in plan.notes:
+                    self._say(note)
             case WorkerJoined(worker=worker):
                 self._say(f"worker {worker.id} is here with {gib(worker.vram_bytes)}")
             case WorkerLeft():

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from farm.request import presets
 from farm.request.job import (
+    FITS,
     MAX_FPS,
     MAX_FRAMES,
     MAX_INPUTS,
     MAX_PROMPT_CHARS,
     MAX_SIDE,
     MIN_FPS,
+    Fit,
     JobRequest,
     check,
     check_numbers,
@@ -24,6 +26,7 @@ from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
 
 __all__ = [
     "DEFAULT_MODEL",
+    "FITS",
     "MAX_FPS",
     "MAX_FRAMES",
     "MAX_INPUTS",
@@ -32,6 +35,7 @@ __all__ = [
     "MIN_FPS",
     "PRESETS",
     "PREVIEW_STEPS",
+    "Fit",
     "FrameRate",
     "JobRequest",
     "MediaInfo",

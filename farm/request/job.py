@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import field_validator
 
@@ -12,6 +12,10 @@ from farm.capabilities import Mode
 from farm.errors import InvalidInput
 from farm.request.media import FrameRate, MediaInfo
 from farm.values import Value
+
+#: How an input fills frames of another shape: cut at its edges, between black bars, or distorted.
+Fit: TypeAlias = Literal["crop", "pad", "stretch"]
+FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
 
 MAX_FRAMES = 200_000
 #: A frame for ten seconds: slower is a slide show, and file formats round it.
@@ -35,6 +39,7 @@ class JobRequest(Value):
     fps: FrameRate | None = None
     width: int | None = None
     height: int | None = None
+    fit: Fit = "crop"
     window_frames: int | None = None
     overlap_frames: int | None = None
     num_inference_steps: int | None = None

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from farm.capabilities import MODES
 from farm.errors import InvalidInput
+from farm.request.job import FITS
 from farm.request.media import FrameRate
 from farm.request.presets import PREVIEW_STEPS, apply
 
@@ -48,6 +49,7 @@ def request_options(
     frames: int | None,
     fps: str | None,
     size: str | None,
+    fit: str,
     window: int | None,
     overlap: int | None,
     steps: int | None,
@@ -71,6 +73,8 @@ def request_options(
         )
     if mode != "auto" and mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")
+    if fit not in FITS:
+        raise InvalidInput(f"fit is {fit!r}, expected one of {', '.join(FITS)}", param="fit")
     width, height = (None, None) if size is None else parse_size(size)
     options = {
         "prompts": tuple(prompts) or ("",),
@@ -82,6 +86,7 @@ def request_options(
         "fps": None if fps is None else parse_fps(fps),
         "width": width,
         "height": height,
+        "fit": fit,
         "window_frames": window,
         "overlap_frames": overlap,
         "num_inference_steps": steps,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
 from farm.planning import RenderTask
+from farm.request import Fit
 from farm.running import Blob, Order
 from nodes.engines import Frames, RenderInputs
 from nodes.work.stored import check_content, read_content, read_segment
@@ -27,6 +28,7 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     that other segments rendered, interpolated where there are none.
     """
     task = order.task
+    size = task.width, task.height, task.fit
     handover = _arrays(order.inputs.get("handover"))
     rendered = _segment_frames(order)
     image = shot_image = _image(order.inputs.get("image"))
@@ -40,13 +42,14 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         video = _video_frames(order.inputs["video"], task)
     elif rendered:
         if shot_image is not None:  # the first frame of its shot
-            rendered[task.shot_start] = cover(shot_image, task.width, task.height)
+            rendered[task.shot_start] = fitted(shot_image, *size)
         video = frames_between(rendered, task.frame_indices)
-    if not spec.wants_full_image:
-        image = None if image is None else cover(image, task.width, task.height)
+    if image is not None:
+        whole = spec.wants_full_image
+        image = in_shape(image, task.width / task.height, task.fit) if whole else fitted(image, *size)
     return RenderInputs(
         image=image,
-        last_image=None if last_image is None else cover(last_image, task.width, task.height),
+        last_image=None if last_image is None else fitted(last_image, *size),
         video=video,
         handover=handover,
         anchor=_arrays(order.inputs.get("anchor")),
@@ -69,23 +72,48 @@ def _video_frames(blob: Blob, task: RenderTask) -> Frames:
         read = list(read_frames(blob.path, first, last + 1))
     else:
         read = [read_frames(blob.path, i, i + 1)[0] for i in indices]
-    return np.stack([cover(frame, task.width, task.height) for frame in read])
+    return np.stack([fitted(frame, task.width, task.height, task.fit) for frame in read])
 
 
-def cover(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Scale an image (H, W, 3) to cover width x height and cut what stands over, evenly on both sides."""
-    source_height, source_width = image.shape[:2]
-    if (source_width, source_height) == (width, height):
+def fitted(image: Image, width: int, height: int, fit: Fit) -> Image:
+    """An image (H, W, 3) at that size: cut, padded or stretched, evenly on both sides."""
+    if image.shape[:2] == (height, width):
         return image
-    scale = max(width / source_width, height / source_height)
-    scaled_width, scaled_height = (
-        max(width, round(source_width * scale)),
-        max(height, round(source_height * scale)),
-    )
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
-    scaled = cv2.resize(image, (scaled_width, scaled_height), interpolation=method)
-    left, top = (scaled_width - width) // 2, (scaled_height - height) // 2
-    return np.ascontiguousarray(scaled[top : top + height, left : left + width], dtype=np.uint8)
+    if fit == "stretch":
+        return _scaled(image, width, height)
+    across, down = width / image.shape[1], height / image.shape[0]
+    scale = min(across, down) if fit == "pad" else max(across, down)
+    sides = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    if fit == "pad":
+        return _padded(
+            _scaled(image, max(1, min(width, sides[0])), max(1, min(height, sides[1]))), width, height
+        )
+    scaled = _scaled(image, max(width, sides[0]), max(height, sides[1]))
+    left, top = (scaled.shape[1] - width) // 2, (scaled.shape[0] - height) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width])
+
+
+def in_shape(image: Image, shape: float, fit: Fit) -> Image:
+    """An image at its own scale, padded or stretched to a width over height; one to be cut stays as it is."""
+    height, width = image.shape[:2]
+    wide, high = max(width, round(height * shape)), max(height, round(width / shape))
+    if fit == "crop" or (wide, high) == (width, height):
+        return image
+    return _padded(image, wide, high) if fit == "pad" else _scaled(image, wide, high)
+
+
+def _padded(image: Image, width: int, height: int) -> Image:
+    """Black around an image, as much on one side as on the other."""
+    framed = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - image.shape[1]) // 2, (height - image.shape[0]) // 2
+    framed[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return framed
+
+
+def _scaled(image: Image, width: int, height: int) -> Image:
+    smaller = width * height < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LANCZOS4
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
 def _image(blob: Blob | None) -> NDArray[np.uint8] | None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from farm.capabilities.engine_spec import EngineSpec
 from farm.planning.render_task import RenderTask
+from farm.request import FITS, Fit
 from farm.running.cluster import Blob, Order, SegmentFrame
 from nodes.engines.instant import engine as instant
-from nodes.work.inputs import cover, load_inputs
+from nodes.work.inputs import fitted, in_shape, load_inputs
 from stitching.video_io import encode_lossless
 
 SPEC = instant.spec()
@@ -188,15 +189,56 @@ def test_cover_fills_the_size_from_the_middle(source: tuple[int, int], target: t
     width, height = source
     columns = np.abs(np.arange(width) - (width - 1) / 2)
     image = np.repeat(np.repeat(columns[None, :, None], height, 0), 3, 2).astype(np.uint8)
-    covered = cover(image, *target)
+    covered = fitted(image, *target, "crop")
     assert covered.shape == (target[1], target[0], 3)
     left, right = covered[:, 0].mean(), covered[:, -1].mean()
     assert abs(left - right) <= 2, "what stands over is cut evenly"
 
 
-def test_cover_leaves_an_image_of_that_size_as_it_is() -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_an_image_of_the_size_is_left_as_it_is(fit: Fit) -> None:
     image = np.zeros((32, 48, 3), np.uint8)
-    assert cover(image, 48, 32) is image
+    assert fitted(image, 48, 32, fit) is image
+
+
+@pytest.mark.parametrize(
+    ("source", "fit", "rows", "columns"),
+    [
+        ((64, 64), "pad", (0, 32), (8, 40)),
+        ((96, 32), "pad", (8, 24), (0, 48)),
+        ((64, 64), "stretch", (0, 32), (0, 48)),
+        ((1, 500), "pad", (0, 32), (23, 24)),
+    ],
+)
+def test_an_image_is_framed_whole_where_it_is_padded_or_stretched(
+    source: tuple[int, int], fit: Fit, rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = np.full((source[1], source[0], 3), 200, np.uint8)
+    expected = np.zeros((32, 48, 3), np.uint8)
+    expected[slice(*rows), slice(*columns)] = 200
+    np.testing.assert_array_equal(fitted(image, 48, 32, fit), expected)
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "black"), [("crop", (100, 100), 0), ("pad", (150, 100), 5000), ("stretch", (150, 100), 0)]
+)
+def test_a_whole_image_gets_the_shape_of_the_frames_at_its_own_scale(
+    fit: Fit, size: tuple[int, int], black: int
+) -> None:
+    shaped = in_shape(np.full((100, 100, 3), 200, np.uint8), 48 / 32, fit)
+    assert (shaped.shape[1], shaped.shape[0]) == size
+    assert int((shaped[..., 0] == 0).sum()) == black
+
+
+def test_an_order_says_how_its_image_fits(tmp_path: Path) -> None:
+    wide = order(image=picture(tmp_path, (200, 0, 0), 96, 32))
+    padded = wide.model_copy(update={"task": wide.task.model_copy(update={"fit": "pad"})})
+    for spec, shape in ((SPEC, (32, 48)), (WHOLE, (64, 96))):
+        image = load_inputs(padded, spec).image
+        assert image is not None
+        assert image.shape[:2] == shape
+        assert image[0].max() == 0
+        assert image[shape[0] // 2].min(axis=0).tolist() == [200, 0, 0]
 
 
 def test_a_spec_decides_nothing_else(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ const NewVideo = () => {
       </${Card}>
     </div>
     <div class="submit-side">
-      <${Card} title="Plan" className="plan-card"><div class="plan-scroll" tabindex="0" role="group" aria-label="Details of the plan"><${PlanPreview} planned=${planned} waiting=${waiting} /></div></${Card}>
+      <${Card} title="Plan" className="plan-card"><div class="plan-scroll" tabindex="0" role="group" aria-label="Details of the plan"><${PlanPreview} planned=${planned} waiting=${waiting} inputs=${inputs} /></div></${Card}>
       <div class="submit-actions">
         <${ErrorNote} error=${error} />
         ${maySubmit === false && html`<p class="note warn">Your key may look but not submit.</p>`}

@@ -7,13 +7,13 @@
  * @property {string} name
  * @property {string} prompt
  * @property {number} progress of the upload, 0 to 1
- * @property {{id: string, kind: "image" | "video", width: number, height: number, num_frames: number, fps: number | string | null} | null} upload
+ * @property {{id: string, kind: "image" | "video", width: number, height: number, num_frames: number, fps: number | string | null, notes: string[]} | null} upload
  * @property {Error | null} error
  */
 
 /** Everything typed; "" is left to the farm. */
 export const EMPTY = {
-  model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", window_frames: "",
+  model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", fit: "crop", window_frames: "",
   mode: "auto", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
   seed: "", priority: "",
 };
@@ -39,6 +39,7 @@ export function requestOf(form, inputs) {
   if (form.negative_prompt) body.negative_prompt = form.negative_prompt;
   if (form.fps) body.fps = form.fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
+  if (form.fit !== "crop") body.fit = form.fit;
   for (const name of NUMBERS) if (form[name] !== "") body[name] = Number(form[name]);
   return body;
 }

@@ -70,7 +70,7 @@ const DropTile = ({ small, dragged, onFiles }) => {
     event.target.value = "";
   };
   return html`<label class=${`drop ${small ? "small" : ""} ${dragged ? "dragged" : ""}`} data-testid="drop">
-    <input type="file" class="visually-hidden" accept="image/*,video/*" multiple onChange=${choose}
+    <input type="file" class="visually-hidden" accept="image/*,.heic,.heif,.avif,.tif,.tiff,video/*" multiple onChange=${choose}
       aria-label=${small ? "Add pictures" : "Choose pictures or a video"} />
     <${Icon} name=${small ? "add" : "picture"} />
     ${small ? html`<span>Add a picture</span>`
@@ -87,7 +87,8 @@ const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove 
     <div class="input-text">
       <p class="input-name" title=${input.name}>${input.name}</p>
       ${error ? html`<p class="field-error" role="alert">${error.message}</p>`
-        : upload ? html`<p class="quiet small-text">${describe(upload)}</p>`
+        : upload ? html`<p class="quiet small-text">${describe(upload)}</p>
+          ${(upload.notes ?? []).map((note) => html`<p key=${note} class="quiet small-text">${note}</p>`)}`
         : html`<${Bar} value=${input.progress} label=${`Upload of ${input.name}`} />
           <p class="quiet small-text">${input.progress < 1 ? `${share(input.progress)} sent` : "The farm is checking it…"}</p>`}
       ${ownPrompt && html`<div class="field"><label class="visually-hidden" for=${id}>Prompt of picture ${number}</label>

@@ -1,5 +1,5 @@
 // What the farm would do with the form, asked again while it is filled in.
-import { post } from "../api.js";
+import { address, post } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { about, bytes, cost, duration, fps, plural, words } from "../format.js";
@@ -45,13 +45,15 @@ export function usePlan(body, fleet) {
   return { answer: body === null || error ? null : answer, error: body === null ? null : error, stale: body !== answered };
 }
 
-/** @param {{planned: ReturnType<typeof usePlan>, waiting: string}} props waiting: why there is nothing to plan */
-export const PlanPreview = ({ planned, waiting }) => {
+/** @typedef {import("./form.js").Input} Input */
+
+/** @param {{planned: ReturnType<typeof usePlan>, waiting: string, inputs: Input[]}} props waiting: why there is nothing to plan */
+export const PlanPreview = ({ planned, waiting, inputs }) => {
   const { answer, error, stale } = planned;
   if (waiting) return html`<div class="plan-wait quiet"><${Icon} name="film" /><p>${waiting}</p></div>`;
   if (error) return html`<${ErrorNote} error=${error} />`;
   if (!answer) return html`<div class="plan-wait quiet"><p>Planning…</p></div>`;
-  const { plan, quote } = answer;
+  const { plan, quote, framings } = answer;
   const able = quote.workers.filter((/** @type {any} */ worker) => !worker.why_not);
   const refused = quote.workers.filter((/** @type {any} */ worker) => worker.why_not);
   const longest = Math.max(...able.map((/** @type {any} */ worker) => worker.busy_s ?? 0));
@@ -61,6 +63,7 @@ export const PlanPreview = ({ planned, waiting }) => {
       <p class="quiet">${plural(quote.num_segments, "segment")} ${able.length ? `on ${plural(able.filter((/** @type {any} */ w) => w.segments > 0).length || able.length, "worker")}` : "and no worker that can take them"};
         ${" "}${words(quote.mode)}${quote.predicted_s != null && (quote.measured ? "; from measured speeds" : "; an estimate, not every speed has been measured yet")}</p>
     </div>
+    <${Framings} framings=${framings} inputs=${inputs} plan=${plan} />
     <${Facts} rows=${[
       ["Video", `${duration(quote.duration_s)}, ${plural(quote.num_frames, "frame")}`],
       ["Picture", `${quote.width} × ${quote.height}, ${fps(quote.fps)}`],
@@ -81,6 +84,26 @@ export const PlanPreview = ({ planned, waiting }) => {
     <${Notes} notes=${[...new Set([...plan.notes, ...quote.notes])]} />
   </div>`;
 };
+
+/** @typedef {[number, number, number, number]} Box left, top, width, height, as shares */
+
+/** How the inputs lie in the frames, where they have another shape. */
+const Framings = ({ framings, inputs, plan }) => {
+  const framed = inputs.map((/** @type {Input} */ input, /** @type {number} */ i) => ({ input, framing: framings[i], number: i + 1 }))
+    .filter(({ input, framing }) => input.upload && framing?.said);
+  return framed.length > 0 && html`<div class="framings" data-testid="framings">${framed.slice(0, SHOWN).map(({ input, framing, number }) => html`
+    <figure key=${input.key}><div class="frame" style=${{ aspectRatio: `${plan.width} / ${plan.height}` }}>
+      <img src=${address(`/uploads/${input.upload.id}/picture`)} alt=${`${input.name} in the frame`} style=${lying(framing)} /></div>
+      <figcaption>${inputs.length > 1 ? `Picture ${number}` : "It"} ${framing.said}.</figcaption></figure>`)}</div>`;
+};
+
+/** A picture's box in the frame, of which only what is seen lies where it has its place. @param {{seen: Box, place: Box}} framing */
+function lying({ seen, place }) {
+  const side = (/** @type {0 | 1} */ axis) => place[axis + 2] / seen[axis + 2];
+  const start = (/** @type {0 | 1} */ axis) => place[axis] - seen[axis] * side(axis);
+  const of = (/** @type {number} */ part) => `${part * 100}%`;
+  return { left: of(start(0)), top: of(start(1)), width: of(side(0)), height: of(side(1)) };
+}
 
 /** The first of a list, and the rest behind a word. */
 const Some = ({ list, of, row }) => html`<ul class="plan-workers">${list.slice(0, SHOWN).map(row)}</ul>

@@ -14,6 +14,12 @@ const MODE_WORDS = {
   co_denoise: "Windows fused while they are denoised",
 };
 
+const FITS = {
+  crop: ["Crop", "What stands over the frame's shape is cut off, evenly on both sides."],
+  pad: ["Pad", "All of the picture is kept, between black bars."],
+  stretch: ["Stretch", "All of the picture fills the frame; shapes in it change."],
+};
+
 /**
  * @param {{form: Form, set: (change: Partial<Form>) => void, models: any[] | null, presets: any[],
  *   choices: any, wrong: string | null, isVideo: boolean}} props
@@ -36,6 +42,7 @@ export const Settings = ({ form, set, models, presets, choices, wrong, isVideo }
   </div>
   <div class="stack choice-rows">
     <${Choices} title="Size" name="size" value=${form.size} auto="The model's own" unit="" choices=${choices?.sizes.map((/** @type {any} */ c) => ({ ...c, key: `${c.width}x${c.height}` }))} onChange=${(/** @type {string} */ size) => set({ size })} />
+    <${Fit} value=${form.fit} onChange=${(/** @type {string} */ fit) => set({ fit })} />
     <${Choices} title="Window" name="window_frames" value=${form.window_frames} auto="The model's own" unit="frames" choices=${choices?.windows.map((/** @type {any} */ c) => ({ ...c, key: String(c.window_frames) }))}
       onChange=${(/** @type {string} */ value) => set({ window_frames: value })} />
     <${Choices} title="Mode" name="mode" value=${form.mode === "auto" ? "" : form.mode} auto=${MODE_WORDS.auto} unit="" hints=${MODE_WORDS}
@@ -67,6 +74,13 @@ const Text = ({ label, name, form, set, wrong, ...rest }) => {
       onInput=${(/** @type {any} */ event) => set({ [name]: event.target.value })} /></div>`;
 };
 const Number_ = (/** @type {any} */ props) => html`<${Text} type="number" inputmode="decimal" step="1" ...${props} />`;
+
+/** What becomes of a picture that has another shape than the frames. */
+const Fit = ({ value, onChange }) => html`<fieldset class="choices" data-testid="choices-fit"><legend class="legend">A picture of another shape</legend>
+    <div class="chips">${Object.entries(FITS).map(([key, [name]]) => html`<label key=${key}>
+      <input type="radio" name="fit" value=${key} checked=${value === key} onChange=${() => onChange(key)} />${name}</label>`)}</div>
+    <p class="small-text quiet">${FITS[value][1]}</p>
+  </fieldset>`;
 
 /** One of several values. What no worker can run is greyed, and said why below. */
 const Choices = ({ title, name, value, auto, unit, choices, onChange, hints = {} }) => {

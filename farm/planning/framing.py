@@ -1,0 +1,129 @@
+"""How an input of one shape fills frames of another: the size chosen for it, what is cut, where bars are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import log
+from typing import TypeAlias
+
+from farm.capabilities import EngineSpec
+from farm.request import Fit, MediaInfo
+from farm.values import Value
+
+#: left, top, width, height, as shares of the sides.
+Box: TypeAlias = tuple[float, float, float, float]
+
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+#: For a closer shape a frame may have so much less or more area than the model's own.
+LEAST_AREA, MOST_AREA = 0.7, 1.1
+#: Shapes that differ by less than half of it are as good as one another.
+_SHAPE_STEP = 0.005
+
+
+class Framing(Value):
+    """What becomes of one input."""
+
+    #: Of the input, what is seen of it.
+    seen: Box = _WHOLE
+    #: Of the frame, where that lies; the rest is black.
+    place: Box = _WHOLE
+    #: The same in words, a clause about the input; "" where all of it is seen as it is.
+    said: str = ""
+
+
+def framing(width: int, height: int, frame_width: int, frame_height: int, fit: Fit) -> Framing:
+    """How an input of ``width`` x ``height`` pixels lies in frames of another size."""
+    across, down = frame_width / width, frame_height / height
+    if abs(log(across / down)) < 1 / max(frame_width, frame_height):  # less than a pixel
+        return Framing()
+    if fit == "stretch":
+        wider = across > down
+        by = abs(across / down - 1) if wider else abs(down / across - 1)
+        return Framing(said=f"is stretched {_share(by)} {'wider' if wider else 'higher'} than it is")
+    sides = across < down  # whether the input is the wider one
+    if fit == "crop":
+        kept = across / down if sides else down / across
+        where = "left and right" if sides else "above and below"
+        return Framing(
+            seen=_middle(kept, sideways=sides), said=f"loses {_share(1 - kept)}, half of it each {where}"
+        )
+    covered = down / across if not sides else across / down
+    where = "above and below" if sides else "left and right"
+    return Framing(
+        place=_middle(covered, sideways=not sides),
+        said=f"has black bars {where}, {_share(1 - covered)} of the frame",
+    )
+
+
+def _middle(share: float, *, sideways: bool) -> Box:
+    edge = (1 - share) / 2
+    return (edge, 0.0, share, 1.0) if sideways else (0.0, edge, 1.0, share)
+
+
+def _share(part: float) -> str:
+    return f"{part:.1%}" if part < 0.0995 else f"{part:.0%}"
+
+
+def framing_notes(framings: Sequence[Framing], fit: Fit) -> tuple[str, ...]:
+    """What is to be said of all inputs, those that are treated alike together."""
+    alike: dict[str, list[int]] = {}
+    for number, framed in enumerate(framings, 1):
+        if framed.said:
+            alike.setdefault(framed.said, []).append(number)
+    others = " or ".join(other for other in ("crop", "pad", "stretch") if other != fit)
+    return tuple(
+        f"{_inputs(numbers, len(framings))}: each {said} (fit {fit}; {others} would not)"
+        if len(numbers) > 1
+        else f"{_inputs(numbers, len(framings))} {said} (fit {fit}; {others} would not)"
+        for said, numbers in alike.items()
+    )
+
+
+def _inputs(numbers: list[int], count: int) -> str:
+    if count == 1:
+        return "the input"
+    if len(numbers) == 1:
+        return f"input {numbers[0]}"
+    shown = ", ".join(map(str, numbers[:8])) + (" and more" if len(numbers) > 8 else "")
+    return f"inputs {shown}"
+
+
+def side_multiple(spec: EngineSpec) -> int:
+    """Of a frame's sides. H.264 in yuv420p needs even ones, whatever the model allows."""
+    return spec.side_multiple * (1 + spec.side_multiple % 2)
+
+
+def near_size(spec: EngineSpec, width: int, height: int, scale: float) -> tuple[int, int]:
+    """The size a model can render that is the nearest to so many times this one."""
+    multiple = side_multiple(spec)
+    wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in (width, height))
+    return wide, high
+
+
+def size_for(spec: EngineSpec, media: MediaInfo) -> tuple[int, int]:
+    """The size for an input where none is asked for, of about the model's own area.
+
+    Of a photo, the allowed one that is nearest to its shape; of a video, which is not enlarged, the nearest.
+    """
+    width, height = media.width, media.height
+    area = spec.native_width * spec.native_height
+    scale = (area / (width * height)) ** 0.5
+    if media.kind == "video":
+        return near_size(spec, width, height, min(scale, 1.0))
+    return min(
+        (near_size(spec, width, height, scale), *_sizes_of_about(area, width / height, side_multiple(spec))),
+        key=lambda size: (
+            round(abs(log(size[0] / size[1] * height / width)) / _SHAPE_STEP),
+            abs(log(size[0] * size[1] / area)),
+        ),
+    )
+
+
+def _sizes_of_about(area: int, shape: float, multiple: int) -> Iterator[tuple[int, int]]:
+    """Sizes whose sides are multiples, of an area between ``LEAST_AREA`` and ``MOST_AREA`` times this one."""
+    widest = int((MOST_AREA * area * shape) ** 0.5 / multiple) + 1
+    for across in range(1, widest + 1):
+        down = across / shape
+        for high in {max(1, int(down)), int(down) + 1}:
+            if LEAST_AREA * area <= across * high * multiple**2 <= MOST_AREA * area:
+                yield across * multiple, high * multiple
