@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ ANSWER_S = 30.0
 UPLOAD_ANSWER_S = 1800.0
 #: Lost event streams in a row, without an event between them, before the client gives up.
 MAX_RECONNECTS = 5
-RECONNECT_S = 0.2
+RECONNECT_S, RECONNECT_AT_MOST_S = 0.2, 3.0
 #: A plan of very many segments is one event.
 MAX_EVENT_BYTES = 256 << 20
 #: Jobs fetched at a time.
@@ -125,6 +125,10 @@ class FarmClient:
     def retry(self, job_id: str) -> dict[str, Any]:
         return self._object("POST", _job(job_id) + "/retry")
 
+    def prioritize(self, job_id: str, priority: int) -> dict[str, Any]:
+        """Serve a running job sooner or later; ``priority`` is 0 to 100, higher first. Its summary."""
+        return self._object("POST", _job(job_id) + "/priority", json={"priority": priority})
+
     def rerender(self, job_id: str, start: int, end: int) -> list[str]:
         """Render the segments of frames [start, end) again. Returns their ids."""
         frames = {"start": start, "end": end}
@@ -197,35 +201,48 @@ class FarmClient:
         ]
         return left
 
-    def events(self, job_id: str, *, after: int = 0) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    def events(
+        self, job_id: str, *, after: int = 0, lost: Callable[[str], None] | None = None
+    ) -> Iterator[tuple[int | None, dict[str, Any]]]:
         """A job's events until it has ended, as (sequence number, event).
 
         The event is the JSON of a ``farm.state.Event`` with its time as ``at``; ``progress`` events have no
         number. A lost connection is taken up where it broke off.
 
+        Args:
+            job_id: Of the job.
+            after: Sequence number of an event; those past it are told.
+            lost: Is told why when the farm does not answer any more, and ``""`` when it does again; it is
+                waited for as long as it takes. None: for a few seconds.
+
         Raises:
             CannotRun: the connection was lost too often.
         """
-        lost = 0
+        tries, missed = 0, False
         while True:
             try:
                 for name, seq, event in self._stream(job_id, after):
+                    if missed and lost:
+                        lost("")
+                    tries, missed = 0, False
                     if name == "end":
                         return
-                    lost = 0
                     after = after if seq is None else seq
                     yield seq, event
                 raise httpx2.ReadError("the stream ended before the job")
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                if lost == 0:
-                    raise self._silent() from error
-                reason: Exception = error
             except httpx2.TransportError as error:
+                unreached = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                if unreached and tries == 0 and lost is None:
+                    raise self._silent() from error
                 reason = error
-            lost += 1
-            if lost > MAX_RECONNECTS:
-                raise CannotRun(f"the farm at {self.url} was lost {lost} times: {reason}") from reason
-            time.sleep(RECONNECT_S * 2 ** (lost - 1))
+            tries += 1
+            if lost is None and tries > MAX_RECONNECTS:
+                raise CannotRun(f"the farm at {self.url} was lost {tries} times: {reason}") from reason
+            # One that comes back at once was only asked too late.
+            if lost and tries == 2:
+                missed = True
+                lost(f"the farm at {self.url} does not answer")
+            time.sleep(min(RECONNECT_S * 2 ** (tries - 1), RECONNECT_AT_MOST_S))
 
     def download(self, job_id: str, name: str, path: Path, *, replace: bool = False) -> Path:
         """Bring a job's artifact, such as ``video.mp4``, to ``path``, whole or not at all.

@@ -8,6 +8,7 @@ in between.
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
@@ -30,7 +31,7 @@ class Outputs(Value):
     @property
     def as_options(self) -> str:
         """What asks for the same place again."""
-        return f"-o {self.video}" + (" --force" if self.replaces else "")
+        return f"-o {shlex.quote(str(self.video))}" + (" --force" if self.replaces else "")
 
 
 def choose(

@@ -15,10 +15,11 @@ import socket
 import sys
 import tempfile
 
+import typer.rich_utils
+
 import farm.cli.main
 import nodes.hosting
 import nodes.machine
-import typer.rich_utils
 
 __all__ = ["farm", "nodes", "typer"]
 
@@ -67,6 +68,6 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()
-        gc.freeze()  # the end of a fork is most of its work otherwise: it looks for garbage in all that is here
+        gc.freeze()  # or a fork would look through all that is here for garbage, at its end
         print("ready", flush=True)
         serve(door)

@@ -30,6 +30,8 @@ JOB: dict[str, Any] = {
     "status": "running",
     "reason": "",
     "waiting_for": "",
+    "queue_position": None,
+    "priority": 50,
     "model": "tiny_i2v",
     "mode": "refine",
     "prompt": _PROMPT,

@@ -43,7 +43,7 @@ from dashboard.live import HEADERS, MAX_SEQ, job_events
 from farm.errors import NotFound
 from farm.planning import Framing, Plan, framing
 from farm.reporting import JobSummary, report_parts, timeline
-from farm.running import Coordinator
+from farm.running import Coordinator, prioritize
 from farm.scheduling import Quote
 from farm.state import Job
 from farm.values import Value
@@ -109,6 +109,12 @@ class Frames(Value):
 
     start: int = Field(ge=0, examples=[24])
     end: int = Field(ge=1, examples=[48])
+
+
+class Priority(Value):
+    """Of a job, higher first."""
+
+    priority: int = Field(ge=0, le=100, examples=[80])
 
 
 class Rerendered(TypedDict):
@@ -253,6 +259,17 @@ def jobs_router(
         return shown(ledger.job(job_id))
 
     @router.post(
+        "/jobs/{job_id}/priority",
+        summary="Serve a job sooner or later",
+        response_model=JobSummary,
+        responses=answers({**JOB, "priority": 80}, errors=_NOT_NOW),
+    )
+    async def priority_of(job_id: JobId, wanted: Priority) -> Response:
+        """Change a running job's place in the queue; what runs is not taken back."""
+        prioritize(coordinator, job_id, wanted.priority)
+        return shown(ledger.job(job_id))
+
+    @router.post(
         "/jobs/{job_id}/rerender",
         summary="Render frames again",
         response_model=Rerendered,
@@ -288,7 +305,7 @@ def jobs_router(
     async def report(job_id: JobId) -> Response:
         """Settings, shots, segments with their attempts, seams, workers, totals."""
         workers = await asyncio.to_thread(workers_seen.get)
-        told = report_parts(ledger.job(job_id), workers)
+        told = report_parts(ledger.job(job_id), workers, ledger.state)
         return Response(await large_json(told), media_type="application/json")
 
     @router.get(

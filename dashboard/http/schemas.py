@@ -51,8 +51,8 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
     "width": {"description": "Pixels; together with `height`."},
     "height": {"description": "Pixels; together with `width`."},
     "fit": {
-        "description": "How an input of another shape fills the frames: its edges are cut off, it lies between "
-        "black bars, or it is distorted."
+        "description": "How an input of another shape fills the frames: its edges are cut off, it lies "
+        "between black bars, or it is distorted."
     },
     "window_frames": {"description": "Frames of a segment."},
     "overlap_frames": {"description": "Frames that neighbouring segments share."},

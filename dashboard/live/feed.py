@@ -21,8 +21,8 @@ from fastapi.responses import StreamingResponse
 from dashboard.http import answers, known_query_only, shown_event
 from dashboard.live.event_stream import HEARTBEAT, StoredEvent, event_message, message, stored_events
 from dashboard.live.snapshots import Snapshots, Subject
-from farm.reporting import progress
-from farm.state import Job, JobSubmitted, Ledger, Recorded
+from farm.reporting import progress, waits
+from farm.state import Job, JobSubmitted, Ledger, Recorded, State
 
 log = logging.getLogger(__name__)
 
@@ -335,7 +335,7 @@ async def job_events(ledger: Ledger, job: Job, *, after: int) -> AsyncIterator[b
                     yield data
             now = loop.time()
             due = now - progress_at >= PROGRESS_INTERVAL_S and job.status == "running"
-            if due and (snapshot := _progress(job)) != shown:
+            if due and (snapshot := _progress(ledger.state, job)) != shown:
                 said_at, progress_at, shown = now, now, snapshot
                 yield message("progress", _json(snapshot))
             if now - said_at >= HEARTBEAT_S:
@@ -366,10 +366,11 @@ def _submission(event: StoredEvent, job: Job) -> bytes | None:
     return message(event.type, _json({"at": event.at, **shown_event(whole)}), event.seq)
 
 
-def _progress(job: Job) -> dict[str, Any]:
+def _progress(state: State, job: Job) -> dict[str, Any]:
     return {
         "type": "progress",
         "progress": progress(job),
+        **waits(state, job),
         "running": [
             {
                 "task_id": task.id,

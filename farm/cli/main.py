@@ -94,7 +94,7 @@ def render(
     """Render a video on this machine alone: starts everything, leaves nothing running."""
     target = target_of(output, inputs, force=force)
     here = _workers(workers, vram_limit)
-    folder = settled(state, adopt, ignore)
+    folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import render_here
 
     _print_finished(*_run(render_here(inputs, options, here, folder, target)), as_json)
@@ -170,7 +170,7 @@ def retry(
         client.retry(job_id)
         follow(client, job_id, target)
         return
-    folder = settled(state, adopt, ignore)
+    folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import retry_here
 
     here = _workers(workers, vram_limit)
@@ -238,7 +238,7 @@ def join(
 
     joined = member.join(url, given, node=node, describe=describe, state=folder)
     process = joined.begin()
-    console.out.print(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out", markup=False)
+    console.say(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out")
     # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +14,17 @@ from farm.client import FarmClient
 from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
-from farm.reporting import console, job_report, job_summary, workers_seen
-from farm.state import JOURNAL_NAME, default_state_folder, event_adapter, past
+from farm.reporting import console, job_report, job_summary, waits_words, workers_seen
+from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, event_adapter, in_use, past
 
 remote = typer.Typer()
 
-StateFolder = Annotated[Path | None, typer.Option("--state", help="The farm's state folder.")]
-Farm = Annotated[str | None, typer.Option("--farm", help="URL of a farm elsewhere.")]
+StateFolder = Annotated[
+    Path | None, typer.Option("--state", help="The farm's state folder.", callback=console.aim_at_state)
+]
+Farm = Annotated[
+    str | None, typer.Option("--farm", help="URL of a farm elsewhere.", callback=console.aim_at_farm)
+]
 Token = Annotated[
     str | None,
     typer.Option(
@@ -60,6 +64,8 @@ def client_or_none(farm: str | None, token: str | None, state: Path | None) -> F
 def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmClient:
     client = client_or_none(farm, token, state)
     if client is None:
+        if used := in_use(state or default_state_folder()):
+            raise used
         raise CannotRun("no farm is up here; start one with `farm up`, or name one with --farm")
     return client
 
@@ -75,15 +81,23 @@ def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_j
     rows = (
         (
             job["id"],
-            job["status"],
+            "waiting" if job["waiting_for"] else job["status"],
             f"{job['segments']['done']}/{job['segments']['total']}",
             job["model"],
             f"{job['num_frames']} frames {job['width']}x{job['height']}",
-            job["reason"],
+            _place(job) or job["reason"],
         )
         for job in found
     )
     console.print_rows(("job", "status", "segments", "model", "video", "reason"), rows)
+    # Outside of the table, whose lines are folded: what is advised there can be pasted.
+    waiting: dict[str, list[str]] = {}
+    for job in found:
+        if job["waiting_for"]:
+            waiting.setdefault(job["waiting_for"], []).append(job["id"])
+    for reason, job_ids in waiting.items():
+        more = f" and {len(job_ids) - 3} more" if len(job_ids) > 3 else ""
+        console.say(f"{', '.join(job_ids[:3])}{more} waiting: {reason}")
 
 
 @remote.command()
@@ -97,6 +111,7 @@ def report(
     else:
         with past(state or default_state_folder()) as ledger:
             told = job_report(ledger.job(job_id), workers_seen(ledger.journal))
+        told |= _waits_for_farm(told, in_use(state or default_state_folder()))
     if as_json:
         console.print_json(told)
     else:
@@ -121,7 +136,20 @@ def watch(
 def cancel(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
     """Stop a job; what is done is kept, and `farm retry` continues it."""
     client_of(farm, token, state).cancel(job_id)
-    console.out.print(f"{job_id} is cancelled; `farm retry {job_id}` continues it", markup=False)
+    console.say(f"{job_id} is cancelled; `farm retry {job_id}` continues it")
+
+
+@remote.command()
+def priority(
+    job_id: JobId,
+    number: Annotated[int, typer.Argument(help="0 to 100, higher first.")],
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+) -> None:
+    """Serve a job sooner, or later, than the others."""
+    job = client_of(farm, token, state).prioritize(job_id, number)
+    console.say(f"{job_id} has priority {number}" + (f"; {waits_words(job)}" if job["waiting_for"] else ""))
 
 
 @remote.command()
@@ -135,7 +163,7 @@ def rerender(
     """Render some frames of a video again, with other noise; the rest stays as it is."""
     start, end = parse_frames(frames)
     segments = client_of(farm, token, state).rerender(job_id, start, end)
-    console.out.print(f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it")
+    console.say(f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it")
 
 
 @remote.command()
@@ -159,7 +187,7 @@ def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_
             worker["device_name"],
             gib(worker["vram_bytes"]),
             worker["status"],
-            ", ".join(task["task_id"] for task in worker["tasks"]) or worker["idle_because"],
+            ", ".join(task["task_id"] for task in worker["tasks"]) or console.advised(worker["idle_because"]),
         )
         for node in found
         for worker in node["workers"]
@@ -171,9 +199,8 @@ def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_
 def drain(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
     """Let a node, or one worker, finish its segment and rest."""
     client_of(farm, token, state).drain(name)
-    console.out.print(
-        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that",
-        markup=False,
+    console.say(
+        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that"
     )
 
 
@@ -252,8 +279,9 @@ def say_notes(client: FarmClient, job_id: str) -> None:
 def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
     """Show a job's progress until it ends, and fetch its video."""
     with console.JobView() as view:
-        for _, data in client.events(job_id):
+        for _, data in client.events(job_id, lost=view.lost):
             if data["type"] == "progress":
+                view.waits(waits_words(data))
                 for attempt in data["running"]:
                     view.step(attempt["attempt_id"], attempt["phase"], attempt["done_fraction"])
             else:
@@ -261,17 +289,36 @@ def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
                 view.event(at, event_adapter.validate_python(data))
     job = client.job(job_id)
     if job["status"] != "succeeded":
-        raise JobFailed(f"{job_id} is {job['status']}: {job['reason'] or '`farm retry` continues it'}")
+        raise JobFailed(
+            f"{job_id} is {job['status']}: {job['reason'] or f'`farm retry {job_id}` continues it'}"
+        )
     if target is None:
-        console.out.print(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it", markup=False)
+        console.say(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it")
         return
     video = client.download(job_id, "video.mp4", target.video, replace=target.replaces)
     sheet = client.download(job_id, "sheet.png", target.sheet)
     console.out.print(f"video: {video}, contact sheet: {sheet}", markup=False)
 
 
+def _place(job: Mapping[str, Any]) -> str:
+    position = job["queue_position"]
+    return "" if position is None else f"place {position} in the queue"
+
+
 def _journal_jobs(state: Path) -> list[Any]:
     if not (state / JOURNAL_NAME).exists():
         return []
+    used = in_use(state)
     with past(state) as ledger:
-        return [job_summary(job, None, 0.0) for job in reversed(ledger.state.jobs.values())]
+        found = [job_summary(job, None, 0.0) for job in reversed(ledger.state.jobs.values())]
+    return [{**job, **_waits_for_farm(job, used)} for job in found]
+
+
+def _waits_for_farm(job: Mapping[str, Any], used: FolderInUse | None) -> dict[str, Any]:
+    """What a job of a farm that is down waits for."""
+    if job["status"] != "running" or used is not None:
+        return {}
+    return {
+        "waiting_for": "no farm is up in its state folder; `farm up` goes on with it",
+        "queue_position": None,
+    }

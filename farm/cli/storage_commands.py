@@ -27,7 +27,7 @@ from farm.keeping import (
 )
 from farm.reporting import console
 from farm.running import Blobs, Storage
-from farm.state import default_state_folder, locked, past
+from farm.state import default_state_folder, in_use, locked, past
 
 keeping = typer.Typer()
 
@@ -124,7 +124,7 @@ def _surveyed(folder: Path) -> Survey:
 
 
 def _removed(folder: Path) -> Survey:
-    with locked(folder), past(folder) as ledger:
+    with locked(folder, "storage"), past(folder) as ledger:
         files = Storage(folder)
         asyncio.run(Blobs(files, ledger).remove_unknown())
         return survey(files, *known(ledger.state))
@@ -152,8 +152,10 @@ def size(num_bytes: int) -> str:
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
 
 
-def settled(state: Path | None, adopt: bool, ignore: bool) -> Path:
+def settled(state: Path | None, adopt: bool, ignore: bool, *, for_render: bool = False) -> Path:
     """The state folder that is meant, after a journal older than its folders was dealt with.
+
+    A render waits for the one that works in the folder, which has dealt with its journal.
 
     Raises:
         CannotRun: it is older, nobody has decided, and there is nobody to ask.
@@ -163,7 +165,9 @@ def settled(state: Path | None, adopt: bool, ignore: bool) -> Path:
     folder = state or default_state_folder()
     if not os.path.isdir(folder / "jobs"):  # nothing that could be newer; nothing is made for looking
         return folder
-    with locked(folder):
+    if for_render and (used := in_use(folder)) and used.by == "render":
+        return folder
+    with locked(folder, "storage"):
         try:
             adopted = settle_folders(folder, "adopt" if adopt else "ignore" if ignore else None)
         except JournalIsOlder as error:

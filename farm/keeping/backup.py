@@ -112,7 +112,7 @@ def restore(source: Path, state: Path, progress: Progress = lambda *_: None) -> 
         manifest = Manifest.model_validate_json((source / MANIFEST_NAME).read_bytes())
     except (OSError, ValidationError) as error:
         raise InvalidInput(f"{source} is no whole backup: its {MANIFEST_NAME} cannot be read") from error
-    with _writing(state), locked(state):
+    with _writing(state), locked(state, "restore"):
         done_bytes = 0
         files = sorted(manifest.files.items(), key=lambda file: file[0] == JOURNAL_NAME)
         for number, (place, file) in enumerate(files, 1):

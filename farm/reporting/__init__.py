@@ -16,6 +16,8 @@ from farm.reporting.report import (
     seam_list,
     segment_detail,
     timeline,
+    waits,
+    waits_words,
     workers_seen,
 )
 
@@ -32,5 +34,7 @@ __all__ = [
     "seam_list",
     "segment_detail",
     "timeline",
+    "waits",
+    "waits_words",
     "workers_seen",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from farm.capabilities import Worker, gib
 from farm.planning import Plan
+from farm.reporting.advice import pasteable
+from farm.reporting.report import waits_words
 from farm.scheduling import Quote
 from farm.state import (
     Event,
@@ -26,7 +29,9 @@ from farm.state import (
     WorkerJoined,
     WorkerLeft,
     apply,
+    default_state_folder,
     refusal,
+    usual_state_folder,
 )
 
 #: Output that is not looked at in a terminal must not fold its tables to 80 columns.
@@ -39,8 +44,38 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+class _Aim:
+    """The farm that this process' command was told to use, for the commands it advises."""
+
+    farm: str | None = None
+    state: Path | None = None
+
+
+def aim_at_farm(farm: str | None) -> str | None:
+    """Whatever is advised from now on is for the farm at this address."""
+    _Aim.farm = farm
+    return farm
+
+
+def aim_at_state(state: Path | None) -> Path | None:
+    """Whatever is advised from now on is for the farm of this state folder; None: of the environment's."""
+    folder = state or default_state_folder()
+    _Aim.state = None if folder == usual_state_folder() else folder
+    return state
+
+
+def advised(message: str) -> str:
+    """A sentence for a person; the commands in it can be pasted as they stand."""
+    return pasteable(message, _Aim.farm, _Aim.state)
+
+
+def say(message: str, console: Console = out) -> None:
+    console.print(advised(message), markup=False, soft_wrap=True)
+
+
 def print_error(message: str) -> None:
     """One line, whatever names of files are in it: no line breaks, no terminal codes."""
+    message = advised(message)
     message = "".join(c if c.isprintable() else "?" for c in message)
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
@@ -63,6 +98,7 @@ class JobView:
         )
         self._rows: dict[str, TaskID] = {}
         self._tenth = -1
+        self._waits = ""
 
     def __enter__(self) -> JobView:
         self._progress.start()
@@ -102,6 +138,16 @@ class JobView:
         if row is not None:
             self._progress.update(row, completed=round(100 * done_fraction), note=phase)
 
+    def waits(self, why: str) -> None:
+        """What the job waits for, in words; empty when it waits for nothing."""
+        if why and why != self._waits:
+            self._say(f"waiting, {why}")
+        self._waits = why
+
+    def lost(self, reason: str) -> None:
+        """The farm does not answer; empty when it does again."""
+        self._say(f"{reason}; waiting for it, and the job stays as it is" if reason else "the farm is back")
+
     def _draw(self, job: Job, event: Event) -> None:
         total = len(job.tasks)
         joined = sum(1 for seam in job.seams.values() if seam.accepted_take is not None)
@@ -126,7 +172,7 @@ class JobView:
             self._say(f"seam before {event.task_id} kept with failed gates: {', '.join(failed)}")
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, style="dim", markup=False)
+        self._progress.console.print(advised(text), style="dim", markup=False, soft_wrap=True)
 
 
 def print_report(report: Mapping[str, Any], console: Console = out) -> None:
@@ -160,7 +206,11 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
         vram = gib(worker["vram_bytes"]) if worker["vram_bytes"] else ""
         workers.add_row(worker_id, vram, str(worker["segments"]), f"{worker['busy_s']:.1f}")
     console.print(workers)
+    if why := waits_words(report):
+        console.print(advised(f"waiting, {why}"), markup=False, soft_wrap=True)
     totals = report["totals"]
+    if totals["wall_s"] is None or totals["stitch_s"] is None:
+        return
     console.print(
         f"{report['num_frames']} frames {report['width']}x{report['height']} at {report['fps']} fps, "
         f"{len(report['segments'])} segments, "

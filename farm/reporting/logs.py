@@ -19,6 +19,7 @@ from farm.state import (
     JobCancelled,
     JobDeleted,
     JobFailed,
+    JobPrioritized,
     JobPublished,
     JobReopened,
     JobRetried,
@@ -110,6 +111,8 @@ def said(event: Event) -> str | None:
             return f"job {job_id} is done: {num_frames} frames"
         case JobFailed(job_id=job_id, reason=reason):
             return f"job {job_id} failed: {reason}"
+        case JobPrioritized(job_id=job_id, priority=priority):
+            return f"job {job_id} has priority {priority}"
         case JobCancelled() | JobRetried() | JobReopened() | JobDeleted():
             return f"job {event.job_id} was {event.type.removeprefix('job_')}"
         case TaskReopened(task_id=task_id, reason=reason):

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from farm.capabilities import Mode, Worker
 from farm.planning import Segment
 from farm.request import MediaInfo
-from farm.scheduling import after_seam, eta_s, explain
+from farm.scheduling import after_seam, eta_s, waiting
 from farm.state import Attempt, Job, JobStatus, Journal, Seam, State, Task, WorkerJoined
 
 #: Ends of an attempt that are nobody's failure.
@@ -47,6 +47,10 @@ class JobSummary(TypedDict):
     reason: str
     #: Why nothing of a running job runs now; empty when something does, or when no state was given.
     waiting_for: str
+    #: Its place among the jobs that wait, from 1; None when it does not wait.
+    queue_position: int | None
+    #: Of its segments in the queue, 0 to 100, higher first.
+    priority: int
     model: str
     mode: Mode
     #: The first one.
@@ -83,7 +87,8 @@ def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
         "id": job.id,
         "status": job.status,
         "reason": job.reason,
-        "waiting_for": _waiting_for(state, job) if state else "",
+        **waits(state, job),
+        "priority": job.request.priority,
         "model": plan.model,
         "mode": plan.mode,
         "prompt": plan.shots[0].prompt,
@@ -140,20 +145,22 @@ def workers_seen(journal: Journal) -> dict[str, Worker]:
     return {e.worker.id: e.worker for _, _, e in journal.events() if isinstance(e, WorkerJoined)}
 
 
-def job_report(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+def job_report(job: Job, workers: Mapping[str, Worker], state: State | None = None) -> dict[str, Any]:
     """Everything about one job: settings, shots, segments with their attempts, seams, totals.
 
     ``workers`` (see ``workers_seen``) says what the workers were; one that is not in it is shown without.
+    ``state`` adds what it waits for.
     """
-    parts = report_parts(job, workers)
+    parts = report_parts(job, workers, state)
     return {name: list(part) if isinstance(part, Iterator) else part for name, part in parts.items()}
 
 
-def report_parts(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
+def report_parts(job: Job, workers: Mapping[str, Worker], state: State | None = None) -> dict[str, Any]:
     """``job_report`` whose long lists, segments and seams, are iterators: made as they are taken."""
     plan = job.plan
     return {
         **job_summary(job, None, 0.0),
+        **waits(state, job),
         "settings": plan.model_dump(mode="json", exclude={"shots", "segments", "on", "notes"}),
         "notes": list(plan.notes),
         "shots": [
@@ -171,16 +178,28 @@ def report_parts(job: Job, workers: Mapping[str, Worker]) -> dict[str, Any]:
     }
 
 
-def _waiting_for(state: State, job: Job) -> str:
-    if job.status != "running" or job.num_running:
+class Waits(TypedDict):
+    """As in ``JobSummary``."""
+
+    waiting_for: str
+    queue_position: int | None
+
+
+def waits(state: State | None, job: Job) -> Waits:
+    """What a job waits for, and its place in the queue."""
+    found = waiting(state, job) if state else None
+    if found is None:
+        return {"waiting_for": "", "queue_position": None}
+    return {"waiting_for": found.reason, "queue_position": found.position}
+
+
+def waits_words(summary: Mapping[str, Any]) -> str:
+    """What a job waits for, for people; empty when it does not wait. ``summary``: a ``JobSummary``."""
+    if not summary["waiting_for"]:
         return ""
-    if not job.ready:
-        return "the segments are being joined"
-    if not state.workers:
-        return "no worker is here; `farm join` on a machine brings its cards"
-    task = job.tasks[job.order[job.ready[0]]]
-    said = (f"{worker_id} {why}" for worker_id, why in explain(state, job, task).items())
-    return f"segment {task.id}: " + "; ".join(said)
+    position = summary["queue_position"]
+    place = "" if position is None else f"place {position} in the queue: "
+    return place + summary["waiting_for"]
 
 
 def _media(media: MediaInfo) -> dict[str, Any]:

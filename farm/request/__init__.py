@@ -18,6 +18,7 @@ from farm.request.job import (
     JobRequest,
     check,
     check_numbers,
+    check_priority,
 )
 from farm.request.media import FrameRate, MediaInfo
 from farm.request.media_tools import MediaTools
@@ -43,6 +44,7 @@ __all__ = [
     "Preset",
     "check",
     "check_numbers",
+    "check_priority",
     "parse_size",
     "presets",
     "request_options",

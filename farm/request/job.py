@@ -112,8 +112,16 @@ def check_numbers(fields: Mapping[str, Any]) -> None:
     _in_range("steps", fields["num_inference_steps"], 1, 1000)
     _in_range("guidance", fields["guidance_scale"], 0, 100)
     _in_range("strength", fields["strength"], 0, 1, above_low=True)
-    _in_range("priority", fields["priority"], 0, 100)
+    check_priority(fields["priority"])
     _in_range("seed", fields["seed"], 0, 2**63 - 1)
+
+
+def check_priority(priority: int | None) -> None:
+    """
+    Raises:
+        InvalidInput: it is not 0 to 100.
+    """
+    _in_range("priority", priority, 0, 100)
 
 
 def _is_text(text: str) -> bool:

@@ -29,6 +29,7 @@ from farm.running.coordinator import Coordinator
 from farm.running.job_records import RECORD_NAME, read_record, record_head, write_record
 from farm.running.joining import StitchFailed
 from farm.running.membership import ClusterAccess, Membership
+from farm.running.queueing import prioritize
 from farm.running.reopening import Reopening
 from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
@@ -61,6 +62,7 @@ __all__ = [
     "WorkerUp",
     "content_hash",
     "file_hash",
+    "prioritize",
     "read_record",
     "record_head",
     "stored_bytes",

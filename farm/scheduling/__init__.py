@@ -15,6 +15,7 @@ from farm.scheduling.retry import (
     why_not_retried,
 )
 from farm.scheduling.schedule import Assignment, explain, schedule
+from farm.scheduling.waiting import waiting
 
 __all__ = [
     "Assignment",
@@ -30,5 +31,6 @@ __all__ = [
     "schedule",
     "stall_limit_s",
     "standing",
+    "waiting",
     "why_not_retried",
 ]

@@ -15,6 +15,7 @@ from farm.state.events import (
     JobCancelled,
     JobDeleted,
     JobFailed,
+    JobPrioritized,
     JobPublished,
     JobReopened,
     JobRetried,
@@ -77,6 +78,9 @@ def refusal(state: State, event: Event) -> str | None:
         case JobDeleted():
             ended = job.status in FINAL and not job.num_running
             return None if ended else f"job {job.id} is {job.status}: it cannot be deleted"
+        case JobPrioritized():
+            running = job.status == "running"
+            return None if running else f"job {job.id} is {job.status}: {event.type} does not follow"
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
             if (job.status, event.type) not in JOB_TRANSITIONS:
                 return f"job {job.id} is {job.status}: {event.type} does not follow"
@@ -150,6 +154,9 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             job.attempts_before = state.deleted.pop(job.id, 0)
             state.jobs[job.id] = job
             _use(state, input_hashes(job))
+        case JobPrioritized():
+            job = state.jobs[event.job_id]
+            job.request = job.request.model_copy(update={"priority": event.priority})
         case JobDeleted():
             deleted = state.jobs.pop(event.job_id)
             most = max(len(task.attempts) for task in deleted.tasks.values())

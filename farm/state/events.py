@@ -191,6 +191,15 @@ class JobCancelled(Value):
     job_id: str
 
 
+class JobPrioritized(Value):
+    """A running job is served sooner, or later, than the others."""
+
+    type: Literal["job_prioritized"] = "job_prioritized"
+    job_id: str
+    #: 0 to 100, higher first.
+    priority: int
+
+
 class JobRetried(Value):
     """Failures are forgiven, what is done is kept."""
 
@@ -237,6 +246,7 @@ Event = Annotated[
     | JobPublished
     | JobFailed
     | JobCancelled
+    | JobPrioritized
     | JobRetried
     | JobReopened
     | JobDeleted,

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, get_args
 
 from farm.errors import CannotRun
 
@@ -18,14 +19,38 @@ log = logging.getLogger(__name__)
 #: Nothing for other users of the machine.
 _PRIVATE_UMASK = 0o077
 JOURNAL_NAME = "journal.sqlite"
-#: Held open by the coordinator while it works in the folder.
+#: Held open by the coordinator while it works in the folder; says what it is.
 LOCK_NAME = "lock"
+
+Holder = Literal["up", "render", "storage", "restore"]
+
+
+class FolderInUse(CannotRun):
+    """Another process works in the state folder; ``by`` says what it is where that is known."""
+
+    def __init__(self, folder: Path, by: Holder | None, pid: int | None) -> None:
+        who = f"`farm {by}` (process {pid})" if by else "another farm"
+        what = {
+            "up": "`farm submit` gives it a job",
+            "render": "it ends with its video, and takes no other job",
+            "storage": "it ends soon",
+            "restore": "it ends when the copy is whole",
+        }.get(by or "", "wait until it ends")
+        super().__init__(
+            f"{who} is working in {folder}; {what}; another folder, chosen with --state, is free at once"
+        )
+        self.by = by
+
+
+def usual_state_folder() -> Path:
+    """``~/.local/state/reelfarm``."""
+    return Path.home() / ".local" / "state" / "reelfarm"
 
 
 def default_state_folder() -> Path:
-    """``$REELFARM_STATE``, else ``~/.local/state/reelfarm``."""
+    """``$REELFARM_STATE``, else the usual one."""
     chosen = os.environ.get("REELFARM_STATE")
-    return Path(chosen) if chosen else Path.home() / ".local" / "state" / "reelfarm"
+    return Path(chosen) if chosen else usual_state_folder()
 
 
 def make_private(folder: Path) -> None:
@@ -65,13 +90,14 @@ def usual_mode() -> int:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock goes with the process, however it ends.
+def locked(folder: Path, what: Holder) -> Iterator[None]:
+    """Hold the folder for this process, a `farm ``what```; the lock goes with the process, however it ends.
 
     What this process and its children make in the block is for this user alone.
 
     Raises:
-        CannotRun: another farm works in it, or it cannot be written.
+        FolderInUse: another process works in it.
+        CannotRun: it cannot be written.
     """
     make_private(folder)
     try:
@@ -84,10 +110,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotRun(
-                f"another farm is working in {folder}; use `farm submit` to give it a job, "
-                "or choose another folder with --state"
-            ) from None
+            raise FolderInUse(folder, *_holder(handle)) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{what} {os.getpid()}".encode(), 0)
         usual = os.umask(_PRIVATE_UMASK)
         try:
             yield
@@ -95,3 +120,25 @@ def locked(folder: Path) -> Iterator[None]:
             os.umask(usual)
     finally:
         os.close(handle)
+
+
+def in_use(folder: Path) -> FolderInUse | None:
+    """Who works in the folder; None: nobody."""
+    try:
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # there was never a farm, or it is another user's
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return FolderInUse(folder, *_holder(handle))
+    finally:
+        os.close(handle)
+    return None
+
+
+def _holder(handle: int) -> tuple[Holder | None, int | None]:
+    """What an open lock file says of its holder; an older farm wrote nothing."""
+    what, _, pid = os.pread(handle, 100, 0).decode(errors="replace").partition(" ")
+    by = next((holder for holder in get_args(Holder) if holder == what), None)
+    return (by, int(pid)) if by and pid.isdecimal() else (None, None)

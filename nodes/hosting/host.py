@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from farm.capabilities import EngineSpec, Worker
 from farm.errors import CannotRun
 from farm.planning import Plan, plan_over, refusal
+from farm.reporting import console
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator, Storage
-from farm.state import JobCancelled, Ledger, locked, replayed
+from farm.state import FolderInUse, JobCancelled, Ledger, locked, replayed
 from nodes.engines import spec_of
 from nodes.machine import SessionFolder, new_session_folder, new_token, ray_environment
 from nodes.media import normalise
@@ -26,6 +27,8 @@ LOOPBACK = "127.0.0.1"
 DRIVER_LOG_NAME = "ray-driver.log"
 #: A local farm's workers must all be there by then.
 WORKERS_TIMEOUT_S = 90.0
+#: Between looks at whether another render has given the folder back.
+TURN_INTERVAL_S = 0.5
 
 
 def take_in(paths: Sequence[Path], folder: Path) -> tuple[MediaInfo, ...]:
@@ -80,9 +83,11 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
     Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
 
     Raises:
-        CannotRun: Ray does not start.
+        CannotRun: Ray does not start, or another farm than a render works in the folder.
     """
-    with locked(state), replayed(state) as ledger:
+    with ExitStack() as stack:
+        await in_turn(state, stack)
+        ledger = stack.enter_context(replayed(state))
         ray = _LocalRay(state, workers)
         try:
             cluster = await RayCluster.open(LOOPBACK, ray.launch, StitchProcess.open)
@@ -93,6 +98,22 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
                 yield coordinator
         finally:
             ray.forget()
+
+
+async def in_turn(state: Path, stack: ExitStack) -> None:
+    """Hold the folder until ``stack`` closes, once a render that works in it is done."""
+    told = False
+    while True:
+        try:
+            stack.enter_context(locked(state, "render"))
+            return
+        except FolderInUse as used:
+            if used.by != "render":
+                raise
+            if not told:
+                console.say(f"waiting: {used.message}", console.err)
+            told = True
+        await asyncio.sleep(TURN_INTERVAL_S)
 
 
 @asynccontextmanager

@@ -75,7 +75,7 @@ async def keep_up(
     alone = is_loopback(listen) and not cluster.head.allowed_hosts
     address = reachable_address(listen, own)
     hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
-    with locked(state), replayed(state) as ledger:
+    with locked(state, "up"), replayed(state) as ledger:
         access = _access_token(state)
         endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
         started: list[Machine] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,20 +111,19 @@ async def _watched(
     except asyncio.CancelledError:
         if job.status == "running":
             coordinator.cancel(job_id)
-        console.err.print(
-            f"stopped; what is done is kept: `farm retry {job_id} {target.as_options}` continues it",
-            markup=False,
-        )
+        console.say(f"stopped; what is done is kept: `{_again(job_id, target)}` continues it", console.err)
         raise
     if job.status != "succeeded":
-        raise JobFailed(
-            f"{job.reason}; what is done is kept: `farm retry {job_id} {target.as_options}` tries again"
-        )
+        raise JobFailed(f"{job.reason}; what is done is kept: `{_again(job_id, target)}` tries again")
     folder = coordinator.storage.job_folder(job_id)
     video = deliver(folder / VIDEO_NAME, target.video, mode, replace=target.replaces)
     sheet = deliver(folder / SHEET_NAME, target.sheet, mode)
     done = target.model_copy(update={"video": video, "sheet": sheet})
     return job_report(job, workers_seen(coordinator.ledger.journal)), done
+
+
+def _again(job_id: str, target: Outputs) -> str:
+    return f"farm retry {job_id} {target.as_options}"
 
 
 async def _draw_steps(job: Job, view: console.JobView) -> None:

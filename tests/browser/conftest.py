@@ -225,7 +225,8 @@ async def chromium() -> AsyncIterator[Browser]:
     if path is None:
         pytest.skip("needs the command chromium (Debian: apt install chromium)")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = await playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
         await browser.close()
 

@@ -242,8 +242,10 @@ def photo(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp) -> AsyncIterator[str]:
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
+async def _serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     running = asyncio.ensure_future(server.serve())
     while not server.started:
@@ -256,7 +258,7 @@ async def _serving(app: ASGIApp) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
+def serving() -> Callable[..., AbstractAsyncContextManager[str]]:
     """An app behind a real server on loopback for as long as a block lasts: its URL."""
     return _serving
 

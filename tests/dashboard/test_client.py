@@ -176,6 +176,38 @@ async def test_a_stream_that_breaks_again_and_again_is_given_up(
         client.close()
 
 
+async def test_who_is_patient_hears_that_the_farm_is_gone_and_the_rest_when_it_is_back(
+    farm: Any, serving: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.client.RECONNECT_S", 0.02)
+    farm.coordinator.drain("near/cpu0")
+    farm.coordinator.drain("near/cpu1")
+    job_id = (await farm.submit(photo)).json()["id"]
+    told: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(reason: str) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, reason)
+
+    def follow(url: str) -> list[str]:
+        with contextlib.closing(FarmClient(url, farm.token)) as client:
+            heard = []
+            for seq, event in client.events(job_id, lost=tell):
+                if seq is not None:
+                    heard.append(event["type"])
+                    tell(event["type"])
+            return heard
+
+    async with serving(farm.app) as url:
+        following = asyncio.ensure_future(asyncio.to_thread(follow, url))
+        assert await told.get() == "job_submitted"
+    assert await told.get() == f"the farm at {url} does not answer"
+    farm.coordinator.cancel(job_id)
+    async with serving(farm.app, int(url.rpartition(":")[2])):
+        assert [await told.get(), await told.get()] == ["", "job_cancelled"]
+        assert await following == ["job_submitted", "job_cancelled"]
+
+
 async def test_an_upload_over_the_cap_is_refused_with_its_reason(
     start_farm: Any, serve: Any, tmp_path: Path
 ) -> None:

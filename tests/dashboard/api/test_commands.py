@@ -55,6 +55,33 @@ async def test_workers_are_drained_and_enabled(farm: Any, run: Run) -> None:
     await run("drain", "attic", wanted=NotFound)
 
 
+async def test_a_job_that_stands_still_says_why_and_where_it_stands_in_the_queue(
+    farm: Any, photo: Path, run: Run
+) -> None:
+    await run("drain", "near")
+    await farm.until(lambda: not farm.coordinator.ledger.state.workers)
+    first, second = [(await farm.submit(photo, seed=seed)).json()["id"] for seed in range(2)]
+
+    async def row(job_id: str) -> str:
+        return next(line for line in (await run("jobs")).output.splitlines() if job_id in line)
+
+    for job_id, place in ((first, 1), (second, 2)):
+        assert " waiting " in await row(job_id)
+        assert f"place {place} in the queue" in await row(job_id)
+    said = (await run("jobs")).output.splitlines()[-1]
+    why = "near/cpu0, near/cpu1 could take it and are all drained; `farm enable near --farm http://"
+    assert said.startswith(f"{second}, {first} waiting: {why}")
+    said = (await run("priority", second, "80")).output
+    assert f"{second} has priority 80; place 1 in the queue" in said
+    assert "place 2 in the queue" in await row(first)
+    assert "waiting, place 1 in the queue" in (await run("report", second)).output
+    (told,) = [job for job in json.loads((await run("jobs", "--json")).output) if job["id"] == second]
+    assert (told["queue_position"], told["priority"], told["status"]) == (1, 80, "running")
+    await run("priority", second, "101", wanted=InvalidInput)
+    await run("cancel", second)
+    await run("priority", second, "5", wanted=InvalidInput)
+
+
 @pytest.mark.parametrize("text", ["", "24", "48:24", "24:24", "a:b", "-1:3", "1:2:3", "1:" + "9" * 30])
 def test_frames_that_are_no_range_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:

@@ -14,6 +14,7 @@ from farm.state.events import (
     JobCancelled,
     JobDeleted,
     JobFailed,
+    JobPrioritized,
     JobPublished,
     JobReopened,
     JobRetried,
@@ -38,6 +39,7 @@ def job_events(job_id: str) -> list[Event]:
         JobFailed(job_id=job_id, reason="three failures"),
         JobCancelled(job_id=job_id),
         JobRetried(job_id=job_id),
+        JobPrioritized(job_id=job_id, priority=80),
     ]
 
 
@@ -96,7 +98,7 @@ def test_replaying_a_journal_gives_an_equal_state_whatever_happened(make: Any, t
         assert again.state == ledger.state
         again.journal.close()
         ledger.journal.close()
-    assert len(types) == 18, "every kind of event was among them"
+    assert len(types) == 19, "every kind of event was among them"
 
 
 def check_consistent(state: State) -> None:

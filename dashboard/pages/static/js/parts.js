@@ -20,6 +20,9 @@ const STATUS_WORDS = { done: "rendered" };
 export const Badge = ({ status, children }) =>
   html`<span class="badge" data-status=${status}>${children ?? STATUS_WORDS[status] ?? status}</span>`;
 
+/** A job's status, or that it waits. */
+export const JobBadge = ({ job }) => html`<${Badge} status=${job.waiting_for ? "waiting" : job.status} />`;
+
 /** @param {{value: number | null, label: string, status?: string}} props value: 0 to 1 */
 export const Bar = ({ value, label, status = "running" }) => html`<span
   class="bar" role="progressbar" aria-label=${label} data-status=${status}

@@ -9,7 +9,7 @@ import { Downloads, Report } from "../job/report.js";
 import { Seams } from "../job/seams.js";
 import { SegmentDialog, SegmentTable } from "../job/segments.js";
 import { Timeline, useNow } from "../job/timeline.js";
-import { Badge, Bar, Card, Empty, ErrorNote, Facts } from "../parts.js";
+import { Bar, Card, Empty, ErrorNote, Facts, JobBadge } from "../parts.js";
 import { start, useScope } from "../shell.js";
 
 const JOB_ID = decodeURIComponent(location.pathname.split("/").at(-1) ?? "");
@@ -56,15 +56,16 @@ const Progress = ({ job, now }) => {
   const took = (job.finished_at ?? now) - job.submitted_at;
   return html`<section class="card progress-card" aria-label="Progress">
     <div class="progress-head">
-      <${Badge} status=${job.status} />
+      <${JobBadge} job=${job} />
       <strong class="figure" data-testid="progress">${share(job.progress)}</strong>
       <span class="quiet figure">${count(done)} of ${count(total)} segments${at_work > 0 && `, ${count(at_work)} running`}</span>
       ${running && html`<span class="push figure" data-testid="eta">${job.eta_s == null ? html`<span class="unknown">time left unknown</span>` : `about ${about(job.eta_s)} left`}</span>`}
     </div>
     <div class="tall"><${Bar} value=${job.progress} status=${job.status} label="Progress of the job" /></div>
-    <p class="visually-hidden" role="status">${`This job is ${job.status}`}</p>
+    <p class="visually-hidden" role="status">${`This job is ${job.waiting_for ? "waiting" : job.status}`}</p>
     ${job.reason && html`<p class="note bad">${job.reason}</p>`}
-    ${job.waiting_for && html`<p class="note">Waiting: ${job.waiting_for}</p>`}
+    ${job.waiting_for && html`<p class="note" data-testid="waiting">Waiting, place ${job.queue_position} in the queue: ${job.waiting_for}</p>`}
+    ${running && done === total && html`<p class="note">The segments are being joined</p>`}
     <div class="job-facts"><img src=${address(`/jobs/${job.id}/input?index=0`)} alt="What it starts from" width=${job.width} height=${job.height} />
     <${Facts} rows=${[
       [running ? "Running for" : "Took", duration(Math.max(took, 0))],
@@ -73,6 +74,7 @@ const Progress = ({ job, now }) => {
       ["Model", job.model],
       ["Mode", words(job.mode)],
       ["Cost", cost(job.cost)],
+      ...(job.priority === 50 ? [] : [["Priority", count(job.priority)]]),
       ["Submitted", html`<time title=${momentExactly(job.submitted_at)}>${moment(job.submitted_at)}</time>${job.submitted_by && html` <span class="quiet">by ${job.submitted_by}</span>`}`],
       ...(job.remixed_from ? [["Remixed from", html`<a href=${`/jobs/${job.remixed_from}`}>${job.remixed_from}</a>`]] : []),
       ...(job.refused_results ? [["Results refused", count(job.refused_results)]] : []),
