@@ -97,7 +97,8 @@ def render(
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import render_here
 
-    _print_finished(*_run(render_here(inputs, options, here, folder, target)), as_json)
+    told, done = _run(render_here(inputs, options, here, folder, target))
+    _print_finished(told, done, as_json)
 
 
 @app.command()
@@ -174,7 +175,8 @@ def retry(
     from nodes.hosting import retry_here
 
     here = _workers(workers, vram_limit)
-    _print_finished(*_run(retry_here(job_id, here, folder, target)), as_json)
+    told, done = _run(retry_here(job_id, here, folder, target))
+    _print_finished(told, done, as_json)
 
 
 @app.command()

@@ -199,7 +199,7 @@ def waits_words(summary: Mapping[str, Any]) -> str:
         return ""
     position = summary["queue_position"]
     place = "" if position is None else f"place {position} in the queue: "
-    return place + summary["waiting_for"]
+    return f"{place}{summary['waiting_for']}"
 
 
 def _media(media: MediaInfo) -> dict[str, Any]:
