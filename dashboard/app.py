@@ -37,7 +37,7 @@ from dashboard.api import (
 )
 from dashboard.background import beside
 from dashboard.doors_store import STORE_NAME, open_store
-from dashboard.files import Artifacts, PictureCache, WorkersSeen
+from dashboard.files import Artifacts, LargeAnswers, PictureCache, WorkersSeen
 from dashboard.http import NO_KEY, answer_errors, answers, describe, document_route
 from dashboard.intake import Intake, KeptUploads, Specs, Submitting, UploadSpace
 from dashboard.live import Feed, events_router
@@ -138,10 +138,11 @@ def create_app(
     pictures = PictureCache()
     ledger, storage = coordinator.ledger, coordinator.storage
     workers_seen = WorkersSeen(ledger.journal.path)
-    artifacts = Artifacts(storage, coordinator.reopening, tools, pictures, workers_seen)
+    large = LargeAnswers()
+    artifacts = Artifacts(storage, coordinator.reopening, tools, pictures, workers_seen, large)
     for router in (
         health,
-        jobs_router(coordinator, intake, submitting, pictures, workers_seen),
+        jobs_router(coordinator, intake, submitting, pictures, workers_seen, large),
         segments_router(ledger, storage, coordinator.reopening, tools, pictures, workers_seen),
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -26,7 +27,7 @@ from dashboard.api.examples import (
 )
 from dashboard.api.job_summaries import Filter, JobSummaries, Status
 from dashboard.api.segments import PICTURE_SIDE
-from dashboard.files import PictureCache, WorkersSeen, large_json
+from dashboard.files import LargeAnswers, PictureCache, WorkersSeen, large_json
 from dashboard.http import (
     DEFAULT_LIMIT,
     Cursor,
@@ -129,6 +130,7 @@ def jobs_router(
     submitting: Submitting,
     pictures: PictureCache,
     workers_seen: WorkersSeen,
+    large: LargeAnswers,
 ) -> APIRouter:
     """Every route runs on the event loop, where the coordinator's state lives."""
     router = APIRouter(tags=["jobs"], dependencies=[Depends(known_query_only)])
@@ -150,19 +152,22 @@ def jobs_router(
         brief: Annotated[bool, Query(description="Leave the segments out of the plan.")] = False,
     ) -> Response:
         """The plan a job of the same body would follow, its time and its price; nothing is started."""
-        async with intake.job_request(request) as wanted:
-            made, price = await submitting.quoted(wanted, request.state.principal)
-        framed = [framing(m.width, m.height, made.width, made.height, made.fit) for m in wanted.inputs]
-        plan = shown_plan(made)
-        told: dict[str, Any] = plan.model_dump(mode="json", exclude={"segments"})
-        if not brief:
-            told["segments"] = (segment.model_dump(mode="json") for segment in plan.segments)
+        async with (
+            intake.job_request(request) as wanted,
+            submitting.quoted(wanted, request.state.principal) as (made, price),
+        ):
+            plan = await plan_json(made, brief=brief)
+            framed = [framing(m.width, m.height, made.width, made.height, made.fit) for m in wanted.inputs]
         body = b'{"plan":%b,"quote":%b,"framings":%b}' % (
-            await large_json(told),
+            plan,
             price.model_dump_json().encode(),
             TypeAdapter(list[Framing]).dump_json(framed),
         )
-        return Response(body, media_type="application/json")
+
+        async def known() -> bytes:
+            return body
+
+        return large.answer(request, known)
 
     @router.post(
         "/jobs",
@@ -291,10 +296,9 @@ def jobs_router(
         response_model=Plan,
         responses=answers(PLAN, errors=_NO_JOB),
     )
-    async def plan_of(job_id: JobId) -> JSONResponse:
+    async def plan_of(request: Request, job_id: JobId) -> Response:
         """Every segment, handle, seed and dependency, decided when the job was submitted."""
-        made = ledger.job(job_id).plan
-        return JSONResponse(await asyncio.to_thread(lambda: shown_plan(made).model_dump(mode="json")))
+        return large.answer(request, partial(plan_json, ledger.job(job_id).plan))
 
     @router.get(
         "/jobs/{job_id}/report",
@@ -302,11 +306,16 @@ def jobs_router(
         response_model=dict[str, Any],
         responses=answers(REPORT, errors=_NO_JOB),
     )
-    async def report(job_id: JobId) -> Response:
+    async def report(request: Request, job_id: JobId) -> Response:
         """Settings, shots, segments with their attempts, seams, workers, totals."""
-        workers = await asyncio.to_thread(workers_seen.get)
-        told = report_parts(ledger.job(job_id), workers, ledger.state)
-        return Response(await large_json(told), media_type="application/json")
+        job = ledger.job(job_id)
+
+        async def make() -> bytes:
+            return await large_json(
+                report_parts(job, await asyncio.to_thread(workers_seen.get), ledger.state)
+            )
+
+        return large.answer(request, make)
 
     @router.get(
         "/jobs/{job_id}/timeline",
@@ -314,11 +323,14 @@ def jobs_router(
         response_model=dict[str, Any],
         responses=answers(TIMELINE, errors=_NO_JOB),
     )
-    async def timeline_of(job_id: JobId) -> Response:
+    async def timeline_of(request: Request, job_id: JobId) -> Response:
         """Every segment and every attempt, in columns; `worker` counts in `workers`, -1 is none yet."""
         job = ledger.job(job_id)
-        told = {**timeline(job, coordinator.clock()), "last_event_id": job.last_seq}
-        return Response(await large_json(told), media_type="application/json")
+
+        async def make() -> bytes:
+            return await large_json({**timeline(job, coordinator.clock()), "last_event_id": job.last_seq})
+
+        return large.answer(request, make)
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -360,6 +372,15 @@ def jobs_router(
         )
 
     return router
+
+
+async def plan_json(made: Plan, *, brief: bool = False) -> bytes:
+    """A plan as it is shown; ``brief``: without its segments."""
+    plan = shown_plan(made)
+    told: dict[str, Any] = plan.model_dump(mode="json", exclude={"segments"})
+    if not brief:
+        told["segments"] = (segment.model_dump(mode="json") for segment in plan.segments)
+    return await large_json(told)
 
 
 def _replayed() -> dict[int | str, dict[str, Any]]:

@@ -243,6 +243,7 @@ def nodes_router(
 
         One that comes back, for its Ray has ended, shows the token it was given when it joined.
         """
+        request.state.subject = wanted.node
         back = membership.come_back(wanted.node, token)
         if back is not None:
             return back

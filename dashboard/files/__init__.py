@@ -8,7 +8,7 @@ from __future__ import annotations
 from dashboard.files.artifacts import MEDIA_TYPES, ArtifactName, Artifacts, ArtifactSummary
 from dashboard.files.file_response import open_file
 from dashboard.files.journal_reads import TaskEvent, WorkersSeen, task_events
-from dashboard.files.large_json import large_json
+from dashboard.files.large_json import LargeAnswers, large_json
 from dashboard.files.picture_cache import PictureCache
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ArtifactName",
     "ArtifactSummary",
     "Artifacts",
+    "LargeAnswers",
     "PictureCache",
     "TaskEvent",
     "WorkersSeen",

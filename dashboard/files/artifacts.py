@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from dashboard.files.file_response import open_file
 from dashboard.files.journal_reads import WorkersSeen
-from dashboard.files.large_json import large_json
+from dashboard.files.large_json import LargeAnswers, large_json
 from dashboard.files.picture_cache import PictureCache
 from farm.errors import InvalidInput, NotReady
 from farm.reporting import report_parts
@@ -58,12 +58,14 @@ class Artifacts:
         tools: MediaTools,
         pictures: PictureCache,
         workers_seen: WorkersSeen,
+        large: LargeAnswers,
     ) -> None:
         self._storage = storage
         self._reopening = reopening
         self._tools = tools
         self._pictures = pictures
         self._workers_seen = workers_seen
+        self._large = large
 
     async def list(self, job: Job) -> list[ArtifactSummary]:
         """Every artifact a job has or will have."""
@@ -138,9 +140,12 @@ class Artifacts:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        text = await large_json(report_parts(job, await asyncio.to_thread(self._workers_seen.get)))
         headers["Content-Disposition"] = f'inline; filename="{job.id}.json"'
-        return Response(text, media_type="application/json", headers=headers)
+
+        async def make() -> bytes:
+            return await large_json(report_parts(job, await asyncio.to_thread(self._workers_seen.get)))
+
+        return self._large.answer(request, make, headers)
 
     def _stored(self, job: Job, folder: Path, name: ArtifactName) -> Path | None:
         """Where it lies or would lie; None where it is never a file."""

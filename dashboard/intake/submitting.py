@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import takewhile
 from pathlib import Path
 
@@ -46,8 +48,11 @@ class Submitting:
         async with self._planning.one(principal.id):
             return await asyncio.to_thread(self._coordinator.plan, request)
 
-    async def quoted(self, request: JobRequest, principal: Principal) -> tuple[Plan, Quote]:
+    @asynccontextmanager
+    async def quoted(self, request: JobRequest, principal: Principal) -> AsyncIterator[tuple[Plan, Quote]]:
         """The plan a request would follow, and what it would take; nothing is started.
+
+        The turn lasts as long as the block, so that only so many plans are held.
 
         Raises:
             InvalidInput, CannotRun, NotFound, TooManyRequests: as ``plan`` says.
@@ -58,7 +63,7 @@ class Submitting:
             made, drawn = await asyncio.to_thread(self._drawn, request)
             # The state is read here, where it changes, and the rest worked out beside it.
             here = standing(ledger.state, made, drawn, ledger.monotonic(), priority=request.priority)
-            return made, await asyncio.to_thread(quote_of, made, drawn, here)
+            yield made, await asyncio.to_thread(quote_of, made, drawn, here)
 
     def _drawn(self, request: JobRequest) -> tuple[Plan, Outline]:
         made = self._coordinator.plan(request)

@@ -40,7 +40,7 @@ const Stored = () => {
   return html`<${Card} title="Storage" id="storage"><${ErrorNote} error=${error} />${found && html`<${Facts} rows=${[
     ["Inputs and results", amount(found.used)],
     ["Videos and logs", amount(found.published)],
-    ["Not in the journal", found.unknown.files ? `${amount(found.unknown)}; kept, farm storage --remove-unknown removes it` : "nothing"],
+    ["Not in the journal", found.unknown.files ? html`${amount(found.unknown)}; kept until <code>farm storage --remove-unknown</code>` : "nothing"],
     ["Missing", found.missing_files ? `${plural(found.missing_files, "file")}, rendered again when wanted` : "nothing"],
     ["Free on that disk", bytes(found.free_bytes)],
   ]} />`}</${Card}>`;
