@@ -32,6 +32,7 @@ JOB: dict[str, Any] = {
     "waiting_for": "",
     "queue_position": None,
     "priority": 50,
+    "can_retry": False,
     "model": "tiny_i2v",
     "mode": "refine",
     "prompt": _PROMPT,

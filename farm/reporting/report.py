@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from farm.capabilities import Mode, Worker
 from farm.planning import Segment
 from farm.request import MediaInfo
-from farm.scheduling import after_seam, eta_s, waiting
+from farm.scheduling import after_seam, eta_s, waiting, why_not_retried
 from farm.state import Attempt, Job, JobStatus, Journal, Seam, State, Task, WorkerJoined
 
 #: Ends of an attempt that are nobody's failure.
@@ -51,6 +51,8 @@ class JobSummary(TypedDict):
     queue_position: int | None
     #: Of its segments in the queue, 0 to 100, higher first.
     priority: int
+    #: Whether a retry would do anything: it failed, was cancelled, or waits for what a retry may change.
+    can_retry: bool
     model: str
     mode: Mode
     #: The first one.
@@ -89,6 +91,7 @@ def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
         "reason": job.reason,
         **waits(state, job),
         "priority": job.request.priority,
+        "can_retry": state is not None and why_not_retried(state, job) is None,
         "model": plan.model,
         "mode": plan.mode,
         "prompt": plan.shots[0].prompt,

@@ -157,6 +157,30 @@ async def test_a_job_is_cancelled_goes_on_and_is_deleted(
     await expect(page.get_by_text("No video has been asked for yet.")).to_be_visible()
 
 
+async def test_a_machine_is_removed_and_a_job_that_waits_can_be_retried(
+    start_farm: StartFarm, visit: Visit, photo: Path
+) -> None:
+    farm = await start_farm(workers={"small/cpu0": 0.001})
+    assert (await farm.http.post("/join", json={"node": "attic"})).is_success
+    farm.tell("add attic/cpu0")
+    visitor = await visit(farm)
+    nodes = await visitor.open("/nodes")
+    await expect(nodes.get_by_test_id("worker")).to_have_count(2)
+    job_id = await farm.submit(photo)
+    page = await visitor.open(f"/jobs/{job_id}")
+    await expect(page.locator(".progress-head")).to_contain_text("1 running")
+    await expect(page.get_by_test_id("retry")).to_have_count(0)
+
+    await nodes.get_by_test_id("remove-node").click()  # the farm's own machine has no such button
+    await nodes.get_by_test_id("confirm").click()
+    await expect(nodes.get_by_test_id("worker")).to_have_count(1)
+    await page.get_by_test_id("retry").click()
+    await expect(page.get_by_test_id("retry")).to_be_visible()  # nobody can hold it still
+    farm.tell("let all")
+    farm.tell("add near/cpu0")
+    await has_status(page, "succeeded")
+
+
 async def test_what_no_worker_can_hold_is_disabled_with_the_reason_until_one_joins_that_can(
     start_farm: StartFarm, visit: Visit, photo: Path
 ) -> None:

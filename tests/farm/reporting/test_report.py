@@ -66,16 +66,19 @@ def test_two_copies_of_a_straggler_count_once_and_by_the_one_further_on(make: An
 def test_a_summary_says_that_no_worker_is_here(make: Any) -> None:
     state = make.state([make.submitted()])
     assert "no worker is here" in job_summary(state.jobs["job"], state, 0.0)["waiting_for"]
+    assert not job_summary(state.jobs["job"], state, 0.0)["can_retry"], "there is nothing to forgive"
 
 
 def test_a_summary_says_which_worker_is_too_small(make: Any) -> None:
     state = make.state([*make.joined(make.worker("tiny/0", 0.5)), make.submitted()])
     assert "tiny/0 has 0.50 GiB" in job_summary(state.jobs["job"], state, 0.0)["waiting_for"]
+    assert job_summary(state.jobs["job"], state, 0.0)["can_retry"]
 
 
 def test_a_job_with_something_running_waits_for_nothing(make: Any, two_segments: Any) -> None:
     make.happen(two_segments, make.assigned("s0-0", "big/0"))
     assert job_summary(two_segments.jobs["job"], two_segments, 120.0)["waiting_for"] == ""
+    assert not job_summary(two_segments.jobs["job"], two_segments, 120.0)["can_retry"]
 
 
 def test_a_failed_job_is_summed_up_with_its_reason(make: Any, two_segments: Any) -> None:

@@ -12,9 +12,11 @@ export const JobActions = ({ job, onRender }) => {
   const close = () => setAsking("");
   const retry = () => post(`/jobs/${job.id}/retry`).then(() => setError(null), setError);
   const running = job.status === "running";
+  const waits = running && job.can_retry && job.segments.done < job.segments.total;
+  const retried = waits || job.status === "failed" || job.status === "cancelled";
   return html`
     ${running && html`<button type="button" class="button danger" data-testid="cancel" onClick=${() => setAsking("cancel")}>Cancel</button>`}
-    ${(job.status === "failed" || job.status === "cancelled" || job.waiting_for) && html`<${Button} kind="primary" onPress=${retry} testid="retry"><${Icon} name="retry" />Retry</${Button}>`}
+    ${retried && html`<${Button} kind="primary" onPress=${retry} testid="retry"><${Icon} name="retry" />Retry</${Button}>`}
     <button type="button" class="button" data-testid="rerender" disabled=${job.segments.done === 0} onClick=${onRender}><${Icon} name="film" />Render again…</button>
     ${!running && html`<button type="button" class="button danger" data-testid="delete" onClick=${() => setAsking("delete")}><${Icon} name="remove" />Delete</button>`}
     <${ErrorNote} error=${error} />

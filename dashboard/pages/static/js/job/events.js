@@ -13,5 +13,8 @@ export function afterEvent(job, { type, data }) {
   const status = STATUS_AFTER[type];
   if (!status || job.id !== data.job_id || status === job.status) return job;
   const ended = status !== "running";
-  return { ...job, status, reason: data.reason ?? "", finished_at: ended ? data.at : null, waiting_for: "", queue_position: null, eta_s: null };
+  return {
+    ...job, status, reason: data.reason ?? "", finished_at: ended ? data.at : null,
+    waiting_for: "", queue_position: null, can_retry: false, eta_s: null,
+  };
 }

@@ -1,5 +1,5 @@
 // Machines and their workers: what each holds and does, how warm it is, why it idles.
-import { call, get, post } from "../api.js";
+import { call, get, post, remove } from "../api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { bytes, count, plural } from "../format.js";
