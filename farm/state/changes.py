@@ -124,10 +124,12 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
         case NodeAdmitted(node=node):
             admitted = state.nodes.setdefault(node, NodeState())
             admitted.key_ids |= {event.key_id} if event.key_id else set()
+            admitted.removed = False
         case NodeRemoved(node=node):
             removed = state.nodes[node]
             removed.key_ids.clear()
             removed.num_removals += 1
+            removed.removed = True
             for off in (state.drained, state.starting):
                 for worker_id in [w.id for w in off.values() if w.node == node]:
                     del off[worker_id]

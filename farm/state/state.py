@@ -228,6 +228,8 @@ class NodeState:
     key_ids: set[str] = field(default_factory=set)
     #: How often it was removed: its own token is another afterwards.
     num_removals: int = 0
+    #: And was not let in again since.
+    removed: bool = False
 
 
 @dataclass

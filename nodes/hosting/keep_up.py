@@ -177,6 +177,11 @@ async def _start_machines(
     for machine in cluster.machines:
         if coordinator.has_node(machine.name):
             continue
+        known = coordinator.ledger.state.nodes.get(machine.name)
+        if known is not None and known.removed:
+            said = "was removed and is not started; `farm join` there lets it in again, with a fresh token"
+            console.err.print(f"{machine.name} {said}", style="yellow", markup=False)
+            continue
         try:
             process = await asyncio.to_thread(ssh.start_node, machine, url, join_token(), folder)
         except (OSError, ValueError, FarmError) as error:

@@ -356,5 +356,8 @@ def test_a_removed_node_leaves_nothing_behind_but_how_often_it_was_removed(make:
     state = make.state([*history, *drained, *gone, NodeRemoved(node="a")])
     assert set(state.drained) == {"b/0"}
     assert (state.nodes["a"].key_ids, state.nodes["a"].num_removals) == (set(), 1)
+    assert state.nodes["a"].removed
+    again = make.state([*history, *drained, *gone, NodeRemoved(node="a"), NodeAdmitted(node="a")])
+    assert not again.nodes["a"].removed
     assert refusal(state, NodeRemoved(node="b")) == "no node b"
     assert refusal(state, NodeRemoved(node="a")) is None, "once more, should its token be about"
