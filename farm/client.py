@@ -92,7 +92,7 @@ class FarmClient:
         """Start a job. Returns its summary.
 
         Args:
-            options: the fields of ``JobRequest`` but ``inputs``, and ``preset``.
+            options: the fields of ``JobRequest`` but ``inputs``, and ``preset``; ``audio`` is a path.
             idempotency_key: however often a submit with this key is sent, it starts one job.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
@@ -279,18 +279,36 @@ class FarmClient:
         options: Mapping[str, Any],
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
+        options = dict(options)
+        if options.get("audio") is not None:
+            options["audio"] = self._send("uploads", [("file", options["audio"])])["id"]
+        # A Fraction (fps) goes as text, such as 30000/1001.
+        form = {"request": json.dumps(options, default=str)}
+        return self._send(where, [("inputs", path) for path in paths], form, headers)
+
+    def _send(
+        self,
+        where: str,
+        paths: Sequence[tuple[str, Path]],
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Post a form with files, each under the name of its field."""
         with ExitStack() as stack:
             try:
-                files = [("inputs", (p.name, stack.enter_context(p.open("rb")))) for p in paths]
+                files = [(field, (path.name, stack.enter_context(path.open("rb")))) for field, path in paths]
             except OSError as error:
                 raise InvalidInput(
                     f"{error.filename} cannot be read ({error.strerror})", param="inputs"
                 ) from error
-            # A Fraction (fps) goes as text, such as 30000/1001.
-            form = {"request": json.dumps(dict(options), default=str)}
             timeout = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
             return self._object(
-                "POST", where, data=form, files=files, headers=dict(headers or {}), timeout=timeout
+                "POST",
+                where,
+                data=dict(form or {}),
+                files=files,
+                headers=dict(headers or {}),
+                timeout=timeout,
             )
 
     def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:

@@ -17,10 +17,12 @@ import os
 import stat
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from stitching.pictures import is_picture
+from stitching.sound import SoundError, probe_sound, sound_suffix
 
 MIN_SIDE, MAX_SIDE = 16, 4096
 MAX_IMAGE_BYTES = 1 << 30
@@ -30,7 +32,10 @@ _ACCEPTED = (
     "use a PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP image, or an mp4, mov, mkv, webm or avi video"
 )
 
-Described = dict[str, str | int | list[str] | None]
+#: Of files that are a sound and no video.
+SOUND_SUFFIXES = (".wav", ".aiff", ".flac", ".ogg", ".m4a", ".mp3", ".aac")
+
+Described = dict[str, Any]
 
 
 class IntakeError(Exception):
@@ -70,6 +75,8 @@ def normalise_file(source: Path, output_dir: Path) -> Described:
         file.seek(0)
         if suffix == ".png":
             return _normalise_image(file, size, name, output_dir)
+        if suffix in SOUND_SUFFIXES:
+            return _normalise_sound(file, size, suffix, name, output_dir)
         return _normalise_video(file, size, suffix, name, output_dir)
 
 
@@ -112,6 +119,8 @@ def known_suffix(head: bytes, name: str) -> str:
     brand = head[8:12]
     if is_picture(head):
         return ".png"
+    if suffix := sound_suffix(head):
+        return suffix
     if head[:4] == b"RIFF" and brand == b"AVI ":
         return ".avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -195,12 +204,7 @@ def _normalise_video(file: BinaryIO, size: int, suffix: str, name: str, output_d
     _check_bytes(size, MAX_VIDEO_BYTES, name)
     if _ends_early(file, size, suffix):
         raise IntakeError(f"{name} is cut off: its end is missing; copy or download it again.")
-    # What is checked is the copy: the original may change in the meantime.
-    path = output_dir / f"normalised{suffix}"
-    file.seek(0)
-    with path.open("wb") as copy:
-        while block := file.read(1 << 20):
-            copy.write(block)
+    path = _copied(file, output_dir / f"normalised{suffix}")
     from stitching.video_io import VideoError, iter_frames, probe_video
 
     try:
@@ -224,7 +228,39 @@ def _normalise_video(file: BinaryIO, size: int, suffix: str, name: str, output_d
             " copy or download it again."
         )
     fps = f"{info.fps.numerator}/{info.fps.denominator}"
-    return _describe(path, "video", info.width, info.height, num_frames, fps)
+    sound = _sound_of(path, name)
+    return _describe(path, "video", info.width, info.height, num_frames, fps) | sound
+
+
+def _copied(file: BinaryIO, path: Path) -> Path:
+    """What is checked is a copy: the original may change in the meantime."""
+    file.seek(0)
+    with path.open("wb") as copy:
+        while block := file.read(1 << 20):
+            copy.write(block)
+    return path
+
+
+# --------------------------------------------------------------------------------------------------- sounds
+
+
+def _normalise_sound(file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path) -> Described:
+    _check_bytes(size, MAX_VIDEO_BYTES, name)
+    path = _copied(file, output_dir / f"normalised{suffix}")
+    found = _sound_of(path, name)
+    if found["sound"] is None:
+        raise IntakeError(f"{name} holds no sound that can be decoded; save it as WAV, MP3 or FLAC.")
+    return _describe(path, "audio", 0, 0, 0, None) | found
+
+
+def _sound_of(path: Path, name: str) -> Described:
+    """The sound of a video or sound file, as it will be kept."""
+    try:
+        facts = probe_sound(path)
+    except SoundError as error:
+        reason = str(error).removeprefix(f"{path.name}: ")
+        return {"sound": None, "notes": [f"{name}: {reason} and is not kept"]}
+    return {"sound": None if facts is None else asdict(facts), "notes": []}
 
 
 def _ends_early(file: BinaryIO, size: int, suffix: str) -> bool:

@@ -18,7 +18,9 @@ _MAX_MOOV_BYTES = 64 << 20  # the index of a video of days; a damaged size is la
 
 
 def codec_string(path: Path) -> str:
-    """Such as "avc1.42c01e", of the first H.264 track; the file may still be growing.
+    """Such as "avc1.42c01e" of the first H.264 track, with ",mp4a.40.2" where there is sound beside it.
+
+    The file may still be growing; its sound is AAC-LC.
 
     Raises:
         VideoError: it cannot be read, or its head describes no H.264 video (yet).
@@ -32,8 +34,13 @@ def codec_string(path: Path) -> str:
             for setup in _inside(entry[_AVC1_HEADER:], (b"avcC",)):
                 if len(setup) >= 4:
                     # Profile, what else the stream obeys, level.
-                    return f"avc1.{setup[1:4].hex()}"
+                    return f"avc1.{setup[1:4].hex()}" + (",mp4a.40.2" if _has_sound(moov) else "")
     raise VideoError(f"{path}: is not an mp4 file with H.264 video")
+
+
+def _has_sound(moov: bytes) -> bool:
+    descriptions = _inside(moov, _PATH)
+    return any(True for d in descriptions for _ in _inside(d[_STSD_HEADER:], (b"mp4a",)))
 
 
 def _moov(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Video files in and out, through libav (PyAV). The only file of this package that imports av.
+"""Video files in and out, through libav (PyAV).
 
 Frames are uint8 RGB arrays of shape (F, H, W, 3), counted from 0 in display order. Files from strangers are
 opened with a demuxer chosen from their first bytes, so that a text file named .mp4 can never act as a
@@ -27,6 +27,7 @@ from av.video.reformatter import Interpolation
 
 from stitching.clip import Frames, Image, check_frames
 from stitching.ffv1_checksums import slices_are_whole
+from stitching.sound import SoundTrack
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -186,17 +187,20 @@ class VideoWriter:
         crf: int = 16,
         preset: str = "medium",
         growing: bool = False,
+        sound: SoundTrack | None = None,
     ) -> None:
         """crf: 0 (lossless-like) to 51; preset: one of x264's. Raises VideoError before any file is made.
 
         growing: the file can be played while it is written, by MediaSource too: fragments of one frame, each
         on disk as soon as the next one comes, and a keyframe every second. It is larger.
+        sound: goes in beside the pictures; it is this writer's to close.
         """
         _check_fps(fps)
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise VideoError(f"width, height: got {width}x{height}, expected even; crop or scale the frames")
         self._path, self._size = Path(path), (height, width)
         self._fps, self._crf, self._preset, self._growing = fps, crf, preset, growing
+        self._sound = sound
         self._queue: queue.Queue[Image | None] = queue.Queue(maxsize=_QUEUED_FRAMES)
         self._failure: Exception | None = None
         self._num_frames = 0
@@ -224,6 +228,8 @@ class VideoWriter:
     ) -> None:
         self._queue.put(None)
         self._thread.join()
+        if self._sound is not None:
+            self._sound.close()
         if error is None and self._failure is None and self._num_frames:
             return
         self._path.unlink(missing_ok=True)
@@ -265,6 +271,8 @@ class VideoWriter:
         try:
             with self._container as container:
                 stream = self._add_stream()
+                if self._sound is not None:
+                    self._sound.begin(container, has_edit_list=not self._growing)
                 if self._growing:
                     container.start_encoding()  # the header: what follows can be played from here on
                 index = 0
@@ -279,6 +287,8 @@ class VideoWriter:
                     picture.pts, picture.time_base = index, 1 / self._fps
                     container.mux(stream.encode(picture))
                     index += 1
+                    if self._sound is not None:
+                        self._sound.feed(index / self._fps)
                 if index:
                     container.mux(stream.encode(None))
         except Exception as error:  # handed to the caller by write() and __exit__

@@ -32,7 +32,12 @@ DOORLESS = {"farm/cli/main.py"}
 #: library -> the files that may import it.
 KEEPERS: dict[str, set[str]] = {
     "ray": {"nodes/ray/driver.py", "nodes/ray/actors.py"},
-    "av": {"stitching/video_io.py"},
+    "av": {
+        "stitching/video_io.py",
+        "stitching/sound/opening.py",
+        "stitching/sound/probing.py",
+        "stitching/sound/track.py",
+    },
 }
 #: library -> the rooms that may import it.
 HOMES: dict[str, set[str]] = {

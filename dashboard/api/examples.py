@@ -22,6 +22,7 @@ UPLOAD: dict[str, Any] = {
     "num_frames": 1,
     "fps": None,
     "notes": [],
+    "sound": None,
     "name": "lighthouse.jpg",
     "expires_at": 1795386453.3,
 }
@@ -77,6 +78,7 @@ PLAN: dict[str, Any] = {
     "width": 64,
     "height": 64,
     "fit": "crop",
+    "sound": None,
     "window_frames": 8,
     "overlap_frames": 3,
     "num_inference_steps": 3,

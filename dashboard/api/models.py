@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
 from dashboard.http import answers, known_query_only
 from dashboard.intake import Intake, Specs
+from farm.errors import InvalidInput
 from farm.planning import Choices, choices
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
@@ -92,6 +93,8 @@ def models_router(
         request = None
         if upload_id is not None:
             media = (await asyncio.to_thread(intake.uploads.get, upload_id)).media
+            if media.kind == "audio":
+                raise InvalidInput("the upload is a sound, and no video starts from one", param="upload_id")
             request = JobRequest(inputs=(media,), model=model)
         workers = [w.worker for w in coordinator.ledger.state.workers.values() if not w.draining]
         found = await asyncio.to_thread(choices, spec, workers, request)

@@ -30,7 +30,7 @@ _UPLOAD_BODY: dict[str, Any] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "A picture or a video of a kind that is taken.",
+                            "description": "A picture, a video or a sound of a kind that is taken.",
                         }
                     },
                 },
@@ -42,7 +42,7 @@ _UPLOAD_BODY: dict[str, Any] = {
 
 
 class UploadSummary(TypedDict):
-    """A checked picture or video. Of a video, ``fps`` is its frames a second; of a picture it is null."""
+    """A checked picture, video or sound. ``fps`` is a video's frames a second, else null."""
 
     id: str
     kind: str
@@ -52,6 +52,8 @@ class UploadSummary(TypedDict):
     fps: float | None
     #: What is taken of it otherwise than it is.
     notes: list[str]
+    #: Of a video or a sound; null: it has none.
+    sound: dict[str, Any] | None
     #: As it was called where it came from.
     name: str
     #: Seconds since the epoch.
@@ -135,6 +137,7 @@ def upload_summary(kept: KeptUpload) -> UploadSummary:
         "num_frames": media.num_frames,
         "fps": None if media.fps is None else float(media.fps),
         "notes": list(media.notes),
+        "sound": media.sound and media.sound.model_dump(),
         "name": kept.name,
         "expires_at": kept.expires_at,
     }

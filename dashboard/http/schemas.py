@@ -54,6 +54,11 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
         "description": "How an input of another shape fills the frames: its edges are cut off, it lies "
         "between black bars, or it is distorted."
     },
+    "audio": {
+        "description": "A sound for the video, instead of an input video's own: the id of an upload, or a "
+        "data: URL in base64.",
+        "anyOf": [{"type": "string", "pattern": INPUT_PATTERN}, {"type": "null"}],
+    },
     "window_frames": {"description": "Frames of a segment."},
     "overlap_frames": {"description": "Frames that neighbouring segments share."},
     "num_inference_steps": {"description": "Denoising steps."},
@@ -81,8 +86,11 @@ JobOptions: type[Value] = create_model(
     __base__=Value,
     preset=(str | None, None),
     **{  # type: ignore[call-overload]
-        name: (field.annotation, field) for name, field in JobRequest.model_fields.items() if name != "inputs"
+        name: (field.annotation, field)
+        for name, field in JobRequest.model_fields.items()
+        if name not in ("inputs", "audio")
     },
+    audio=(str | None, None),
 )
 
 
@@ -165,14 +173,16 @@ def _preset(options: dict[str, Any]) -> dict[str, Any]:
     return options if name is None else presets.apply(name, options)
 
 
-def job_request(options: dict[str, Any], inputs: Sequence[MediaInfo]) -> JobRequest:
-    """Options and checked files as the request they describe.
+def job_request(
+    options: dict[str, Any], inputs: Sequence[MediaInfo], audio: MediaInfo | None = None
+) -> JobRequest:
+    """Options and checked files as the request they describe; ``audio``: the file that the option names.
 
     Raises:
         InvalidInput: names the first field that is wrong.
     """
     try:
-        return JobRequest(**options, inputs=tuple(inputs))
+        return JobRequest(**options | {"audio": audio}, inputs=tuple(inputs))
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False)) from None
 
@@ -218,7 +228,8 @@ def shown_event(event: Event) -> dict[str, Any]:
     if isinstance(event, JobSubmitted):
         request = event.request
         inputs = tuple(shown_media(media) for media in request.inputs)
-        request = request.model_copy(update={"inputs": inputs})
+        audio = request.audio and shown_media(request.audio)
+        request = request.model_copy(update={"inputs": inputs, "audio": audio})
         event = event.model_copy(update={"request": request, "plan": shown_plan(event.plan)})
     shown: dict[str, Any] = event_adapter.dump_python(event, mode="json")
     return shown

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 
@@ -137,23 +138,25 @@ class Intake:
         if not found.files:
             raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
         options = job_options(bytes(found.texts["request"]))
-        return job_request(
-            options, [await self.checked(request, file, param="inputs") for file in found.files]
-        )
+        media = [await self.checked(request, file, param="inputs") for file in found.files]
+        return job_request(options, media, await self._audio(request, options, folder))
 
     async def _from_json(self, request: Request, folder: Path) -> JobRequest:
         options, inputs = await asyncio.to_thread(job_body, await self.body(request))
-        return job_request(
-            options,
-            [await self._named(request, text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)],
-        )
+        media = [await self._named(request, text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)]
+        return job_request(options, media, await self._audio(request, options, folder))
 
-    async def _named(self, request: Request, text: str, path: Path) -> MediaInfo:
-        """An input of a JSON body: an upload by its id, or a data: URL."""
+    async def _audio(self, request: Request, options: dict[str, Any], folder: Path) -> MediaInfo | None:
+        """The sound that the options name."""
+        text = options.get("audio")
+        return None if text is None else await self._named(request, text, folder / "audio", param="audio")
+
+    async def _named(self, request: Request, text: str, path: Path, *, param: str = "inputs") -> MediaInfo:
+        """A file that is named in JSON: an upload by its id, or a data: URL."""
         if UPLOAD_ID.fullmatch(text):
             return (await asyncio.to_thread(self.uploads.get, text)).media
-        await asyncio.to_thread(self.write_data_url, text, path)
-        return await self.checked(request, File(path, path.name), param="inputs")
+        await asyncio.to_thread(self.write_data_url, text, path, param=param)
+        return await self.checked(request, File(path, path.name), param=param)
 
     def write_data_url(self, text: str, path: Path, *, param: str = "inputs") -> None:
         """The bytes of a base64 data: URL as a file. Its media type is not believed. Blocks.

@@ -98,13 +98,13 @@ class Submitting:
         plan = await self.plan(request, principal)
         # ``submit`` finds the files stored: copying a long video would hold up the whole farm.
         storage = self._coordinator.storage
-        for media in request.inputs:
+        for media in request.files:
             self._check_there(media)
             await asyncio.to_thread(storage.put_file, media.path, media.sha256)
         # From here on nothing else runs: of two such requests at once, one starts the job.
         if found := self._before(request, principal, job_id, resent):
             return found, True
-        for media in request.inputs:
+        for media in request.files:
             self._check_there(media)
         started = self._coordinator.submit(
             request,
@@ -171,4 +171,5 @@ def same_request(one: JobRequest, other: JobRequest) -> bool:
 
 def _placeless(request: JobRequest) -> JobRequest:
     inputs = tuple(media.model_copy(update={"path": Path()}) for media in request.inputs)
-    return request.model_copy(update={"inputs": inputs})
+    audio = request.audio and request.audio.model_copy(update={"path": Path()})
+    return request.model_copy(update={"inputs": inputs, "audio": audio})

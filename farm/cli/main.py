@@ -92,7 +92,7 @@ def render(
     as_json: Json = False,
 ) -> None:
     """Render a video on this machine alone: starts everything, leaves nothing running."""
-    target = target_of(output, inputs, force=force)
+    target = target_of(output, _files(inputs, options), force=force)
     here = _workers(workers, vram_limit)
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import render_here
@@ -141,7 +141,7 @@ def submit(
     """Give a job to a farm that is up; prints the job's id."""
     if output is not None and not watch:
         raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
-    target = None if output is None else target_of(output, inputs, force=force)
+    target = None if output is None else target_of(output, _files(inputs, options), force=force)
     client = client_of(farm, token, state)
     job_id = submitted(client, inputs, options)
     if watch:
@@ -326,6 +326,11 @@ def _head_workers(head: HeadMachine, name: str | None) -> list[Worker]:
     return _workers(
         None if asked == "auto" else asked, head.vram_limit, name=name, price_per_hour=head.price_per_hour
     )
+
+
+def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
+    """All that a video is made from."""
+    return [*inputs, *filter(None, [options["audio"]])]
 
 
 def _print_finished(report: dict[str, Any], done: Outputs, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,12 @@ def _options(
     fit: Annotated[
         str, typer.Option(help="An input of another shape: crop its edges, pad it with bars, or stretch it.")
     ] = "crop",
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            help="A sound for the video; without it a restyled video keeps its own.", readable=False
+        ),
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Frames a segment.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Frames shared by neighbours.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
@@ -52,6 +59,7 @@ def _options(
         fps=fps,
         size=size,
         fit=fit,
+        audio=audio,
         window=window,
         overlap=overlap,
         steps=steps,

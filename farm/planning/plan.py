@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from farm.capabilities import DeviceKind, Mode, Rung
 from farm.planning.render_task import Level, RenderTask, num_steps_run
+from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
 from farm.values import Value
 
@@ -111,6 +112,8 @@ class Plan(Value):
     segments: tuple[Segment, ...]
     #: What a window takes, per kind of worker.
     on: dict[DeviceKind, Footprint]
+    #: None: the video is silent.
+    sound: Sound | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -21,6 +21,7 @@ from farm.planning.infill import infill
 from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
 from farm.planning.refine import DRAFT_STRENGTH, refine
+from farm.planning.sound import sound_of
 from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
 
 DEFAULT_SECONDS = 4
@@ -88,6 +89,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, mode, num_frames)
+    sound, sound_notes = sound_of(request, num_frames, fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
     segments = _with_tails([segment for shot in shots for segment in _SEGMENTS[mode](shot, cut)])
@@ -106,6 +108,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         width=width,
         height=height,
         fit=request.fit,
+        sound=sound,
         window_frames=window,
         overlap_frames=overlap,
         num_inference_steps=steps,
@@ -117,10 +120,11 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=(
-            *(note for media in request.inputs for note in media.notes),
+            *(note for media in request.files for note in media.notes),
             *fps_notes,
             *size_notes,
             *framing_notes(framed, request.fit),
+            *sound_notes,
         ),
     )
 

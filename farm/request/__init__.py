@@ -20,7 +20,7 @@ from farm.request.job import (
     check_numbers,
     check_priority,
 )
-from farm.request.media import FrameRate, MediaInfo
+from farm.request.media import FrameRate, MediaInfo, SoundInfo
 from farm.request.media_tools import MediaTools
 from farm.request.options import DEFAULT_MODEL, parse_size, request_options
 from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
@@ -42,6 +42,7 @@ __all__ = [
     "MediaInfo",
     "MediaTools",
     "Preset",
+    "SoundInfo",
     "check",
     "check_numbers",
     "check_priority",

@@ -29,6 +29,8 @@ class JobRequest(Value):
     """One image, several images (a storyboard), or one video, and what to make of them."""
 
     inputs: tuple[MediaInfo, ...]
+    #: A sound for the video, instead of the input video's own.
+    audio: MediaInfo | None = None
     #: One for the whole job, or one per image.
     prompts: tuple[str, ...] = ("",)
     negative_prompt: str = ""
@@ -55,6 +57,11 @@ class JobRequest(Value):
             raise ValueError("expected at least one")
         return value
 
+    @property
+    def files(self) -> tuple[MediaInfo, ...]:
+        """All that it is made from."""
+        return self.inputs if self.audio is None else (*self.inputs, self.audio)
+
 
 def check(request: JobRequest) -> None:
     """Refuse numbers and combinations that no model could serve.
@@ -68,6 +75,14 @@ def check(request: JobRequest) -> None:
     if (request.width is None) != (request.height is None):
         raise InvalidInput("width and height go together; give both or neither", param="size")
     kinds = {media.kind for media in request.inputs}
+    if "audio" in kinds:
+        raise InvalidInput(
+            "a sound is given as an input; a video is made from a picture or a video, a sound goes with "
+            "--audio (audio in the API)",
+            param="inputs",
+        )
+    if request.audio is not None and request.audio.sound is None:
+        raise InvalidInput("audio: the file has no sound that can be decoded; give another", param="audio")
     if "video" in kinds and len(request.inputs) > 1:
         raise InvalidInput(
             f"got {len(request.inputs)} inputs with a video among them; "

@@ -25,10 +25,24 @@ def _plainly_written(value: object) -> object:
 FrameRate = Annotated[Fraction, BeforeValidator(_plainly_written)]
 
 
-class MediaInfo(Value):
-    """A verified image (PNG, RGB, upright, no metadata) or video (every frame decoded once)."""
+class SoundInfo(Value):
+    """The sound of a file, decoded once: of several tracks, the one that players take."""
 
-    kind: Literal["image", "video"]
+    #: As libavformat names it.
+    codec: str
+    sample_rate: int
+    channels: int
+    #: Seconds from the first frame, or from the file's begin where it has none, to the first sound.
+    start_s: float
+    #: Likewise to its end.
+    end_s: float
+    num_tracks: int
+
+
+class MediaInfo(Value):
+    """A verified image (PNG, RGB, upright, no metadata), video (every frame decoded once) or sound."""
+
+    kind: Literal["image", "video", "audio"]
     width: int
     height: int
     num_frames: int
@@ -39,3 +53,5 @@ class MediaInfo(Value):
     path: Path
     #: What is taken of it otherwise than it is, a clause each that begins with its name.
     notes: tuple[str, ...] = ()
+    #: Of a video or a sound file; None: it has none.
+    sound: SoundInfo | None = None

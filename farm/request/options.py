@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -50,6 +51,7 @@ def request_options(
     fps: str | None,
     size: str | None,
     fit: str,
+    audio: Path | None,
     window: int | None,
     overlap: int | None,
     steps: int | None,
@@ -60,7 +62,7 @@ def request_options(
     preview: bool = False,
     preset: str | None = None,
 ) -> dict[str, Any]:
-    """The fields of a ``JobRequest`` but its inputs, from the command line's words.
+    """The fields of a ``JobRequest`` but its inputs, from the command line's words; ``audio`` as a path.
 
     Raises:
         InvalidInput: a mode, a size or a preset that is none, or a preview with steps of its own.
@@ -87,6 +89,7 @@ def request_options(
         "width": width,
         "height": height,
         "fit": fit,
+        "audio": audio,
         "window_frames": window,
         "overlap_frames": overlap,
         "num_inference_steps": steps,

@@ -128,6 +128,10 @@ class StitchOrder(Value):
     width: int
     height: int
     num_frames: int
+    #: The file whose sound the video gets; None: it is silent.
+    sound: Blob | None = None
+    #: Whether the sound's packets are copied; else it is encoded anew.
+    sound_copied: bool = False
 
 
 class Published(Value):

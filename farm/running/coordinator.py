@@ -98,7 +98,7 @@ class Coordinator:
         """
         plan = plan or self.plan(request, coming=coming)
         self.storage.check_space(stored_bytes(plan))
-        for media in request.inputs:
+        for media in request.files:
             self.storage.put_file(media.path, media.sha256)
         job_id = job_id or f"job-{secrets.token_hex(6)}"
         self.ledger.record(

@@ -139,6 +139,7 @@ class _Joining:
 
     async def run(self) -> None:
         plan = self._job.plan
+        sound = plan.sound
         await _keep_record(self._storage, self._ledger, self._job)
         session = await self._cluster.open_stitcher(
             StitchOrder(
@@ -147,6 +148,10 @@ class _Joining:
                 width=plan.width,
                 height=plan.height,
                 num_frames=plan.num_frames,
+                sound=None
+                if sound is None
+                else Blob(sha256=sound.sha256, path=self._storage.path(sound.sha256)),
+                sound_copied=sound is not None and sound.copied,
             )
         )
         started = time.monotonic()

@@ -274,7 +274,7 @@ Found = tuple[Job, Task, Attempt]
 
 def input_hashes(job: Job) -> set[str]:
     """SHA-256 of a job's inputs."""
-    return {media.sha256 for media in job.request.inputs}
+    return {media.sha256 for media in job.request.files}
 
 
 def blob_hashes(job: Job) -> Iterator[str]:

@@ -36,8 +36,10 @@ def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> 
     if not inputs:
         raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
     check_numbers(options)
+    audio = options["audio"]
+    taken = {**options, "audio": None if audio is None else take_in([audio], folder)[0]}
     try:
-        return JobRequest(inputs=take_in(inputs, folder), **options)
+        return JobRequest(inputs=take_in(inputs, folder), **taken)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

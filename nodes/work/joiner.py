@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, StitchOrder, file_hash
-from nodes.work.stored import read_segment
+from nodes.work.stored import check_content, read_segment
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
+from stitching.sound import SoundError, SoundTrack
 from stitching.video_io import VideoError, VideoWriter
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,15 @@ class Joiner:
         self._order = order
         self._video_path = order.folder / f".writing-{VIDEO_NAME}"
         self._sheet_path = order.folder / f".writing-{SHEET_NAME}"
-        self._writer = VideoWriter(self._video_path, fps=order.fps, width=order.width, height=order.height)
+        if order.sound is not None:
+            check_content(order.sound)
+        self._writer = VideoWriter(
+            self._video_path,
+            fps=order.fps,
+            width=order.width,
+            height=order.height,
+            sound=_sound(order, copied=order.sound_copied),
+        )
         self._writer.__enter__()
         self._so_far = _SoFar(order)
         self._sheet = ContactSheet(order.num_frames)
@@ -106,6 +115,13 @@ class Joiner:
         self._sheet.mark_seam(first, last, report.passed, kind=report.kind)
 
 
+def _sound(order: StitchOrder, *, copied: bool) -> SoundTrack | None:
+    """What the order says of the video's sound, opened anew."""
+    if order.sound is None:
+        return None
+    return SoundTrack(order.sound.path, duration_s=order.num_frames / order.fps, copied=copied)
+
+
 class _SoFar:
     """What is joined so far, as a video that is played while it grows. It may fail; the job goes on."""
 
@@ -123,9 +139,10 @@ class _SoFar:
                 crf=SO_FAR_CRF,
                 preset="ultrafast",
                 growing=True,
+                sound=_sound(order, copied=False),  # AAC: what every browser plays while it grows
             )
             self._writer.__enter__()
-        except (VideoError, OSError) as error:
+        except (VideoError, SoundError, OSError) as error:
             log.warning("there is no video so far: %s", error)
 
     def write(self, frames: Frames) -> None:

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import wave
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -72,6 +73,17 @@ def faststart_mp4(tmp_path: Path, num_frames: int = 12, width: int = 64, height:
     with VideoWriter(tmp_path / "made.mp4", fps=Fraction(25), width=width, height=height) as writer:
         writer.write(noise(num_frames, width, height))
     return (tmp_path / "made.mp4").read_bytes()
+
+
+def wav_bytes() -> bytes:
+    """Half a second of silence."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(8000))
+    return buffer.getvalue()
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -250,6 +262,25 @@ def test_sound_beside_the_pictures_is_ignored(take_in: Callable[..., intake.Desc
 
 
 # -------------------------------------------------------------------------------------------- what is refused
+
+
+def test_a_sound_file_is_taken_as_it_is_and_told(take_in: Callable[..., intake.Described]) -> None:
+    content = wav_bytes()
+    described = take_in(content, "song.wav")
+    assert (described["kind"], described["width"], described["num_frames"]) == ("audio", 0, 0)
+    assert Path(described["path"]).read_bytes() == content
+    assert described["sound"] == {
+        "codec": "pcm_s16le",
+        "sample_rate": 8000,
+        "channels": 1,
+        "start_s": 0.0,
+        "end_s": 0.5,
+        "num_tracks": 1,
+    }
+
+
+def test_a_sound_file_without_a_sound_is_refused(refusal: Callable[..., str]) -> None:
+    assert "holds no sound that can be decoded" in refusal(wav_bytes()[:44], "song.wav")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from farm.running.cluster import SO_FAR_NAME, Blob, StitchOrder
+from farm.running.cluster import SO_FAR_NAME, Blob, Damaged, StitchOrder
 from nodes.work import joiner
 from nodes.work.joiner import Joiner
 from stitching.mp4_codec import codec_string
@@ -199,3 +199,40 @@ def test_what_an_earlier_stitcher_left_is_replaced_not_written_into(
         assert watched.read() == b"of a stitcher that was killed"
         assert played(path.read_bytes())
         made.close()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_joined_video_and_the_one_so_far_have_the_sound_and_the_same_frames(
+    segments: list[Blob], order: Callable[[str], StitchOrder], tmp_path: Path, copied: bool
+) -> None:
+    song = tmp_path / "song.flac"
+    with av.open(str(song), "w") as out:
+        track = out.add_stream("flac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 80_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    blob = Blob(sha256=hashlib.sha256(song.read_bytes()).hexdigest(), path=song)
+    silent, sounding = order("silent"), order("sounding")
+    sounding = sounding.model_copy(update={"sound": blob, "sound_copied": copied})
+    hashes = []
+    for asked in (silent, sounding):
+        made = Joiner(asked)
+        join(made, segments)
+        if asked is sounding:
+            assert codec_string(asked.folder / SO_FAR_NAME).endswith(",mp4a.40.2")
+        hashes.append(made.finish().frames_sha256)
+    assert hashes[0] == hashes[1]
+    with av.open(str(sounding.folder / "video.mp4")) as video:
+        (heard,) = video.streams.audio
+        assert heard.codec_context.name == ("flac" if copied else "aac")
+        assert float(heard.duration * heard.time_base) == pytest.approx(NUM_FRAMES / FPS, abs=0.01)
+
+
+def test_a_sound_that_is_not_what_was_stored_is_not_used(
+    order: Callable[[str], StitchOrder], tmp_path: Path
+) -> None:
+    (tmp_path / "song.flac").write_bytes(b"other bytes")
+    asked = order("v").model_copy(update={"sound": Blob(sha256="0" * 64, path=tmp_path / "song.flac")})
+    with pytest.raises(Damaged, match="its bytes have another SHA-256"):
+        Joiner(asked)

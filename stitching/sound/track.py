@@ -1,0 +1,173 @@
+"""A sound on its way into a video that is written: copied packet by packet, or encoded anew as AAC.
+
+Time 0 is the first frame shown. What was before it and what comes after the video's end is cut off; edit
+lists do that to the sample where a packet is cut, gaps in the source are silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import av
+import av.error
+import av.filter
+
+from stitching.sound.opening import SoundError, opened
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import OutputContainer
+    from av.packet import Packet
+
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+_AAC_BITS_PER_CHANNEL = 96_000
+_AAC_FRAME = 1024
+#: A gap or an overlap in the source longer than this is filled, or cut out, at once.
+_LONGEST_SLIP_S = 0.01
+
+
+#: A packet, and the time at which it begins, in seconds.
+_Timed: TypeAlias = "tuple[Fraction, Packet[AudioStream]]"
+
+
+class SoundTrack:
+    """Hands its packets to a container in step with the pictures: ``begin``, ``feed`` and ``close``."""
+
+    def __init__(self, path: Path, *, duration_s: Fraction, copied: bool) -> None:
+        """duration_s: of the video. copied: the packets as they are; the container takes their codec.
+
+        Raises:
+            SoundError: the file cannot be opened, or has no sound.
+        """
+        self._duration_s = duration_s
+        self._copied = copied
+        self._stack = ExitStack()
+        container, track, zero = self._stack.enter_context(opened(path))
+        if track is None:
+            self._stack.close()
+            raise SoundError(f"{path.name}: has no sound")
+        self._source, self._track, self._zero_s = container, track, zero
+        self._packets: Iterator[_Timed] = iter(())
+        self._next: _Timed | None = None
+
+    def begin(self, container: OutputContainer, *, has_edit_list: bool = True) -> None:
+        """Add the stream; before the container's header is written.
+
+        has_edit_list: packets before time 0 may be written, for a decoder to begin with, and are not heard.
+        """
+        self._container = container
+        if self._copied:
+            stream: AudioStream = container.add_stream_from_template(self._track)
+            self._packets = self._copies(stream)
+        else:
+            rate = self._track.codec_context.sample_rate
+            layout = _AAC_LAYOUTS.get(self._track.codec_context.layout.nb_channels, "stereo")
+            rate = rate if rate in _AAC_RATES else 48000
+            stream = container.add_stream("aac", rate=rate, layout=layout)
+            stream.codec_context.bit_rate = _AAC_BITS_PER_CHANNEL * stream.codec_context.layout.nb_channels
+            self._packets = self._encoded(stream, rate, layout)
+        self._next = next(self._packets, None)
+        while self._next is not None and self._next[0] < 0 and not has_edit_list:
+            self._next = next(self._packets, None)
+
+    def feed(self, until_s: Fraction) -> None:
+        """Write every packet that begins before this time."""
+        while self._next is not None and self._next[0] < until_s:
+            self._container.mux(self._next[1])
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self._stack.close()
+
+    def _copies(self, stream: AudioStream) -> Iterator[_Timed]:
+        base = self._track.time_base
+        assert base is not None
+        shift = round(self._zero_s / base)
+        before: Packet[AudioStream] | None = None  # a decoder needs the packet before the first that is heard
+        for packet in self._source.demux(self._track):
+            if packet.pts is None or not packet.size:
+                continue
+            begin = (packet.pts - shift) * base
+            if begin >= self._duration_s:
+                return
+            end = begin + (packet.duration or 0) * base
+            packet.pts -= shift
+            packet.dts = packet.pts
+            if end > self._duration_s:
+                packet.duration = ceil((self._duration_s - begin) / base)
+            packet.stream = stream
+            if end <= 0:
+                before = packet
+                continue
+            if before is not None:
+                yield (before.pts or 0) * base, before
+                before = None
+            yield begin, packet
+
+    def _encoded(self, stream: AudioStream, rate: int, layout: str) -> Iterator[_Timed]:
+        for frame in self._resampled(rate, layout):
+            yield from self._timed(stream.encode(frame))
+        yield from self._timed(stream.encode(None))
+
+    @staticmethod
+    def _timed(packets: list[Packet[AudioStream]]) -> Iterator[_Timed]:
+        for packet in packets:
+            yield Fraction((packet.pts or 0) * packet.time_base), packet
+
+    def _resampled(self, rate: int, layout: str) -> Iterator[av.AudioFrame]:
+        """Frames of ``_AAC_FRAME`` samples from time 0 to the video's end, in step with their timestamps."""
+        graph = av.filter.Graph()
+        steps = (
+            ("aresample", f"{rate}:async={rate}:min_hard_comp={_LONGEST_SLIP_S}:first_pts=0"),
+            ("aformat", f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"),
+            ("atrim", f"end={float(self._duration_s):.9f}"),
+            ("asetnsamples", f"n={_AAC_FRAME}:p=0"),
+            ("abuffersink", None),
+        )
+        source = None
+        packets = self._source.demux(self._track)
+        while (packet := next(packets, None)) is not None:
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:  # damaged: silence, as in a gap
+                continue
+            for frame in frames:
+                if frame.pts is None or frame.time_base is None:
+                    continue
+                if source is None:
+                    source = graph.add_abuffer(
+                        sample_rate=frame.sample_rate,
+                        format=frame.format.name,
+                        layout=frame.layout.name,
+                        time_base=frame.time_base,
+                    )
+                    graph.link_nodes(source, *(graph.add(name, text) for name, text in steps)).configure()
+                shift = round(self._zero_s / frame.time_base)
+                if (frame.pts - shift) * frame.time_base >= self._duration_s:
+                    break
+                frame.pts -= shift
+                source.push(frame)
+                yield from _pulled(graph)
+            else:
+                continue
+            break
+        if source is not None:
+            source.push(None)
+            yield from _pulled(graph)
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, av.AudioFrame)
+        yield frame
