@@ -296,7 +296,9 @@ class FarmClient:
         """Post a form with files, each under the name of its field."""
         with ExitStack() as stack:
             try:
-                files = [(field, (path.name, stack.enter_context(path.open("rb")))) for field, path in paths]
+                files = [
+                    (field, (_text(path.name), stack.enter_context(path.open("rb")))) for field, path in paths
+                ]
             except OSError as error:
                 raise InvalidInput(
                     f"{error.filename} cannot be read ({error.strerror})", param="inputs"
@@ -360,6 +362,11 @@ class FarmClient:
 
     def _not_a_farm(self, answer: httpx2.Response) -> CannotRun:
         return CannotRun(f"{self.url} answered {answer.status_code}, not as a farm does; check the address")
+
+
+def _text(name: str) -> str:
+    """A file's name as text: on a disk it may be any bytes."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _part(name: str) -> str:

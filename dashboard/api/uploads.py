@@ -137,7 +137,7 @@ def upload_summary(kept: KeptUpload) -> UploadSummary:
         "num_frames": media.num_frames,
         "fps": None if media.fps is None else float(media.fps),
         "notes": list(media.notes),
-        "sound": media.sound and media.sound.model_dump(),
+        "sound": None if media.sound is None else media.sound.model_dump(),
         "name": kept.name,
         "expires_at": kept.expires_at,
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import wave
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import ANY, StartFarm, Visit, drop, has_status, is_live, plays
@@ -260,6 +262,47 @@ async def test_pictures_with_a_prompt_each_make_a_storyboard(
     await has_status(page, "succeeded")
     await page.get_by_test_id("load-report").click()
     await expect(page.locator(".shots li")).to_contain_text(["the square", "the harbour"])
+
+
+async def test_the_framing_of_a_picture_of_another_shape_is_shown_and_a_sound_goes_with_it(
+    start_farm: StartFarm, visit: Visit, photo: Path, tmp_path: Path
+) -> None:
+    farm = await start_farm()
+    farm.tell("let all")
+    page = await (await visit(farm)).open("/")
+    tall, song = tmp_path / "tall.png", tmp_path / "song.wav"
+    with Image.open(photo) as wide:
+        wide.crop((0, 0, 64, 128)).save(tall)
+    with wave.open(str(song), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(2 * 8000 * 5))
+    await page.get_by_test_id("drop").locator("input").set_input_files([photo, tall])
+    await fill_in_small(page)
+    framings = page.get_by_test_id("framings").locator("figure").filter(has_text="Picture 2")
+    await expect(framings).to_have_text("Picture 2 loses 67%, half of it each above and below.")
+    frame, picture = [await framings.locator(at).bounding_box() for at in (".frame", "img")]
+    assert frame is not None and picture is not None  # noqa: PT018
+    assert frame["width"] / frame["height"] == pytest.approx(314 / 208, abs=0.03)
+    assert picture["width"] == pytest.approx(frame["width"], abs=1)
+    assert picture["height"] == pytest.approx(3.02 * frame["height"], rel=0.02)
+    await page.get_by_label("Pad", exact=True).check()
+    await expect(framings).to_contain_text("Picture 2 has black bars left and right, 67% of the frame.")
+
+    sound, facts = page.get_by_test_id("sound"), page.get_by_test_id("plan")
+    await expect(sound).to_contain_text("None: the video is silent.")
+    await expect(facts.locator("dt:text-is('Sound') + dd")).to_have_text("none")
+    await page.get_by_label("Choose a sound").set_input_files(song)
+    await expect(sound).to_contain_text("pcm_s16le, 5.0 s")
+    await expect(facts.locator("dt:text-is('Sound') + dd")).to_have_text("aac, encoded anew")
+    await expect(facts).to_contain_text("the sound is cut at the video's end, after 3.0 of its 5.0 s")
+
+    await page.get_by_test_id("render").click()
+    await page.wait_for_url("**/jobs/job-*")
+    await has_status(page, "succeeded")
+    made = farm.state / "jobs" / page.url.rpartition("/")[2] / "video.mp4"
+    assert b"mp4a" in made.read_bytes()
 
 
 async def test_a_file_that_is_no_picture_is_refused_in_its_own_row(

@@ -192,6 +192,8 @@ def nothing_chosen() -> dict[str, Any]:
         "frames": None,
         "fps": None,
         "size": None,
+        "fit": "crop",
+        "audio": None,
         "window": None,
         "overlap": None,
         "steps": None,

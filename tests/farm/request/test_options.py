@@ -102,7 +102,7 @@ def test_nothing_chosen_is_left_to_the_planner(nothing_chosen: Any) -> None:
         "auto",
         "",
     )
-    assert (options.pop("seed"), options.pop("priority")) == (0, 50)
+    assert (options.pop("seed"), options.pop("priority"), options.pop("fit")) == (0, 50, "crop")
     assert set(options.values()) == {None}
 
 
@@ -110,6 +110,11 @@ def test_nothing_chosen_is_left_to_the_planner(nothing_chosen: Any) -> None:
 def test_an_empty_option_is_not_the_same_as_none(option: str, nothing_chosen: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{option} is ''"):
         request_options(**(nothing_chosen | {option: ""}))
+
+
+def test_an_unknown_fit_is_refused_with_those_there_are(nothing_chosen: Any) -> None:
+    with pytest.raises(InvalidInput, match="fit is 'zoom', expected one of crop, pad, stretch"):
+        request_options(**(nothing_chosen | {"fit": "zoom"}))
 
 
 def test_an_unknown_mode_is_refused_with_those_there_are(nothing_chosen: Any) -> None:

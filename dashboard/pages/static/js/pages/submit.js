@@ -9,6 +9,7 @@ import { forget, keep, kept, requestOf } from "../submit/form.js";
 import { Inputs } from "../submit/inputs.js";
 import { PlanPreview, usePlan } from "../submit/plan.js";
 import { Settings } from "../submit/settings.js";
+import { Sound, useSound } from "../submit/sound.js";
 
 /** @typedef {import("../submit/form.js").Form} Form */
 /** @typedef {import("../submit/form.js").Input} Input */
@@ -17,12 +18,20 @@ const CHOICES_ANEW_MS = 1000;
 
 const NewVideo = () => {
   const [form, setForm] = useState(() => kept().form);
-  const [inputs, setInputs, onFiles] = useInputs();
+  const [inputs, setInputs, onPictures] = useInputs();
+  const [sound, onSound, dropSound] = useSound();
+  const onFiles = useCallback((/** @type {File[]} */ files) => {
+    const isSound = (/** @type {File} */ file) => file.type.startsWith("audio/");
+    const song = files.find(isSound);
+    if (song) onSound(song);
+    const rest = files.filter((file) => !isSound(file));
+    if (rest.length) onPictures(rest);
+  }, []);
   const [models, presets] = useLists();
   const [error, setError] = useState(/** @type {any} */ (null));
   const maySubmit = useScope("submit");
   const set = useCallback((/** @type {Partial<Form>} */ change) => setForm((before) => ({ ...before, ...change })), []);
-  useEffect(() => keep(form, inputs), [form, inputs]);
+  useEffect(() => keep(form, inputs, sound), [form, inputs, sound]);
   useEffect(() => {
     if (models?.length && !models.some((/** @type {any} */ m) => m.model === form.model)) set({ model: defaultModel(models) });
   }, [models]);
@@ -33,7 +42,7 @@ const NewVideo = () => {
     if (suited.length && !suited.some(({ name }) => name === form.preset)) set({ preset: suited[0].name });
   }, [suited]);
 
-  const waiting = waitingFor(inputs, form);
+  const waiting = waitingFor(inputs, form, sound);
   const [fleet, choices] = useChoices(form.model, inputs[0]?.upload?.id);
   useEffect(() => {
     // Another model or another picture has other sizes: what is no choice any more is not asked for unseen.
@@ -43,11 +52,11 @@ const NewVideo = () => {
     if (form.window_frames && !windows.some((/** @type {any} */ c) => String(c.window_frames) === form.window_frames)) set({ window_frames: "" });
     if (form.mode !== "auto" && !modes.some((/** @type {any} */ c) => c.mode === form.mode)) set({ mode: "auto" });
   }, [choices]);
-  const body = useMemo(() => (waiting ? null : JSON.stringify(requestOf(form, inputs))), [form, inputs, waiting]);
+  const body = useMemo(() => (waiting ? null : JSON.stringify(requestOf(form, inputs, sound))), [form, inputs, sound, waiting]);
   // The workers are part of the question: when one comes or goes the same form has another plan.
   const planned = usePlan(body, fleet);
   const submit = useSubmit(setError);
-  const start_ = (/** @type {Partial<Form>} */ change) => submit(requestOf({ ...form, ...change }, inputs));
+  const start_ = (/** @type {Partial<Form>} */ change) => submit(requestOf({ ...form, ...change }, inputs, sound));
   const ready = !waiting && !planned.error && maySubmit !== false;
   const several = inputs.length > 1;
   const predicted = planned.answer?.quote.predicted_s;
@@ -68,6 +77,7 @@ const NewVideo = () => {
             aria-invalid=${planned.error?.param === "prompt" || undefined}
             onInput=${(/** @type {any} */ event) => set({ prompt: event.target.value })}></textarea>`}
         </div>
+        <${Sound} sound=${sound} onFile=${onSound} onRemove=${dropSound} first=${inputs[0]?.upload} />
       </${Card}>
       <${Card} title="Settings">
         <${Settings} form=${form} set=${set} models=${models} presets=${suited} choices=${choices}
@@ -195,10 +205,10 @@ function useSubmit(/** @type {(error: any) => void} */ setError) {
 /** `crypto.randomUUID` is there on safe origins only, and a farm on a home network has none. */
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
 
-function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form) {
+function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {Input | null} */ sound) {
   if (inputs.length === 0) return "Drop a picture or a video to see what the farm can make of it.";
-  if (inputs.some(({ error }) => error)) return "Remove what could not be taken in.";
-  if (inputs.some(({ upload: there }) => !there)) return "The plan comes when everything is uploaded.";
+  if (inputs.some(({ error }) => error) || sound?.error) return "Remove what could not be taken in.";
+  if (inputs.some(({ upload: there }) => !there) || (sound && !sound.upload)) return "The plan comes when everything is uploaded.";
   return form.model ? "" : "The models are being read.";
 }
 

@@ -7,7 +7,7 @@
  * @property {string} name
  * @property {string} prompt
  * @property {number} progress of the upload, 0 to 1
- * @property {{id: string, kind: "image" | "video", width: number, height: number, num_frames: number, fps: number | string | null, notes: string[]} | null} upload
+ * @property {{id: string, kind: "image" | "video" | "audio", width: number, height: number, num_frames: number, fps: number | string | null, notes: string[], sound: {codec: string, end_s: number} | null} | null} upload
  * @property {Error | null} error
  */
 
@@ -28,8 +28,9 @@ const KEPT = "reelfarm-new-video";
  * The body of POST /plans and POST /jobs.
  * @param {Form} form
  * @param {Input[]} inputs all of them uploaded
+ * @param {Input | null} audio uploaded too
  */
-export function requestOf(form, inputs) {
+export function requestOf(form, inputs, audio) {
   /** @type {Record<string, unknown>} */
   const body = { inputs: inputs.map((input) => input.upload?.id) };
   body.prompts = form.one_prompt || inputs.length < 2 ? [form.prompt] : inputs.map((input) => input.prompt);
@@ -39,26 +40,27 @@ export function requestOf(form, inputs) {
   if (form.negative_prompt) body.negative_prompt = form.negative_prompt;
   if (form.fps) body.fps = form.fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
+  if (audio) body.audio = audio.upload?.id;
   if (form.fit !== "crop") body.fit = form.fit;
   for (const name of NUMBERS) if (form[name] !== "") body[name] = Number(form[name]);
   return body;
 }
 
 /** Kept while the tab is open, so that a look at another page costs nothing. */
-export function keep(/** @type {Form} */ form, /** @type {Input[]} */ inputs) {
+export function keep(/** @type {Form} */ form, /** @type {Input[]} */ inputs, /** @type {Input | null} */ audio) {
   const uploaded = inputs.filter((input) => input.upload);
-  store(() => sessionStorage.setItem(KEPT, JSON.stringify({ form, inputs: uploaded })));
+  store(() => sessionStorage.setItem(KEPT, JSON.stringify({ form, inputs: uploaded, audio: audio?.upload ? audio : null })));
 }
 
 export function forget() {
   store(() => sessionStorage.removeItem(KEPT));
 }
 
-/** @returns {{form: Form, inputs: Input[]}} */
+/** @returns {{form: Form, inputs: Input[], audio: Input | null}} */
 export function kept() {
   const text = store(() => sessionStorage.getItem(KEPT));
-  const { form, inputs } = text ? JSON.parse(text) : { form: {}, inputs: [] };
-  return { form: { ...EMPTY, ...form }, inputs };
+  const { form, inputs, audio = null } = text ? JSON.parse(text) : { form: {}, inputs: [] };
+  return { form: { ...EMPTY, ...form }, inputs, audio };
 }
 
 function store(/** @type {() => any} */ action) {
@@ -71,5 +73,5 @@ function store(/** @type {() => any} */ action) {
 
 /** Files of a drop or a paste. */
 export function filesOf(/** @type {DataTransfer | null} */ transfer) {
-  return [...(transfer?.files ?? [])].filter((file) => /^(image|video)\//.test(file.type) || !file.type);
+  return [...(transfer?.files ?? [])].filter((file) => /^(image|video|audio)\//.test(file.type) || !file.type);
 }
