@@ -12,7 +12,13 @@ _SUBMITTED_AT = 1795300053.3
 _WHY = "resident fits (0.16 GiB of 4.00 GiB); done 0.0 s before near/cpu0"
 _NEED_BYTES = 168427520
 
-OPTIONS: dict[str, Any] = {"model": "tiny_i2v", "prompts": [_PROMPT], "seconds": 3, "preset": "preview"}
+OPTIONS: dict[str, Any] = {
+    "model": "tiny_i2v",
+    "prompts": [_PROMPT],
+    "seconds": 3,
+    "fit": "pad",
+    "preset": "preview",
+}
 JOB_BODY: dict[str, Any] = {**OPTIONS, "inputs": [UPLOAD_ID]}
 UPLOAD: dict[str, Any] = {
     "id": UPLOAD_ID,
@@ -77,7 +83,7 @@ PLAN: dict[str, Any] = {
     "fps": "8",
     "width": 64,
     "height": 64,
-    "fit": "crop",
+    "fit": "pad",
     "sound": None,
     "window_frames": 8,
     "overlap_frames": 3,

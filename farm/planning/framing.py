@@ -70,11 +70,10 @@ def framing_notes(framings: Sequence[Framing], fit: Fit) -> tuple[str, ...]:
     for number, framed in enumerate(framings, 1):
         if framed.said:
             alike.setdefault(framed.said, []).append(number)
-    others = " or ".join(other for other in ("crop", "pad", "stretch") if other != fit)
     return tuple(
-        f"{_inputs(numbers, len(framings))}: each {said} (fit {fit}; {others} would not)"
+        f"{_inputs(numbers, len(framings))}: each {said} (fit: {fit})"
         if len(numbers) > 1
-        else f"{_inputs(numbers, len(framings))} {said} (fit {fit}; {others} would not)"
+        else f"{_inputs(numbers, len(framings))} {said} (fit: {fit})"
         for said, numbers in alike.items()
     )
 

@@ -120,10 +120,10 @@ def test_what_is_cut_padded_or_stretched(
 def test_inputs_that_are_treated_alike_are_told_together() -> None:
     wide, same, square = (framing(w, 200, 300, 200, "crop") for w in (400, 300, 200))
     assert framing_notes([wide], "crop") == (
-        "the input loses 25%, half of it each left and right (fit crop; pad or stretch would not)",
+        "the input loses 25%, half of it each left and right (fit: crop)",
     )
     assert framing_notes([wide, same, wide, square], "crop") == (
-        "inputs 1, 3: each loses 25%, half of it each left and right (fit crop; pad or stretch would not)",
-        "input 4 loses 33%, half of it each above and below (fit crop; pad or stretch would not)",
+        "inputs 1, 3: each loses 25%, half of it each left and right (fit: crop)",
+        "input 4 loses 33%, half of it each above and below (fit: crop)",
     )
     assert framing_notes([same], "crop") == ()

@@ -248,7 +248,7 @@ def test_a_small_video_is_not_enlarged(make: Any) -> None:
 
 def test_a_size_that_is_asked_for_is_kept_or_refused_with_the_nearest(make: Any) -> None:
     made = make.plan(width=264, height=512)
-    said = "the input loses 48%, half of it each left and right (fit crop; pad or stretch would not)"
+    said = "the input loses 48%, half of it each left and right (fit: crop)"
     assert (made.width, made.height, made.notes) == (264, 512, (said,))
     with pytest.raises(InvalidInput, match="needs multiples of 8; try 264x512") as refused:
         make.plan(width=262, height=511)
