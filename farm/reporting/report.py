@@ -198,11 +198,9 @@ def waits(state: State | None, job: Job) -> Waits:
 
 def waits_words(summary: Mapping[str, Any]) -> str:
     """What a job waits for, for people; empty when it does not wait. ``summary``: a ``JobSummary``."""
-    if not summary["waiting_for"]:
-        return ""
+    reason: str = summary["waiting_for"]
     position = summary["queue_position"]
-    place = "" if position is None else f"place {position} in the queue: "
-    return f"{place}{summary['waiting_for']}"
+    return f"place {position} in the queue: {reason}" if reason and position is not None else reason
 
 
 def _media(media: MediaInfo) -> dict[str, Any]:

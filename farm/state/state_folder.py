@@ -29,7 +29,7 @@ class FolderInUse(CannotRun):
     """Another process works in the state folder; ``by`` says what it is where that is known."""
 
     def __init__(self, folder: Path, by: Holder | None, pid: int | None) -> None:
-        who = f"`farm {by}` (process {pid})" if by else "another farm"
+        who = f"farm {by} (process {pid})" if by else "another farm"
         what = {
             "up": "`farm submit` gives it a job",
             "render": "it ends with its video, and takes no other job",

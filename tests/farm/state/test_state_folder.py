@@ -78,9 +78,7 @@ def test_whoever_comes_second_is_told_who_works_in_the_folder_and_what_works(
     with locked(folder, what):
         with pytest.raises(FolderInUse) as refused, locked(folder, "render"):
             pass
-        assert refused.value.message.startswith(
-            f"`farm {what}` (process {os.getpid()}) is working in {folder}"
-        )
+        assert refused.value.message.startswith(f"farm {what} (process {os.getpid()}) is working in {folder}")
         assert works in refused.value.message
         assert (used := in_use(folder)) is not None
         assert used.by == what

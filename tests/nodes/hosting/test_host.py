@@ -47,7 +47,7 @@ async def test_a_second_render_waits_until_the_first_has_given_the_folder_back(
                 await asyncio.sleep(0)
             assert not waiting.done()
         await waiting
-        assert capsys.readouterr().err.count("waiting: `farm render`") == 1
+        assert capsys.readouterr().err.count("waiting: farm render (process") == 1
         with pytest.raises(FolderInUse), locked(tmp_path, "render"):
             pass
 
