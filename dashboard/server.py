@@ -22,6 +22,7 @@ from dashboard.connections import (
     most_connections,
     raise_descriptor_limit,
 )
+from farm.addresses import host_port
 from farm.errors import CannotRun
 
 #: What the farm and its doors do beside the loop. As many as are usual on a small machine, six, are taken
@@ -191,7 +192,8 @@ async def serve(
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CannotRun(
-            f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port or --listen"
+            f"{host_port(host, port)} cannot be listened on ({error.strerror}); "
+            "choose another --port or --listen"
         ) from error
     with listening:
         await server.serve(sockets=[listening])

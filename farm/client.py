@@ -190,8 +190,16 @@ class FarmClient:
         path: str = self._object("POST", "login-links")["path"]
         return f"{self.url}{path}"
 
+    def reach(self, ports: Sequence[int], word: str) -> dict[str, Any]:
+        """Have the farm connect to these ports of this machine, and read ``word`` there, which is in hex.
+
+        Returns ``address``, this machine's as the farm sees it, ``unreached`` of the ports, and of the farm's
+        machine ``listening``, the ports to be reached, and ``ports``, the whole range.
+        """
+        return self._object("POST", "join/reach", json={"ports": list(ports), "word": word})
+
     def join(self, token: str, node: str) -> dict[str, Any]:
-        """What this machine needs to join under the name ``node``; uses the token up."""
+        """What this machine needs to join under the name ``node``; uses a join token up, a node's own not."""
         return self._object("POST", "join", json={"node": node}, headers=_bearer(token))
 
     def leave(self, node: str, node_token: str) -> list[str]:

@@ -116,6 +116,14 @@ class CannotRun(FarmError):
     http_status = 422
 
 
+class PortClosed(CannotRun):
+    """Two machines do not reach each other. ``commands``: for each usual firewall what opens the port."""
+
+    def __init__(self, message: str, commands: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.commands = commands
+
+
 class Conflict(FarmError):
     """The key of an earlier request came again with another request."""
 

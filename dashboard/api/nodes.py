@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from dashboard.access import OWNER, Keys, OneTimeTokens, Principal, bearer_token
 from dashboard.api.examples import JOIN_OFFER, NODE, WORKER
-from dashboard.http import MACHINE_KEY, NodeRequest, answers, known_query_only
+from dashboard.http import MACHINE_KEY, NO_KEY, NodeRequest, ReachRequest, answers, known_query_only
 from dashboard.live import (
     NodeSummary,
     WorkerSummary,
@@ -23,7 +23,7 @@ from dashboard.live import (
     worker_summary_by_id,
 )
 from farm.errors import NotAllowed, NotFound
-from farm.running import Coordinator, Membership
+from farm.running import Coordinator, Membership, Reached
 
 #: A name that may stand in a command line.
 _NETLOC = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
@@ -225,9 +225,27 @@ def nodes_router(
     )
     async def join_token(request: Request) -> JSONResponse:
         """A token with which one machine may join, within a day."""
+        membership.check_reachable()
         token = join_tokens.create()
         address = request.url.netloc if _NETLOC.fullmatch(request.url.netloc) else "ADDRESS:PORT"
         return JSONResponse({"token": token, "command": f"farm join {address} --token {token}"}, 201)
+
+    @router.post(
+        "/join/reach",
+        summary="Try the way to a machine",
+        response_model=Reached,
+        openapi_extra=NO_KEY,
+        responses=answers(
+            {"address": "192.168.1.21", "unreached": [8473], "listening": [8471, 8472], "ports": "8471-8599"}
+        ),
+    )
+    async def reach(request: Request, wanted: ReachRequest) -> Reached:
+        """Connect to ports of whoever asks, as a machine that joins does; it says a word of its choice there.
+
+        Wants no key: nobody learns of another's ports, nor of a port that does not say the word.
+        """
+        address = request.client.host if request.client else "unknown"
+        return await membership.reach(address, wanted.ports, bytes.fromhex(wanted.word))
 
     @router.post(
         "/join",
@@ -239,18 +257,16 @@ def nodes_router(
     async def join_farm(
         request: Request, wanted: NodeRequest, token: Annotated[str, Depends(_machine_token)]
     ) -> dict[str, Any]:
-        """What a joining machine needs; the bearer is a join token, used up by this, or a key for nodes.
+        """What a joining machine needs.
 
-        One that comes back, for its Ray has ended, shows the token it was given when it joined.
+        The bearer is a join token, used up by this, the node's own token of before, or a key for nodes.
         """
         request.state.subject = wanted.node
-        back = membership.come_back(wanted.node, token)
-        if back is not None:
-            return back
-        key_id = _key_for_nodes(request)
-        if key_id is None and join_tokens.redeem(token) is None:
+        returning = membership.knows(wanted.node, token)
+        key_id = None if returning else _key_for_nodes(request)
+        if not returning and key_id is None and join_tokens.redeem(token) is None:
             raise NotAllowed("the join token is wrong, used or too old; `farm join-token` makes a new one")
-        return membership.join(wanted.node, key_id=key_id or "")
+        return membership.join(wanted.node, key_id=key_id or "", returning=returning)
 
     @router.post(
         "/leave",

@@ -19,6 +19,7 @@ from dashboard.http.queries import (
 )
 from dashboard.http.schemas import (
     NodeRequest,
+    ReachRequest,
     body_schema,
     invalid,
     job_body,
@@ -39,6 +40,7 @@ __all__ = [
     "Limit",
     "NodeRequest",
     "Order",
+    "ReachRequest",
     "answer_errors",
     "answers",
     "body_schema",

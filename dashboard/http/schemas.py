@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, create_model
 
@@ -137,6 +137,15 @@ class NodeRequest(Value):
     """A machine by its name."""
 
     node: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9-]+$", examples=["attic"])
+
+
+class ReachRequest(Value):
+    """TCP ports of whoever asks, and the word, in hex, that whoever connects there is told."""
+
+    ports: tuple[Annotated[int, Field(ge=1024, le=65535)], ...] = Field(
+        min_length=1, max_length=1024, examples=[[8473, 8474]]
+    )
+    word: str = Field(pattern=r"^([0-9a-f]{2}){8,64}$", examples=["9f0c6a528f5e4f0b"])
 
 
 def job_options(text: bytes) -> dict[str, Any]:

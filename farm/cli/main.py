@@ -35,8 +35,9 @@ from farm.cli.remote_commands import (
 )
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
-from farm.errors import FarmError, InvalidInput
+from farm.errors import FarmError, InvalidInput, PortClosed
 from farm.machines import (
+    DEFAULT_PORTS,
     ClusterFile,
     HeadMachine,
     check_listen,
@@ -44,6 +45,7 @@ from farm.machines import (
     cpu_workers,
     node_name,
     parse_bytes,
+    parse_ports,
     read_cluster_file,
     shared_cpu,
 )
@@ -69,6 +71,7 @@ Workers = Annotated[
     str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
 ]
 VramLimit = Annotated[str | None, typer.Option(help="Cap every worker at this amount, such as 8GiB.")]
+PortRange = Annotated[str, typer.Option(help="TCP ports on which other machines reach this one.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -183,6 +186,9 @@ def retry(
 def up(
     listen: Annotated[str | None, typer.Option(help="Address for other machines; default: none.")] = None,
     port: Annotated[int | None, typer.Option(help="Of the API.")] = None,
+    ports: Annotated[
+        str | None, typer.Option(help="TCP ports for other machines, such as 8471-8599.")
+    ] = None,
     workers: Annotated[str | None, typer.Option(help="auto, none, or such as 12GiB,8GiB.")] = None,
     vram_limit: VramLimit = None,
     cluster: Annotated[Path | None, typer.Option(help="A cluster.yaml that says it all.")] = None,
@@ -204,13 +210,14 @@ def up(
 
     described = read_cluster_file(cluster) if cluster else ClusterFile()
     budgets = workers.split(",") if workers not in (None, "auto", "none") else workers
-    chosen = {"listen": listen, "port": port, "workers": budgets, "vram_limit": vram_limit}
+    chosen = {"listen": listen, "port": port, "ports": ports, "workers": budgets, "vram_limit": vram_limit}
     given = {key: value for key, value in chosen.items() if value is not None}
     if allow_host:
         given["allowed_hosts"] = allow_host
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
     here = _head_workers(described.head, name)
     check_listen(described.head.listen, described.head.port)
+    parse_ports(described.head.ports)
     folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
         _run(keep_up(described, here, folder, create_app, serve))
@@ -219,11 +226,15 @@ def up(
 @app.command()
 def join(
     address: Annotated[str, typer.Argument(help="HOST:PORT, as `farm up` prints it.")],
-    token: Annotated[str, typer.Option(help="One-time token; - reads it from standard input.")],
+    token: Annotated[
+        str | None,
+        typer.Option(help="One-time token; - reads it from standard input. Who comes back needs none."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
     workers: Workers = None,
     vram_limit: VramLimit = None,
     price_per_hour: Annotated[float | None, typer.Option(help="Of this machine.")] = None,
+    ports: PortRange = str(DEFAULT_PORTS),
     state: StateFolder = None,
 ) -> None:
     """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
@@ -238,7 +249,7 @@ def join(
     def describe(own_address: str) -> list[Worker]:
         return _workers(workers, vram_limit, name=name, address=own_address, price_per_hour=price_per_hour)
 
-    joined = member.join(url, given, node=node, describe=describe, state=folder)
+    joined = member.join(url, given, node=node, describe=describe, state=folder, ports=parse_ports(ports))
     process = joined.begin()
     console.say(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out")
     # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
@@ -256,7 +267,7 @@ def leave(state: StateFolder = None) -> None:
     """Take this machine out of its farm after its current segment."""
     from nodes.machine import member
 
-    left = member.leave(state or default_state_folder())
+    left = member.leave(state or default_state_folder(), for_good=True)
     console.out.print(f"{left.node} has left the farm at {left.url}", markup=False)
 
 
@@ -279,13 +290,19 @@ def doctor(
     workers: Workers = None,
     vram_limit: VramLimit = None,
     security: Annotated[bool, typer.Option("--security", help="Who can reach what of the farm.")] = False,
+    joining: Annotated[
+        str | None, typer.Option("--join", help="HOST:PORT of a farm: whether this machine could join it.")
+    ] = None,
+    ports: PortRange = str(DEFAULT_PORTS),
     state: StateFolder = None,
 ) -> None:
-    """Check this machine: installation, cards, and what each can render."""
-    from nodes.hosting import examine, examine_security
+    """Check this machine: installation, cards, what each can render, and the way to a farm."""
+    from nodes.hosting import examine, examine_joining, examine_security
 
     if security:
         findings = examine_security(state or default_state_folder())
+    elif joining is not None:
+        findings = examine_joining(joining, parse_ports(ports))
     else:
         findings = examine(_workers(workers, vram_limit))
     if as_json:
@@ -367,6 +384,8 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except FarmError as error:
         console.print_error(error.message)
+        for line in error.commands if isinstance(error, PortClosed) else ():
+            console.err.print(f"  {line}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except typer.Exit as error:
         sys.exit(error.exit_code)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from farm.machines.cluster_file import ClusterFile, HeadMachine, Machine, read_cluster_file
 from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes, shared_cpu
+from farm.machines.ports import DEFAULT_PORTS, Ports, parse_ports
 
 __all__ = [
+    "DEFAULT_PORTS",
     "ClusterFile",
     "HeadMachine",
     "Machine",
+    "Ports",
     "check_listen",
     "check_price",
     "cpu_workers",
     "node_name",
     "parse_bytes",
+    "parse_ports",
     "read_cluster_file",
     "shared_cpu",
 ]

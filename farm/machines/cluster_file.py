@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from farm.errors import InvalidInput
 from farm.machines.options import check_price, node_name, parse_bytes
+from farm.machines.ports import DEFAULT_PORTS, parse_ports
 from farm.values import Value
 
 
@@ -20,6 +21,8 @@ class Described(Value):
     vram_limit: str | None = None
     #: Of the whole machine, in the owner's currency.
     price_per_hour: float | None = None
+    #: TCP ports on which the other machines reach it.
+    ports: str = str(DEFAULT_PORTS)
 
 
 class HeadMachine(Described):
@@ -91,6 +94,7 @@ def _check(machine: HeadMachine | Machine) -> None:
     if machine.vram_limit is not None:
         parse_bytes(machine.vram_limit)
     check_price(machine.price_per_hour)
+    parse_ports(machine.ports)
     if isinstance(machine, HeadMachine):
         return
     # It is part of ids and of a file's name, and the machine must come back under the same one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 
+from farm.addresses import family_of, host_port, resolved
 from farm.capabilities import GIB, Worker
 from farm.errors import CannotRun, InvalidInput
 
@@ -90,11 +91,13 @@ def check_listen(address: str, port: int) -> None:
     """
     if not 1 <= port <= 65535:
         raise InvalidInput(f"port is {port}, expected 1 to 65535", param="port")
+    found = resolved(address)
     try:
-        with socket.socket() as trial:
+        with socket.socket(family_of(found)) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((address, port))
+            trial.bind((found, port))
     except OSError as error:
         raise CannotRun(
-            f"{address}:{port} cannot be listened on ({error.strerror}); choose another --port or --listen"
+            f"{host_port(address, port)} cannot be listened on ({error.strerror}); "
+            "choose another --port or --listen"
         ) from error

@@ -28,8 +28,9 @@ from farm.running.cluster import (
 from farm.running.coordinator import Coordinator
 from farm.running.job_records import RECORD_NAME, read_record, record_head, write_record
 from farm.running.joining import StitchFailed
-from farm.running.membership import ClusterAccess, Membership
+from farm.running.membership import ClusterAccess, Membership, Reached
 from farm.running.queueing import prioritize
+from farm.running.reach import unreached
 from farm.running.reopening import Reopening
 from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
@@ -52,6 +53,7 @@ __all__ = [
     "Order",
     "Progress",
     "Published",
+    "Reached",
     "Reopening",
     "Role",
     "StitchFailed",
@@ -66,5 +68,6 @@ __all__ = [
     "read_record",
     "record_head",
     "stored_bytes",
+    "unreached",
     "write_record",
 ]

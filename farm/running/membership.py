@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from farm.errors import InvalidInput, NotAllowed, NotFound
+from typing_extensions import TypedDict
+
+from farm.errors import CannotRun, InvalidInput, NotAllowed, NotFound, TooManyRequests
+from farm.machines import DEFAULT_PORTS, Ports
 from farm.running.coordinator import Coordinator
+from farm.running.reach import unreached
 from farm.state import NodeAdmitted, NodeRemoved, NodeState, WorkerJoined
 
 #: A name that was given to a machine is kept for it this long, until its workers come up.
 JOINING_S = 60.0
+#: Machines whose ports are looked at, at a time.
+MAX_LOOKS = 4
+
+
+class Reached(TypedDict):
+    """Whether a machine and the farm reach each other."""
+
+    #: The machine's, as the farm sees it.
+    address: str
+    #: Of the machine's ports that were named.
+    unreached: list[int]
+    #: The farm's, to be tried from over there.
+    listening: list[int]
+    #: All that the farm's machine may use.
+    ports: str
 
 
 class ClusterAccess(NamedTuple):
@@ -33,6 +52,7 @@ class Membership:
         cluster: Callable[[], ClusterAccess],
         secret: str,
         versions: Mapping[str, str],
+        ports: Ports | None = DEFAULT_PORTS,
     ) -> None:
         """
         Args:
@@ -40,7 +60,10 @@ class Membership:
             cluster: How machines reach the cluster now; raises CannotRun while they cannot.
             secret: The farm's own, which no machine is told: the tokens of machines are made with it.
             versions: What must be the same on every machine.
+            ports: Of this machine; None: others do not reach it.
         """
+        self._ports = ports
+        self._num_looks = 0
         self._coordinator = coordinator
         self._cluster = cluster
         self._secret = secret
@@ -49,13 +72,65 @@ class Membership:
         #: event then).
         self._joining: dict[str, tuple[float, int]] = {}
 
-    def join(self, node: str, *, key_id: str = "") -> dict[str, Any]:
-        """What a machine needs to join under this name. ``key_id``: of the key it showed, if it did.
+    def check_reachable(self) -> None:
+        """
+        Raises:
+            CannotRun: other machines do not reach this farm.
+        """
+        if self._ports is None:
+            raise CannotRun(
+                "this farm is reached from its own machine alone, and no other can join it; start it with "
+                "`farm up --listen ADDRESS`, an address of its machine on the network they share"
+            )
+
+    async def reach(self, address: str, ports: Collection[int], word: bytes) -> Reached:
+        """Connect to these ports of a machine, and read ``word`` there: nobody learns of ports but their own.
 
         Raises:
-            InvalidInput: the name is taken.
-            CannotRun: Ray is just being started.
+            CannotRun: other machines do not reach this farm.
+            TooManyRequests: others are being looked at.
         """
+        self.check_reachable()
+        assert self._ports is not None
+        if self._num_looks >= MAX_LOOKS:
+            raise TooManyRequests("other machines are joining; try again in some seconds", retry_after_s=5.0)
+        self._num_looks += 1
+        try:
+            closed = await unreached(address, ports, word)
+        finally:
+            self._num_looks -= 1
+        listening = (
+            self._ports.cluster,
+            self._ports.link,
+            self._ports.node_manager,
+            self._ports.object_manager,
+        )
+        return {
+            "address": address,
+            "unreached": closed,
+            "listening": list(listening),
+            "ports": str(self._ports),
+        }
+
+    def knows(self, node: str, token: str) -> bool:
+        """Whether this is the token that the node was given when it joined, and has not lost."""
+        return hmac.compare_digest(token.encode(), self._node_token(node).encode())
+
+    def join(self, node: str, *, key_id: str = "", returning: bool = False) -> dict[str, Any]:
+        """What a machine needs to join under this name.
+
+        Args:
+            node: The name.
+            key_id: Of the key it showed, if it did.
+            returning: It has proved that the name is its own; whatever is here under it is a shadow.
+
+        Raises:
+            CannotRun: other machines do not reach this farm, or Ray is just being started.
+            InvalidInput: the name is taken.
+        """
+        self.check_reachable()
+        if returning:
+            return self._offer(node)
         if self._coordinator.has_node(node):
             raise InvalidInput(f"a node called {node} is here already; choose another --name", param="node")
         if self._is_joining(node):
@@ -70,21 +145,13 @@ class Membership:
         self._joining[node] = (ledger.monotonic() + JOINING_S, ledger.last_seq)
         return offer
 
-    def come_back(self, node: str, token: str) -> dict[str, Any] | None:
-        """What a machine needs whose Ray has ended: the token may be another now. None: it is no member.
-
-        Raises:
-            CannotRun: Ray is just being started.
-        """
-        return self._offer(node) if self._is_of(node, token) else None
-
     def leave(self, node: str, token: str) -> list[str]:
         """As ``remove``, for a node that proves to be it.
 
         Raises:
             NotAllowed: the token is not this node's.
         """
-        if not self._is_of(node, token):
+        if not self.knows(node, token):
             raise NotAllowed(f"the token is not that of node {node}")
         return self.let_go(node)
 
@@ -143,9 +210,6 @@ class Membership:
             "versions": self._versions,
             "node_token": self._node_token(node),
         }
-
-    def _is_of(self, node: str, token: str) -> bool:
-        return hmac.compare_digest(token.encode(), self._node_token(node).encode())
 
     def _node_token(self, node: str) -> str:
         """Good for this node and this farm alone, until the node is removed; it is kept nowhere."""

@@ -5,7 +5,7 @@ Composition enters: Ray, coordinator, journal and storage, up and down again.
 
 from __future__ import annotations
 
-from nodes.hosting.doctor import examine, examine_security
+from nodes.hosting.doctor import examine, examine_joining, examine_security
 from nodes.hosting.host import planned
 from nodes.hosting.keep_up import keep_up
 from nodes.hosting.render_here import described, render_here, retry_here
@@ -13,6 +13,7 @@ from nodes.hosting.render_here import described, render_here, retry_here
 __all__ = [
     "described",
     "examine",
+    "examine_joining",
     "examine_security",
     "keep_up",
     "planned",

@@ -9,12 +9,14 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from farm.capabilities import RenderShape, Worker, fitting_rungs, gib
+from farm.errors import FarmError, PortClosed
+from farm.machines import Ports
 from farm.planning import footprint
 from farm.state import default_state_folder
 from farm.values import Value
 from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
-from nodes.machine import listening
+from nodes.machine import listening, look, member, problems
 
 #: The top-level packages of this distribution.
 ROOMS = ("farm", "nodes", "stitching", "dashboard")
@@ -41,6 +43,28 @@ def examine_security(state: Path) -> list[Finding]:
         for each in listening(state)
     ]
     return found or [Finding(subject="listeners", ok=True, text=f"no farm of {state} runs on this machine")]
+
+
+def examine_joining(address: str, ports: Ports) -> list[Finding]:
+    """Whether this machine and the farm at ``address`` reach each other; nothing is joined.
+
+    Raises:
+        InvalidInput: it is no address.
+    """
+    url = member.farm_url(address)
+    try:
+        found = problems(look(url, ports))
+    except FarmError as error:
+        return [Finding(subject=address, ok=False, text=error.message)]
+    findings = []
+    for problem in found:
+        findings.append(Finding(subject=address, ok=False, text=problem.message))
+        commands = problem.commands if isinstance(problem, PortClosed) else ()
+        for line in commands:
+            tool, _, command = line.partition(": ")
+            findings.append(Finding(subject=tool, ok=False, text=command))
+    reached = f"this machine and {url} reach each other on ports {ports}; `farm join` works"
+    return findings or [Finding(subject=address, ok=True, text=reached)]
 
 
 def examine(workers: Iterable[Worker]) -> list[Finding]:

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from farm.addresses import is_loopback, resolved, url_of
 from farm.capabilities import Worker
 from farm.endpoint import Endpoint, remove_endpoint, write_endpoint
 from farm.errors import CannotRun, FarmError
-from farm.machines import ClusterFile, Machine
+from farm.machines import ClusterFile, Machine, Ports, parse_ports
 from farm.reporting import console
 from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
@@ -29,7 +30,6 @@ from nodes.machine import (
     ensure_head,
     head_pids,
     how_to_join,
-    is_loopback,
     own_addresses,
     ray_environment,
     reachable_address,
@@ -72,24 +72,32 @@ async def keep_up(
     """
     listen, own = cluster.head.listen, own_addresses()
     # Models by their path on this disk are for those who sit here. Through a proxy, others do as if.
-    alone = is_loopback(listen) and not cluster.head.allowed_hosts
     address = reachable_address(listen, own)
+    # Names are for people; Ray and the workers get an address.
+    host = resolved(address)
+    ports = None if is_loopback(host) else parse_ports(cluster.head.ports)
+    alone = ports is None and not cluster.head.allowed_hosts
     hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
     with locked(state, "up"), replayed(state) as ledger:
         access = _access_token(state)
-        endpoint = Endpoint(url=f"http://{address}:{cluster.head.port}", token=access)
+        endpoint = Endpoint(url=url_of(address, cluster.head.port), token=access)
         started: list[Machine] = []
         try:
             cluster_over_ray = await RayCluster.open(
-                address,
-                partial(_launch, state, address, workers),
+                host,
+                partial(_launch, state, host, workers, ports),
                 StitchProcess.open,
                 partial(spend_token, state),
+                port=0 if ports is None else ports.link,
             )
             specs = spec_of if alone else named_spec_of
             async with coordinating(state, cluster_over_ray, specs, ledger=ledger) as coordinator:
                 membership = Membership(
-                    coordinator, cluster=partial(_cluster_access, state), secret=access, versions=versions()
+                    coordinator,
+                    cluster=partial(_cluster_access, state),
+                    secret=access,
+                    versions=versions(),
+                    ports=ports,
                 )
                 app = create_app(
                     coordinator=coordinator,
@@ -128,10 +136,12 @@ async def keep_up(
             await to_its_end(_take_down, state, started)
 
 
-async def _launch(state: Path, address: str, workers: Sequence[Worker], afresh: bool) -> Launch:
+async def _launch(
+    state: Path, host: str, workers: Sequence[Worker], ports: Ports | None, afresh: bool
+) -> Launch:
     """Find Ray's head running or start it; ``afresh``: after whatever is left of it was ended."""
     start = restart_head if afresh else ensure_head
-    head = await to_its_end_or_given_up(start, state, address, workers)
+    head = await to_its_end_or_given_up(start, state, host, workers, ports)
     return Launch(
         start=Start(address=head.address),
         environment=ray_environment(head.token, head.workers, head.host),

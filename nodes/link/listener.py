@@ -187,13 +187,13 @@ class Listener:
         self._strangers: set[asyncio.StreamWriter] = set()
         self.host, self.port = "", 0
 
-    async def open(self, host: str) -> None:
-        """Listen there, on a port that is free.
+    async def open(self, host: str, port: int = 0) -> None:
+        """Listen there; port 0: on one that is free.
 
         Raises:
             OSError: it is no address of this machine.
         """
-        self._server = await asyncio.start_server(self._greet, host, 0, limit=READ_AHEAD_BYTES)
+        self._server = await asyncio.start_server(self._greet, host, port, limit=READ_AHEAD_BYTES)
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
     def expect(self, worker_id: str, *, same_machine: bool) -> tuple[str, asyncio.Future[Connection]]:
@@ -218,9 +218,11 @@ class Listener:
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._let_in(reader, writer)
         except (BadFrame, OSError, EOFError, TimeoutError) as error:
+            writer.close()
+            if isinstance(error, asyncio.IncompleteReadError) and not error.partial:
+                return  # a machine that joins looks whether it reaches this port
             peer = writer.get_extra_info("peername")
             log.warning("a connection from %s is no worker's: %s", peer, error or "it said nothing")
-            writer.close()
         finally:
             self._strangers.discard(writer)
 

@@ -6,7 +6,7 @@ What starts, finds or ends processes enters; Ray itself is not imported.
 from __future__ import annotations
 
 from nodes.machine import member, ssh
-from nodes.machine.addresses import allowed_hosts, how_to_join, is_loopback, own_addresses, reachable_address
+from nodes.machine.addresses import allowed_hosts, how_to_join, own_addresses, reachable_address
 from nodes.machine.head import ensure_head, head_pids, remembered_head, restart_head, spend_token, stop_head
 from nodes.machine.listeners import listening
 from nodes.machine.member import versions
@@ -21,6 +21,7 @@ from nodes.machine.ray_node import (
     ray_environment,
     threads_per_worker,
 )
+from nodes.machine.reach import look, problems
 from nodes.machine.session_folder import SessionFolder, new_session_folder, scratch_folder
 
 __all__ = [
@@ -34,13 +35,14 @@ __all__ = [
     "ensure_head",
     "head_pids",
     "how_to_join",
-    "is_loopback",
     "listening",
+    "look",
     "member",
     "new_session_folder",
     "new_token",
     "own_addresses",
     "probe",
+    "problems",
     "ray_environment",
     "reachable_address",
     "remembered_head",

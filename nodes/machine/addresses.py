@@ -6,39 +6,45 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import urlsplit
 
 import psutil
 
+from farm.addresses import family_of, is_loopback
 from farm.errors import CannotRun, InvalidInput
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-#: Of the networks reserved for documentation (RFC 5737): nothing is sent, the routing table is asked.
-_SOMEWHERE = ("192.0.2.1", 9)
-
-
-def is_loopback(listen: str) -> bool:
-    """Whether a server that listens there is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(listen).is_loopback
-    except ValueError:
-        return listen == "localhost"
+#: Of networks reserved for documentation (RFC 5737, RFC 3849): nothing is sent, routing tables are asked.
+_SOMEWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
+#: What means all addresses of a machine.
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 def own_addresses() -> list[str]:
-    """This machine's IPv4 addresses that others may reach, the one of its default route first."""
+    """This machine's addresses that others may reach: those of its default routes first, IPv4 before IPv6."""
     found = [
         address.address
         for addresses in psutil.net_if_addrs().values()
         for address in addresses
-        if address.family == socket.AF_INET and not ipaddress.ip_address(address.address).is_loopback
+        if address.family in (socket.AF_INET, socket.AF_INET6) and _is_for_others(address.address)
     ]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    first = [address_towards(*somewhere) for somewhere in _SOMEWHERE]
+    return sorted(dict.fromkeys(found), key=lambda address: (":" in address, address not in first))
+
+
+def address_towards(host: str, port: int) -> str | None:
+    """The address of this machine from which it would reach another; None: it has no way there."""
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(_SOMEWHERE)
-            first = str(probe.getsockname()[0])
-        except OSError:  # no default route
-            first = ""
-    return sorted(dict.fromkeys(found), key=lambda address: address != first)
+            probe.connect((host, port))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def _is_for_others(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return not (parsed.is_loopback or (parsed.version == 6 and parsed.is_link_local))
 
 
 def reachable_address(listen: str, own: Sequence[str]) -> str:
@@ -47,11 +53,12 @@ def reachable_address(listen: str, own: Sequence[str]) -> str:
     Raises:
         CannotRun: it listens on all of its addresses and has none.
     """
-    if listen != "0.0.0.0":
+    if listen not in EVERYWHERE:
         return listen
-    if not own:
-        raise CannotRun("this machine has no network address; connect it, or leave out --listen")
-    return own[0]
+    fitting = [address for address in own if family_of(address) == family_of(listen)]
+    if not fitting:
+        raise CannotRun("this machine has no network address of that kind; connect it, or leave out --listen")
+    return fitting[0]
 
 
 def allowed_hosts(listen: str, own: Sequence[str], hostname: str, given: Iterable[str]) -> list[str]:
@@ -59,7 +66,7 @@ def allowed_hosts(listen: str, own: Sequence[str], hostname: str, given: Iterabl
 
     Args:
         listen: Where the server listens. On loopback only ``given`` is added to the loopback names.
-        own: This machine's addresses, which count where ``listen`` is 0.0.0.0.
+        own: This machine's addresses, which count where ``listen`` means all of them.
         hostname: What this machine calls itself.
         given: Further names, of a proxy in front of the farm for instance.
 
@@ -69,7 +76,7 @@ def allowed_hosts(listen: str, own: Sequence[str], hostname: str, given: Iterabl
     hosts: list[str] = []
     if not is_loopback(listen):
         short = hostname.lower().split(".")[0]
-        hosts = [*(own if listen == "0.0.0.0" else [listen]), hostname.lower(), short, f"{short}.local"]
+        hosts = [*(own if listen in EVERYWHERE else [listen]), hostname.lower(), short, f"{short}.local"]
     return list(dict.fromkeys([*hosts, *map(_host, given)]))
 
 
@@ -78,10 +85,10 @@ def how_to_join(url: str, own: Sequence[str], join_token: Callable[[], str]) -> 
 
     ``join_token`` makes a one-time token; it is asked for one only where somebody could use it.
     """
-    address = url.removeprefix("http://")
-    if is_loopback(address.rpartition(":")[0]):
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):
         return f"for other machines to join, start it with: farm up --listen {own[0] if own else 'ADDRESS'}"
-    return f"add a machine: farm join {address} --token {join_token()}"
+    return f"add a machine: farm join {parts.netloc} --token {join_token()}"
 
 
 def _host(text: str) -> str:

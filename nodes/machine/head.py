@@ -13,8 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from farm.addresses import host_port, split_host_port
 from farm.capabilities import Worker
 from farm.errors import CannotRun
+from farm.machines import Ports
 from farm.state import write_private
 from farm.values import Value
 from nodes.machine.ray_node import (
@@ -27,6 +29,7 @@ from nodes.machine.ray_node import (
     ray_environment,
     stop_process,
 )
+from nodes.machine.reach import check_free
 from nodes.machine.session_folder import new_session_folder
 
 HEAD_NAME = "head.json"
@@ -44,13 +47,20 @@ class Head(Value):
     workers: tuple[Worker, ...]
     #: Somebody has the token who may not have it any more: Ray is to be started again with another.
     token_is_spent: bool = False
+    ports: Ports | None = None
 
     @property
     def host(self) -> str:
-        return self.address.rpartition(":")[0]
+        return split_host_port(self.address)[0]
 
 
-def ensure_head(given_up: threading.Event, state: Path, address: str, workers: Sequence[Worker]) -> Head:
+def ensure_head(
+    given_up: threading.Event,
+    state: Path,
+    address: str,
+    workers: Sequence[Worker],
+    ports: Ports | None = None,
+) -> Head:
     """The head of this state folder: the running one, or a fresh one with these workers.
 
     Args:
@@ -58,23 +68,33 @@ def ensure_head(given_up: threading.Event, state: Path, address: str, workers: S
         state: The farm's state folder.
         address: Where the head listens.
         workers: Of this machine.
+        ports: Those of this machine that others reach; None: any that are free, for no others come.
 
     Raises:
         CannotRun: Ray does not start, or was given up.
     """
     head = running_head(state)
-    if head is not None and head.host == address:
-        return restart_head(given_up, state, address, workers) if head.token_is_spent else head
+    if head is not None and head.host == address and (ports is None or head.ports == ports):
+        return restart_head(given_up, state, address, workers, ports) if head.token_is_spent else head
     stop_head(state)  # one of another address, which nobody here can reach
     try:
-        return _start_head(given_up, state, address, free_port(address), new_token(), workers)
+        if ports is not None:
+            check_free(address, ports)
+        port = free_port(address) if ports is None else ports.cluster
+        return _start_head(given_up, state, host_port(address, port), new_token(), workers, ports)
     except BaseException:
         if left := remembered_head(state):
             _forget(state, left)
         raise
 
 
-def restart_head(given_up: threading.Event, state: Path, address: str, workers: Sequence[Worker]) -> Head:
+def restart_head(
+    given_up: threading.Event,
+    state: Path,
+    address: str,
+    workers: Sequence[Worker],
+    ports: Ports | None = None,
+) -> Head:
     """End what is left of the head and start it afresh, where joined machines know it to be.
 
     With the token they know, unless that is spent.
@@ -84,12 +104,11 @@ def restart_head(given_up: threading.Event, state: Path, address: str, workers: 
     """
     before = remembered_head(state)
     if before is None:
-        return ensure_head(given_up, state, address, workers)
+        return ensure_head(given_up, state, address, workers, ports)
     stop_process(before.pid, patience_s=0.0)  # its workers are lost already
     shutil.rmtree(before.temp_dir, ignore_errors=True)
-    host, _, port = before.address.rpartition(":")
     token = new_token() if before.token_is_spent else before.token
-    return _start_head(given_up, state, host, int(port), token, before.workers)
+    return _start_head(given_up, state, before.address, token, before.workers, before.ports)
 
 
 def spend_token(state: Path) -> None:
@@ -124,24 +143,26 @@ def _start_head(
     given_up: threading.Event,
     state: Path,
     address: str,
-    port: int,
     token: str,
     workers: Sequence[Worker],
+    ports: Ports | None,
 ) -> Head:
+    host, port = split_host_port(address)
     session = new_session_folder()
     process = RayProcess(
-        head_arguments(address, port, workers, session.ray),
-        ray_environment(token, workers, address),
+        head_arguments(host, port, workers, session.ray, ports),
+        ray_environment(token, workers, host),
         state / "ray-head.log",
         keeps=session.lock,
     )
     session.let_go()
     head = Head(
         pid=process.pid,
-        address=f"{address}:{port}",
+        address=address,
         token=token,
         temp_dir=session.path,
         workers=tuple(workers),
+        ports=ports,
     )
     _remember(state, head)
     process.wait_until_up(given_up)

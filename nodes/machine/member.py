@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,20 +12,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
+from farm.addresses import is_loopback, resolved, split_host_port, url_of
 from farm.capabilities import Worker
 from farm.client import FarmClient
 from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
+from farm.machines import DEFAULT_PORTS, Ports
 from farm.state import make_private, write_private
 from farm.values import Value
-from nodes.machine.addresses import is_loopback
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
+from nodes.machine.reach import check
 from nodes.machine.session_folder import new_session_folder
 
 MEMBER_NAME = "member.json"
+#: What lets this machine back into its farm without a new token; it stays until `farm leave`.
+KEPT_NAME = "joined.json"
 #: A leaving machine waits this long for its running segments.
 LEAVE_TIMEOUT_S = 3600.0
-#: A machine whose Ray ended looks this often, and for this long, for the farm's.
-RETURN_INTERVAL_S, RETURN_TIMEOUT_S = 1.0, 300.0
+#: A machine whose Ray ended looks this often for the farm, at first and later.
+RETURN_INTERVAL_S, RETURN_AT_MOST_S = 1.0, 5.0
 
 
 class Member(Value):
@@ -40,69 +45,98 @@ class Member(Value):
     temp_dir: Path
 
 
+class Kept(Value):
+    """A place in a farm that this machine once got (mode 0600: it holds a token)."""
+
+    url: str
+    node: str
+    node_token: str
+
+
 def versions() -> dict[str, str]:
     """What must be equal on all machines of a farm: Ray refuses to mix them."""
     return {"python": platform.python_version(), "ray": version("ray"), "reelfarm": version("reelfarm")}
 
 
 def farm_url(address: str) -> str:
-    """``10.0.0.5:8470`` or ``http://10.0.0.5:8470`` -> URL.
+    """``10.0.0.5:8470``, ``[fd00::5]:8470`` or ``http://10.0.0.5:8470`` -> URL.
 
     Raises:
         InvalidInput: it is neither.
     """
-    url = address if "//" in address else f"http://{address}"
-    parts = urlsplit(url)
     try:
-        complete = parts.scheme == "http" and parts.hostname and parts.port
-    except ValueError:
-        complete = None
-    if not complete:
+        host, port = split_host_port(address.removeprefix("http://").rstrip("/"))
+    except ValueError as error:
         raise InvalidInput(
-            f"address is {address!r}, expected HOST:PORT as `farm up` prints it", param="address"
-        )
-    return f"http://{parts.netloc}"
-
-
-def address_towards(url: str) -> str:
-    """This machine's address on the network of the farm."""
-    parts = urlsplit(url)
-    assert parts.hostname is not None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((parts.hostname, parts.port or 80))
-        except OSError as error:
-            raise CannotRun(f"{parts.hostname} cannot be reached ({error.strerror or error})") from error
-        return str(probe.getsockname()[0])
+            f"address is {address!r}, expected HOST:PORT as a farm prints it, such as 192.168.1.10:8470, "
+            "attic.lan:8470 or [fd00::5]:8470",
+            param="address",
+        ) from error
+    return url_of(host, port)
 
 
 def join(
     url: str,
-    token: str,
+    token: str | None,
     *,
     node: str,
     describe: Callable[[str], Sequence[Worker]],
     state: Path,
+    ports: Ports = DEFAULT_PORTS,
 ) -> Joined:
     """Have the farm take this machine; ``begin`` makes it a node. ``describe(address)`` tells its workers.
 
+    ``token`` is not needed, and not used up, where this machine has its place there already.
+
     Raises:
         NotAllowed: the token is wrong or used up.
-        CannotRun: versions differ, the head cannot be reached, or no second machine could reach it.
+        CannotRun: versions differ, or no second machine could reach the farm; ``PortClosed``: they do not
+            reach each other.
     """
     member = current(state)
     if member is not None:
         raise CannotRun(f"this machine is in the farm at {member.url} already; `farm leave` ends that")
     make_private(state)
-    address = address_towards(url)
+    if is_loopback(resolved(urlsplit(url).hostname or "")):
+        if not FarmClient(url, None).is_up():
+            raise CannotRun(f"no farm answers at {url}; start one with `farm up`")
+        raise CannotRun(
+            f"the farm at {url} listens on its own machine alone, and that is this one; "
+            "start it with `farm up --listen ADDRESS`, and join it from another machine"
+        )
+    address = check(url, ports)
     client = FarmClient(url, None)
-    offer = client.join(token, node)
+    offer = _offered(client, url, node, token, state)
     try:
-        return _joined(url, node, offer, address, describe, state)
+        return _joined(url, node, offer, address, describe, state, ports)
     except BaseException:
         with suppress(FarmError):
             client.leave(node, offer["node_token"])  # the name is free for the next try
         raise
+
+
+def _offered(client: FarmClient, url: str, node: str, token: str | None, state: Path) -> dict[str, Any]:
+    """What the farm gives to this machine: by its own token of before, or else by the one that was given."""
+    kept = _kept(state)
+    if kept is not None and (kept.url, kept.node) == (url, node):
+        try:
+            return client.join(kept.node_token, node)
+        except NotAllowed:
+            (state / KEPT_NAME).unlink(missing_ok=True)  # the farm was started anew meanwhile
+    if token is None:
+        raise InvalidInput(
+            f"this machine has no place in the farm at {url} as {node}; add --token, which `farm join-token` "
+            "prints on the farm's machine",
+            param="token",
+        )
+    return client.join(token, node)
+
+
+def _kept(state: Path) -> Kept | None:
+    try:
+        return Kept.model_validate_json((state / KEPT_NAME).read_text())
+    except (OSError, ValidationError):
+        return None
 
 
 def _joined(
@@ -112,12 +146,8 @@ def _joined(
     address: str,
     describe: Callable[[str], Sequence[Worker]],
     state: Path,
+    ports: Ports,
 ) -> Joined:
-    if is_loopback(address):
-        raise CannotRun(
-            f"the farm at {url} listens on its own machine alone, and that is this one; "
-            "start it with `farm up --listen ADDRESS`, and join it from another machine"
-        )
     ours = versions()
     for name, wanted in offer["versions"].items():
         if ours[name] != wanted:
@@ -133,6 +163,7 @@ def _joined(
         ray_token=offer["ray_token"],
         workers=tuple(describe(address)),
         state=state,
+        ports=ports,
     )
 
 
@@ -148,6 +179,7 @@ class Joined(Value):
     ray_token: str
     workers: tuple[Worker, ...]
     state: Path
+    ports: Ports = DEFAULT_PORTS
 
     def begin(self) -> RayProcess:
         """Be a node.
@@ -157,7 +189,7 @@ class Joined(Value):
         """
         session = new_session_folder()
         process = RayProcess(
-            join_arguments(self.ray_address, self.address, self.workers, session.ray),
+            join_arguments(self.ray_address, self.address, self.workers, session.ray, self.ports),
             {**ray_environment(self.ray_token, self.workers, self.address), "TMPDIR": str(session.path)},
             self.state / "ray-node.log",
             keeps=session.lock,
@@ -181,10 +213,10 @@ class Joined(Value):
         return process
 
     def stay(self, process: RayProcess, say: Callable[[str], None]) -> None:
-        """Be a node until ``leave``: a Ray that ends, here or at the head, is started again.
+        """Be a node until ``leave``: a Ray that ends, here or at the head, is started again, however long the
+        farm is away.
 
         Raises:
-            CannotRun: the farm's Ray did not come back in ``RETURN_TIMEOUT_S``.
             NotAllowed: this machine was removed.
         """
         while True:
@@ -193,47 +225,39 @@ class Joined(Value):
                 return
             stop_process(process.pid, patience_s=0.0)  # what is left of it
             say(f"Ray has ended; {self.node} goes back to the farm at {self.url}")
-            process = self._return()
+            process = self._return(say)
             say(f"{self.node} is in the farm again")
 
-    def _return(self) -> RayProcess:
-        deadline = time.monotonic() + RETURN_TIMEOUT_S
-        while time.monotonic() < deadline:
-            with suppress(CannotRun):  # it may be on its way up, or down
-                now = self._as_it_is_now()
-                if _answers(now.ray_address):
-                    return now.begin()
-            time.sleep(RETURN_INTERVAL_S)
-        raise CannotRun(f"the farm at {self.url} is gone; `farm join` again when it is back")
+    def _return(self, say: Callable[[str], None]) -> RayProcess:
+        """Ray again, once the farm takes this machine back: under its name, at its place."""
+        told, pause_s = "", RETURN_INTERVAL_S
+        while True:
+            try:
+                return self._again().begin()
+            except NotAllowed as error:
+                raise NotAllowed(
+                    f"{self.node} was removed from the farm at {self.url}; to come back it needs a new token "
+                    "of its `farm join-token`"
+                ) from error
+            except FarmError as error:  # it is away, on its way up, or down
+                if error.message != told:
+                    told = error.message
+                    say(f"{self.node} waits for the farm: {told}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETURN_AT_MOST_S)
 
-    def _as_it_is_now(self) -> Joined:
-        """With the Ray that the farm has now: another token, where a machine was removed.
-
-        Raises:
-            CannotRun: the farm does not answer, or not yet.
-            NotAllowed: this machine was removed.
-        """
-        try:
-            offer = FarmClient(self.url, None).join(self.node_token, self.node)
-        except NotAllowed:
-            raise NotAllowed(
-                f"{self.node} was removed from the farm at {self.url}; to come back it needs a new token"
-            ) from None
-        return self.model_copy(update={"ray_address": offer["ray_address"], "ray_token": offer["ray_token"]})
-
-
-def _answers(ray_address: str) -> bool:
-    """Whether somebody listens where the head's Ray was."""
-    host, _, port = ray_address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), RETURN_INTERVAL_S).close()
-    except OSError:
-        return False
-    return True
+    def _again(self) -> Joined:
+        """As the farm is now: its Ray may be another."""
+        address = check(self.url, self.ports)
+        offer = FarmClient(self.url, None).join(self.node_token, self.node)
+        found = {"address": address, "ray_address": offer["ray_address"], "ray_token": offer["ray_token"]}
+        return self.model_copy(update=found)
 
 
 def _remember(state: Path, member: Member) -> None:
     make_private(state)
+    kept = Kept(url=member.url, node=member.node, node_token=member.node_token)
+    write_private(state / KEPT_NAME, kept.model_dump_json())
     write_private(state / MEMBER_NAME, member.model_dump_json())
 
 
@@ -250,12 +274,16 @@ def current(state: Path) -> Member | None:
     return None
 
 
-def leave(state: Path, *, timeout_s: float = LEAVE_TIMEOUT_S) -> Member:
+def leave(state: Path, *, timeout_s: float = LEAVE_TIMEOUT_S, for_good: bool = False) -> Member:
     """Finish the running segments, then take this machine out of its farm.
+
+    ``for_good``: it needs a new token to come back.
 
     Raises:
         NotFound: it is in no farm.
     """
+    if for_good:
+        (state / KEPT_NAME).unlink(missing_ok=True)
     member = current(state)
     if member is None:
         raise NotFound("this machine is in no farm; `farm join` adds it to one")

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from farm.addresses import family_of, is_loopback
 from farm.capabilities import Worker
 from farm.errors import CannotRun
-from nodes.machine.addresses import is_loopback
+from farm.machines import Ports
 
 NAMESPACE = "farm"
 RESOURCE_PREFIX = "worker-"
@@ -76,7 +77,7 @@ def new_token() -> str:
 
 
 def free_port(address: str) -> int:
-    with socket.socket() as probe:
+    with socket.socket(family_of(address)) as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
@@ -185,8 +186,10 @@ def _session_ended(pid: int, timeout_s: float) -> bool:
     return True
 
 
-def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir: Path) -> list[str]:
-    """``ray start`` for the coordinator's machine."""
+def head_arguments(
+    address: str, port: int, workers: Sequence[Worker], temp_dir: Path, ports: Ports | None
+) -> list[str]:
+    """``ray start`` for the coordinator's machine. ``ports``: as ``_node_arguments`` says."""
     return [
         "--head",
         f"--port={port}",
@@ -194,17 +197,21 @@ def head_arguments(address: str, port: int, workers: Sequence[Worker], temp_dir:
         "--include-dashboard=false",
         "--include-log-monitor=false",
         "--no-monitor",  # of Ray's autoscaler; its port would show figures to anybody
-        *_node_arguments(address, workers),
+        *_node_arguments(address, workers, ports),
     ]
 
 
-def join_arguments(head: str, address: str, workers: Sequence[Worker], temp_dir: Path) -> list[str]:
+def join_arguments(
+    head: str, address: str, workers: Sequence[Worker], temp_dir: Path, ports: Ports
+) -> list[str]:
     """``ray start`` for a machine that joins. ``head`` is host:port."""
-    return [f"--address={head}", f"--temp-dir={temp_dir}", *_node_arguments(address, workers)]
+    return [f"--address={head}", f"--temp-dir={temp_dir}", *_node_arguments(address, workers, ports)]
 
 
-def _node_arguments(address: str, workers: Sequence[Worker]) -> list[str]:
+def _node_arguments(address: str, workers: Sequence[Worker], ports: Ports | None) -> list[str]:
+    """``ports``: those of this machine that a firewall lets in; None: any that are free, for nobody comes."""
     return [
+        *([] if ports is None else _port_arguments(ports)),
         f"--node-ip-address={address}",
         # No task or actor asks for a CPU; Ray starts that many processes ahead, for the actors to take.
         f"--num-cpus={len(workers)}",
@@ -212,6 +219,19 @@ def _node_arguments(address: str, workers: Sequence[Worker]) -> list[str]:
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--resources={json.dumps(worker_resources(workers))}",
         "--disable-usage-stats",
+    ]
+
+
+def _port_arguments(ports: Ports) -> list[str]:
+    return [
+        f"--node-manager-port={ports.node_manager}",
+        f"--object-manager-port={ports.object_manager}",
+        f"--runtime-env-agent-port={ports.environment_agent}",
+        f"--dashboard-agent-listen-port={ports.agent_http}",
+        f"--dashboard-agent-grpc-port={ports.agent_grpc}",
+        f"--metrics-export-port={ports.metrics}",
+        f"--min-worker-port={ports.first_worker}",
+        f"--max-worker-port={ports.last}",
     ]
 
 

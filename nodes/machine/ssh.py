@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from farm.machines import Machine
+from farm.machines import DEFAULT_PORTS, Machine
 
 CONNECT_TIMEOUT_S = 10
 KNOWN_HOSTS_NAME = "known_hosts"
@@ -46,6 +46,8 @@ def join_command(machine: Machine, url: str) -> list[str]:
         command += ["--workers", ",".join(machine.workers)]
     if machine.vram_limit:
         command += ["--vram-limit", machine.vram_limit]
+    if machine.ports != str(DEFAULT_PORTS):
+        command += ["--ports", machine.ports]
     if machine.price_per_hour is not None:
         command += ["--price-per-hour", str(machine.price_per_hour)]
     return command

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from farm.addresses import host_port
 from farm.capabilities import Worker
 from farm.errors import CannotRun
 from farm.running import Failed, Finished, Message, Order, StitchOrder, StitchSession, WorkerDown, WorkerUp
@@ -96,6 +97,8 @@ class RayCluster:
         launch: Callable[[bool], Awaitable[Launch]],
         open_stitcher: OpenStitcher,
         spend_token: Callable[[], None] = lambda: None,
+        *,
+        port: int = 0,
     ) -> RayCluster:
         """A cluster that is up.
 
@@ -104,15 +107,18 @@ class RayCluster:
             launch: Starts Ray, or finds it running; True: what runs is of no use, start it afresh.
             open_stitcher: Starts one, on this machine.
             spend_token: Sees to it that what ``launch`` starts next has another token; raises CannotRun.
+            port: Where workers connect; 0: one that is free.
 
         Raises:
             CannotRun: Ray does not start.
         """
         listener = Listener()
         try:
-            await listener.open(host)
+            await listener.open(host, port)
         except OSError as error:
-            raise CannotRun(f"workers cannot connect to {host}: {error.strerror or error}") from error
+            raise CannotRun(
+                f"workers cannot connect to {host_port(host, port)}: {error.strerror or error}"
+            ) from error
         try:
             try:
                 driver = await start_driver(await launch(False))

@@ -89,7 +89,8 @@ def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -
 )
 def test_what_needs_a_farm_that_is_up_says_how_to_start_one(farm: Any, arguments: tuple[str, ...]) -> None:
     outcome = farm(*arguments)
-    assert outcome.error() == "no farm is up here; start one with `farm up`, or name one with --farm"
+    up = f"`farm up --state {outcome.folder / 'state'}`"
+    assert outcome.error() == f"no farm is up here; start one with {up}, or name one with --farm"
     assert outcome.status == 3
 
 
@@ -101,7 +102,7 @@ def test_a_farm_that_does_not_answer_is_named(farm: Any) -> None:
         assert outcome.error() == f"no farm answers at {url}; start one with `farm up`"
         assert outcome.status == 3
         outcome = farm("join", url, "--token", "x", "--workers", "1GiB")
-        assert outcome.error() == f"no farm answers at {url}; start one with `farm up`"
+        assert outcome.error().startswith(f"no farm answers at {url}; start one with `farm up")
         assert outcome.status == 3
 
 
@@ -109,14 +110,14 @@ def test_a_farm_that_does_not_answer_is_named(farm: Any) -> None:
     ("arguments", "says"),
     [
         (("jobs", "--farm", "nowhere"), "url is 'nowhere', expected one such as http://"),
-        (("join", "nowhere", "--token", "x"), "address is 'nowhere', expected HOST:PORT as `farm up` prints"),
-        (("join", "host:99999", "--token", "x"), "expected HOST:PORT as `farm up` prints it"),
+        (("join", "nowhere", "--token", "x"), "address is 'nowhere', expected HOST:PORT as a farm prints"),
+        (("join", "host:99999", "--token", "x"), "expected HOST:PORT as a farm prints it"),
         (("join", "host:1", "--token", "x", "--price-per-hour", "nan"), "price_per_hour is nan, expected 0"),
         (("leave",), "this machine is in no farm; `farm join` adds it to one"),
         (("up", "--port", "99999"), "port is 99999, expected 1 to 65535"),
         (("up", "--cluster", "nowhere.yaml"), "nowhere.yaml cannot be read (No such file or directory)"),
         (("up", "--workers", "many"), "workers is 'many', expected an amount such as 12GiB"),
-        (("submit", PHOTO, "-o", "v.mp4"), "--output goes with --watch; without it, `farm watch` fetches"),
+        (("submit", PHOTO, "-o", "v.mp4"), "--output goes with --watch; without it, `farm watch --state"),
     ],
     ids=lambda value: " ".join(Path(part).name for part in value) if isinstance(value, tuple) else "",
 )
@@ -147,7 +148,8 @@ def test_a_job_is_looked_for_in_the_journal_before_anything_is_started(farm: Any
     (outcome.folder / "state").mkdir()
     sqlite3.connect(outcome.folder / "state" / "journal.sqlite").close()
     outcome = farm(command, "job-000000000000")
-    assert outcome.error() == "there is no job job-000000000000; `farm jobs` lists them"
+    jobs = f"`farm jobs --state {outcome.folder / 'state'}`"
+    assert outcome.error() == f"there is no job job-000000000000; {jobs} lists them"
     assert outcome.status == 2
 
 

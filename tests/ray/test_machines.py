@@ -276,6 +276,64 @@ def test_a_removed_machine_is_out_with_all_it_knows_and_the_others_come_back_whi
     assert joined["cellar"].poll() is None
 
 
+#: Lets out what it likes and nothing in, as ufw and Windows do by default.
+CLOSED = """
+table inet closed {
+ chain in {
+  type filter hook input priority 0; policy drop;
+  iif lo accept
+  ct state established,related accept
+ }
+}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft (nftables)")
+def test_a_closed_port_is_named_and_a_machine_that_was_cut_off_or_restarted_comes_back(
+    machines: tuple[Machine, Machine],
+) -> None:
+    head, other = machines
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    token = head.run("join-token").strip()
+    join = ("join", f"{HEAD}:{PORT}", "--name", "attic", "--workers", "8GiB,8GiB")
+    doctor = ("doctor", "--join", f"{HEAD}:{PORT}", "--json")
+
+    def firewall(*arguments: str, rules: str | None = None) -> None:
+        command = ["ip", "netns", "exec", other.name, "nft", *arguments]
+        subprocess.run(command, input=rules, text=True, check=True)
+
+    firewall("-f", "-", rules=CLOSED)
+    refused = other.ask(*join, "--token", token)
+    assert refused.status == 3
+    assert f"cannot reach this machine, {OTHER}, on port 8473-8474, 8479-8599" in refused.err
+    assert f"ufw allow proto tcp from {HEAD} to any port 8471:8599" in refused.err
+    looked = other.ask(*doctor)
+    assert looked.status == 3
+    assert any("on port 8473-8474, 8479-8599" in finding["text"] for finding in json.loads(looked.out))
+    firewall("delete", "table", "inet", "closed")
+    assert "reach each other" in other.run(*doctor)
+
+    # The token was not used up.
+    joined = other.start(*join, "--token", token, own_processes=True)
+    until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
+    workers = {worker["id"] for worker in workers_of(head)}
+    ip("-n", other.name, "link", "set", "eth0", "down")
+    until(lambda: nodes_of(head) == set(), "the loss being noticed", machines)
+    ip("-n", other.name, "link", "set", "eth0", "up")
+    until(lambda: {w["id"] for w in workers_of(head)} == workers, "the return", machines, timeout_s=180)
+    assert joined.poll() is None
+
+    joined.kill()  # as a machine that is restarted
+    until(lambda: nodes_of(head) == set(), "the loss being noticed", machines)
+    other.start(*join)
+    until(lambda: {w["id"] for w in workers_of(head)} == workers, "the return", machines)
+    job = ("--model", "procedural", "--frames", "20", "--size", "64x64")
+    head.run("submit", str(PHOTO), *job, "--watch", "-o", "v.mp4", timeout_s=240)
+    other.run("leave")
+
+
 @pytest.fixture
 def ssh_access(machines: tuple[Machine, Machine], tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """An SSH server on the other machine, and the key that opens it: (key, port)."""

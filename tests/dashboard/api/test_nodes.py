@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from farm.running.membership import ClusterAccess, Membership
 from farm.state.telemetry import Telemetry
 
 
@@ -106,6 +108,7 @@ async def test_a_machine_joins_once_with_a_token_and_leaves_with_its_own(start_f
     await farm.until(lambda: len(farm.coordinator.ledger.state.workers) == 2)
     back = await farm.post("join", json={"node": "attic"}, headers=own)
     assert (back.status_code, back.json()) == (200, offer.json()), "its Ray had ended"
+    assert (await farm.post("join", json={"node": "b"}, headers=own)).status_code == 401
     left = await farm.post("leave", json={"node": "attic"}, headers=own)
     assert (left.status_code, left.json()) == (200, {"workers": ["attic/cpu0"]})
     await farm.until(lambda: len(farm.coordinator.ledger.state.workers) == 1)
@@ -155,3 +158,52 @@ async def test_a_wrong_body_is_refused(shared_farm: Any, body: str) -> None:
     headers = {"Content-Type": "application/json", "Authorization": "Bearer x"}
     answer = await shared_farm.post("join", content=body, headers=headers)
     assert (answer.status_code, shared_farm.error_of(answer)["code"]) == (400, "invalid_input")
+
+
+async def test_the_farm_tries_the_ports_of_whoever_asks_and_of_nobody_else(start_farm: Any) -> None:
+    farm = await start_farm(workers=())
+    word = b"eight bytes"
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(word)
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        no_key = {"Authorization": ""}
+        asked = {"ports": [port], "word": word.hex()}
+        answer = await farm.post("join/reach", json=asked, headers=no_key)
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "address": "127.0.0.1",
+            "unreached": [],
+            "listening": [8471, 8472, 8473, 8474],
+            "ports": "8471-8599",
+        }
+        other = await farm.post("join/reach", json={**asked, "word": "00" * 11}, headers=no_key)
+        assert other.json()["unreached"] == [port]
+    for wrong in (
+        {"ports": [80]},
+        {"ports": []},
+        {"word": "zz"},
+        {"word": "00"},
+        {"ports": list(range(2000, 4000))},
+    ):
+        answer = await farm.post("join/reach", json=asked | wrong, headers=no_key)
+        assert (answer.status_code, farm.error_of(answer)["code"]) == (400, "invalid_input")
+
+
+async def test_a_farm_on_loopback_says_how_to_be_reached_instead_of_a_line_that_cannot_work(
+    start_farm: Any,
+) -> None:
+    alone = Membership(
+        None,  # type: ignore[arg-type]
+        cluster=lambda: ClusterAccess("127.0.0.1:1", "t"),
+        secret="s",
+        versions={},
+        ports=None,
+    )
+    farm = await start_farm(workers=(), membership=alone)
+    answer = await farm.post("join-tokens")
+    assert (answer.status_code, farm.error_of(answer)["code"]) == (422, "cannot_run")
+    assert "start it with `farm up --listen ADDRESS`" in farm.error_of(answer)["message"]

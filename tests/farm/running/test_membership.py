@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import InvalidInput, NotAllowed, NotFound
+from farm.errors import CannotRun, InvalidInput, NotAllowed, NotFound, TooManyRequests
 from farm.running.membership import JOINING_S, ClusterAccess, Membership
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
@@ -130,15 +130,15 @@ async def test_a_machine_that_comes_back_shows_its_own_token_and_is_told_how_the
         members = Membership(farm.coordinator, cluster=lambda: access, secret="x", versions=VERSIONS)
         own = members.join("attic")["node_token"]
         access = ClusterAccess("10.0.0.1:6380", "new")
-        offer = members.come_back("attic", own)
+        offer = members.join("attic", returning=members.knows("attic", own))
         assert offer == {
             "ray_address": "10.0.0.1:6380",
             "ray_token": "new",
             "versions": VERSIONS,
             "node_token": own,
         }
-        assert members.come_back("b", own) is None
-        assert members.come_back("attic", "old") is None, "nothing that machines know makes such a token"
+        assert not members.knows("b", own)
+        assert not members.knows("attic", "old"), "nothing that machines know makes such a token"
 
 
 async def test_a_removed_machine_is_gone_at_once_its_token_opens_nothing_and_its_work_is_done_by_others(
@@ -158,13 +158,13 @@ async def test_a_removed_machine_is_gone_at_once_its_token_opens_nothing_and_its
         await farm.until(lambda: farm.ledger.job(job_id).status == "succeeded")
         failures = [f.kind for task in farm.ledger.job(job_id).tasks.values() for f in task.failures]
         assert set(failures) <= {"cancelled"}, "nobody is blamed"
-        assert members.come_back("a", own) is None
+        assert not members.knows("a", own)
         with pytest.raises(NotAllowed):
             members.leave("a", own)
         # It may come again, as any other, with what lets one in.
         again = members.join("a")["node_token"]
         assert again != own
-        assert members.come_back("a", again)
+        assert members.knows("a", again)
         assert members.remove("a") == set(), "the key was revoked at the first time"
 
 
@@ -185,4 +185,56 @@ async def test_a_machine_that_is_away_or_drained_is_removed_too_and_one_that_nev
         with pytest.raises(NotFound, match="no machine called c has joined"):
             members.remove("c")
     async with run_farm() as farm:
-        assert membership(farm).come_back("away", away) is None, "a restart forgets no removal"
+        assert not membership(farm).knows("away", away), "a restart forgets no removal"
+
+
+async def test_a_machine_that_comes_back_has_its_name_though_its_shadow_is_here(run_farm: Any) -> None:
+    async with run_farm("a/0") as farm:
+        await farm.until(lambda: farm.ledger.state.workers)
+        members = membership(farm)
+        other = members.join("b")["node_token"]
+        own = members.join("a", returning=True)["node_token"]
+        assert members.knows("a", own)
+        assert not members.knows("a", other)
+        assert not members.knows("a", "é")
+        with pytest.raises(InvalidInput):
+            members.join("a")
+
+
+async def test_a_farm_of_its_own_machine_alone_lets_nobody_join_and_says_what_to_do(run_farm: Any) -> None:
+    async with run_farm() as farm:
+        alone = Membership(
+            farm.coordinator,
+            cluster=lambda: ClusterAccess("127.0.0.1:1", "t"),
+            secret="s",
+            versions={},
+            ports=None,
+        )
+        with pytest.raises(CannotRun, match="start it with `farm up --listen ADDRESS`"):
+            alone.join("a")
+        with pytest.raises(CannotRun):
+            await alone.reach("127.0.0.1", [8473], b"word")
+
+
+async def test_a_machine_learns_which_of_its_ports_the_farm_does_not_reach(
+    run_farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def some(address: str, ports: list[int], word: bytes) -> list[int]:
+        assert (address, word) == ("10.0.0.2", b"word")
+        if ports == [1]:
+            with pytest.raises(TooManyRequests):
+                await members.reach("10.0.0.3", [1], b"word")
+        return ports[1:]
+
+    monkeypatch.setattr("farm.running.membership.unreached", some)
+    monkeypatch.setattr("farm.running.membership.MAX_LOOKS", 1)
+    async with run_farm() as farm:
+        members = membership(farm)
+        for _ in range(2):
+            assert await members.reach("10.0.0.2", [8473, 8474], b"word") == {
+                "address": "10.0.0.2",
+                "unreached": [8474],
+                "listening": [8471, 8472, 8473, 8474],
+                "ports": "8471-8599",
+            }
+        await members.reach("10.0.0.2", [1], b"word")

@@ -11,32 +11,17 @@ import pytest
 
 from farm.errors import CannotRun, InvalidInput
 from farm.machines.cluster_file import read_cluster_file
-from nodes.machine.addresses import allowed_hosts, how_to_join, is_loopback, own_addresses, reachable_address
+from nodes.machine.addresses import allowed_hosts, how_to_join, own_addresses, reachable_address
 
-OWN = ["192.168.1.10", "10.0.0.4"]
-
-
-@pytest.mark.parametrize(
-    ("listen", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("127.0.0.2", True),
-        ("localhost", True),
-        ("::1", True),
-        ("0.0.0.0", False),
-        ("192.168.1.10", False),
-        ("attic.lan", False),
-    ],
-)
-def test_loopback_is_told_from_every_other_address(listen: str, loopback: bool) -> None:
-    assert is_loopback(listen) is loopback
+OWN = ["192.168.1.10", "10.0.0.4", "fd00::5"]
 
 
 def test_others_are_told_an_address_they_can_reach() -> None:
     assert reachable_address("192.168.1.10", []) == "192.168.1.10"
     assert reachable_address("0.0.0.0", OWN) == "192.168.1.10"
+    assert reachable_address("::", OWN) == "fd00::5"
     with pytest.raises(CannotRun, match="no network address"):
-        reachable_address("0.0.0.0", [])
+        reachable_address("0.0.0.0", ["fd00::5"])
 
 
 @pytest.mark.parametrize(
@@ -83,8 +68,12 @@ def test_the_greeting_says_how_another_machine_joins() -> None:
     assert how_to_join("http://192.168.1.10:8470", OWN, lambda: "once") == (
         "add a machine: farm join 192.168.1.10:8470 --token once"
     )
+    assert how_to_join("http://[fd00::5]:8470", OWN, lambda: "once") == (
+        "add a machine: farm join [fd00::5]:8470 --token once"
+    )
     advice = "for other machines to join, start it with: farm up --listen "
     assert how_to_join("http://127.0.0.1:8470", OWN, refuse) == f"{advice}192.168.1.10"
+    assert how_to_join("http://[::1]:8470", OWN, refuse) == f"{advice}192.168.1.10"
     assert how_to_join("http://localhost:8470", [], refuse) == f"{advice}ADDRESS"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farm.errors import CannotRun, NotAllowed
+from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound, PortClosed, TooManyRequests
 from nodes.machine import member
 from nodes.machine.member import Joined, Member
 
@@ -27,15 +26,47 @@ class EndedRay:
         self.wait = before
 
 
+class Farm:
+    """What ``FarmClient`` asks; what happens is told by ``answers``, the last of which stays."""
+
+    answers: list[dict[str, Any] | FarmError]
+    asked: list[tuple[str, str]]
+    left: list[tuple[str, str]]
+
+    def __init__(self, url: str, token: str | None) -> None: ...
+
+    def join(self, token: str, node: str) -> dict[str, Any]:
+        self.asked.append((token, node))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, FarmError):
+            raise answer
+        return answer
+
+    def is_up(self) -> bool:
+        return True
+
+    def leave(self, node: str, node_token: str) -> list[str]:
+        self.left.append((node, node_token))
+        return []
+
+
 @pytest.fixture
-def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Joined:
-    monkeypatch.setattr(member, "RETURN_INTERVAL_S", 0.01)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+def farm(monkeypatch: pytest.MonkeyPatch) -> type[Farm]:
+    """Of another machine, with no firewall on the way."""
+    Farm.asked, Farm.left = [], []
+    offer = {"ray_address": "10.0.0.1:8471", "ray_token": "r2", "node_token": "t", "versions": {}}
+    Farm.answers = [offer]
+    monkeypatch.setattr(member, "FarmClient", Farm)
+    monkeypatch.setattr(member, "check", lambda url, ports: "10.0.0.2")
+    return Farm
+
+
+@pytest.fixture
+def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, farm: type[Farm]) -> Joined:
+    monkeypatch.setattr(member, "RETURN_INTERVAL_S", 0.0)
     return Joined(
-        url="http://127.0.0.1:1", node="attic", node_token="t", address="127.0.0.1",
-        ray_address=f"127.0.0.1:{port}", ray_token="r", workers=(), state=tmp_path,
+        url="http://10.0.0.1:8470", node="attic", node_token="t", address="10.0.0.2",
+        ray_address="10.0.0.1:8471", ray_token="r", workers=(), state=tmp_path,
     )  # fmt: skip
 
 
@@ -45,19 +76,15 @@ def is_member(joined: Joined, pid: int = NOBODY) -> None:
 
 
 def test_a_ray_that_ended_is_started_again_until_the_machine_leaves(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
+    joined: Joined, monkeypatch: pytest.MonkeyPatch, farm: type[Farm]
 ) -> None:
-    begun: list[str] = []
-    told: list[tuple[str, ...]] = []
-
-    def as_it_is_now(self: Any, *shown: str) -> dict[str, str]:
-        told.append(shown)
-        if len(told) == 1:
-            raise CannotRun("the farm is on its way up")
-        return {"ray_address": joined.ray_address, "ray_token": f"r{len(told)}"}
+    """However long the farm is away: as the farm is then, by this machine's own token, at its own place."""
+    begun: list[Joined] = []
+    offer = farm.answers[0]
+    farm.answers = [*[CannotRun("no farm answers")] * 3, TooManyRequests("others are joining"), offer]
 
     def begin(self: Joined) -> EndedRay:
-        begun.append(self.ray_token)
+        begun.append(self)
         if len(begun) == 1:
             raise CannotRun("the head is on its way up")
         is_member(self)
@@ -65,37 +92,57 @@ def test_a_ray_that_ended_is_started_again_until_the_machine_leaves(
             return EndedRay()
         return EndedRay(lambda: (self.state / member.MEMBER_NAME).unlink())  # `farm leave`
 
-    monkeypatch.setattr(member.FarmClient, "join", as_it_is_now)
     monkeypatch.setattr(Joined, "begin", begin)
     is_member(joined)
     said: list[str] = []
-    host, port = joined.ray_address.split(":")
-    with socket.create_server((host, int(port))):
-        joined.stay(EndedRay(), said.append)  # type: ignore[arg-type]
-    assert set(told) == {("t", "attic")}, "it shows its own token"
-    assert begun == ["r2", "r3", "r4", "r5"], "Ray's token may be another each time"
-    assert [line.split(";")[0] for line in said] == ["Ray has ended", "attic is in the farm again"] * 3
+    joined.stay(EndedRay(), said.append)  # type: ignore[arg-type]
+    assert len(begun) == 4
+    assert {(one.ray_address, one.ray_token, one.node) for one in begun} == {("10.0.0.1:8471", "r2", "attic")}
+    assert set(farm.asked) == {("t", "attic")}
+    waits = [line for line in said if "waits" in line]
+    assert waits == [
+        "attic waits for the farm: no farm answers",
+        "attic waits for the farm: others are joining",
+        "attic waits for the farm: the head is on its way up",
+    ]
+    rest = [line.split(";")[0] for line in said if line not in waits]
+    assert rest == ["Ray has ended", "attic is in the farm again"] * 3
 
 
-def test_a_machine_that_was_removed_does_not_come_back_and_says_so(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise NotAllowed("no such token")
-
-    monkeypatch.setattr(member.FarmClient, "join", refuse)
+def test_a_machine_that_was_removed_does_not_come_back_and_says_so(joined: Joined, farm: type[Farm]) -> None:
+    farm.answers = [NotAllowed("the join token is wrong")]
     is_member(joined)
-    with pytest.raises(NotAllowed, match="attic was removed from the farm at"):
+    with pytest.raises(NotAllowed, match=r"attic was removed from the farm at .*`farm join-token`"):
         joined.stay(EndedRay(), lambda line: None)  # type: ignore[arg-type]
 
 
-def test_a_farm_that_does_not_come_back_ends_the_membership(
-    joined: Joined, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_was_restarted_comes_back_with_its_own_token_until_it_leaves_for_good(
+    tmp_path: Path, farm: type[Farm]
 ) -> None:
-    monkeypatch.setattr(member, "RETURN_TIMEOUT_S", 0.05)
-    is_member(joined)
-    with pytest.raises(CannotRun, match="is gone; `farm join` again"):
-        joined.stay(EndedRay(), lambda line: None)  # type: ignore[arg-type]
+    def join(token: str | None, node: str = "attic") -> Joined:
+        return member.join("http://10.0.0.1:8470", token, node=node, describe=lambda _: [], state=tmp_path)
+
+    with pytest.raises(InvalidInput, match="add --token, which `farm join-token` prints"):
+        join(None)
+    join("once")
+    member._remember(tmp_path, Member(pid=NOBODY, url="http://10.0.0.1:8470", node="attic", node_token="own",
+                                      temp_dir=tmp_path / "rf-1"))  # fmt: skip
+    assert member.current(tmp_path) is None  # the machine was restarted
+    join("once")
+    join(None)
+    with pytest.raises(InvalidInput):
+        join(None, node="cellar")
+    assert farm.asked == [("once", "attic"), ("own", "attic"), ("own", "attic")]
+    # The farm does not know it any more: then the token that was given counts.
+    farm.answers = [NotAllowed("wrong"), farm.answers[0]]
+    join("twice")
+    assert farm.asked[-2:] == [("own", "attic"), ("twice", "attic")]
+    member._remember(tmp_path, Member(pid=NOBODY, url="http://10.0.0.1:8470", node="attic", node_token="own",
+                                      temp_dir=tmp_path / "rf-1"))  # fmt: skip
+    with pytest.raises(NotFound):
+        member.leave(tmp_path, for_good=True)
+    with pytest.raises(InvalidInput):
+        join(None)
 
 
 def test_a_machine_whose_ray_runs_is_in_its_farm(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,31 +152,48 @@ def test_a_machine_whose_ray_runs_is_in_its_farm(joined: Joined, monkeypatch: py
     assert not member.was_lost(joined.state)
 
 
-def test_a_farm_of_one_machine_is_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member.FarmClient, "join", lambda *_: {"node_token": "t"})
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"])
+def test_a_farm_of_one_machine_is_not_joined(url: str, tmp_path: Path, farm: type[Farm]) -> None:
     with pytest.raises(CannotRun, match="farm up --listen"):
-        member.join("http://127.0.0.1:1", "token", node="attic", describe=lambda _: [], state=tmp_path)
+        member.join(url, "token", node="attic", describe=lambda _: [], state=tmp_path)
+    assert farm.asked == [], "the token is not used up"
 
 
-def test_a_machine_that_cannot_start_gives_its_name_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_the_farm_does_not_reach_keeps_its_token(
+    tmp_path: Path, farm: type[Farm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left: list[tuple[str, str]] = []
+    def closed(url: str, ports: Any) -> str:
+        raise PortClosed("port 8473 is closed", ("ufw: ...",))
 
-    class Client:
-        def __init__(self, url: str, token: str | None) -> None: ...
+    monkeypatch.setattr(member, "check", closed)
+    with pytest.raises(PortClosed):
+        member.join("http://10.0.0.1:8470", "token", node="attic", describe=lambda _: [], state=tmp_path)
+    assert farm.asked == []
 
-        def join(self, token: str, node: str) -> dict[str, Any]:
-            return {"versions": {"ray": "1.0"}, "node_token": "its own"}
 
-        def leave(self, node: str, node_token: str) -> list[str]:
-            left.append((node, node_token))
-            return []
-
-    monkeypatch.setattr(member, "FarmClient", Client)
-    monkeypatch.setattr(member, "is_loopback", lambda address: False)
+def test_a_machine_that_cannot_start_gives_its_name_back(tmp_path: Path, farm: type[Farm]) -> None:
+    farm.answers = [{"versions": {"ray": "1.0"}, "node_token": "its own"}]
     with pytest.raises(CannotRun, match=r"the farm has 1\.0; install ray 1\.0 here"):
-        member.join(
-            "http://127.0.0.1:8321", "once", node="attic", describe=lambda address: [], state=tmp_path
-        )
-    assert left == [("attic", "its own")]
+        member.join("http://10.0.0.1:8470", "once", node="attic", describe=lambda _: [], state=tmp_path)
+    assert farm.left == [("attic", "its own")]
+
+
+ADDRESSES = [
+    ("10.0.0.5:8470", "http://10.0.0.5:8470"),
+    ("http://10.0.0.5:8470/", "http://10.0.0.5:8470"),
+    ("attic.lan:8470", "http://attic.lan:8470"),
+    ("[fd00::5]:8470", "http://[fd00::5]:8470"),
+]
+
+
+@pytest.mark.parametrize(("address", "url"), ADDRESSES)
+def test_a_farm_s_address_may_be_a_name_or_of_either_family(address: str, url: str) -> None:
+    assert member.farm_url(address) == url
+
+
+@pytest.mark.parametrize("address", ["attic", "fd00::5", "https://a:1", "a:b", "", "[fd00::5]"])
+def test_what_is_no_address_is_refused_with_examples(address: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"such as 192\.168\.1\.10:8470, attic\.lan:8470 or \[fd00::5\]:8470"
+    ):
+        member.farm_url(address)
