@@ -342,6 +342,15 @@ def test_a_stage_stops_at_a_loss_that_is_no_number(pictures: Atlas) -> None:
         trainer.run(save=lambda _: None, log=None, stop_after_s=60)
 
 
+def test_a_stage_ends_for_all_processes_when_one_has_no_time_left(
+    pictures: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.tiny_wan.recipe.trainer.agreed", lambda value, *_: max(value, 0.1))
+    trainer = vae_trainer(pictures)
+    trainer.run(save=lambda _: None, log=None, stop_after_s=1e9)
+    assert trainer.step == 0
+
+
 def test_the_transformer_learns_from_clips_with_masks_and_prompts(pictures: Atlas) -> None:
     vae = small_vae().eval().requires_grad_(False)
     whole_clip.prepare(vae)

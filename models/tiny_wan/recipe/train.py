@@ -159,6 +159,7 @@ def vae_stage(args: Any) -> VaeStage:
 
 def train_vae(args: Any, rank: int, world: int, seconds: float) -> None:
     """Train, save and deliver; in the end ``<work>/vae`` is the finished autoencoder."""
+    began = time.monotonic()
     pictures, stage = _atlas(args, rank), vae_stage(args)
     tests = held_out_clips(side=32, num_frames=5, each=1) if args.small else held_out_clips()
     trainer = VaeTrainer(
@@ -185,8 +186,8 @@ def train_vae(args: Any, rank: int, world: int, seconds: float) -> None:
         if args.deliver:
             deliver({**trainer.state(), "stage_minutes": stage.minutes}, args.deliver, "vae")
 
-    began = time.monotonic()
-    trainer.run(save=save, log=_log(args), stop_after_s=seconds - 12, every_s=args.report_every)
+    left = seconds - (time.monotonic() - began) - 12
+    trainer.run(save=save, log=_log(args), stop_after_s=left, every_s=args.report_every)
     if rank > 0:
         return
     print(f"vae: {trainer.done:.0%} of the stage, {time.monotonic() - began:.0f} s", flush=True)
@@ -239,6 +240,7 @@ def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
     """Train, save and deliver; ``<work>/transformer`` is the averaged one so far."""
     from transformers import AutoTokenizer
 
+    began = time.monotonic()
     device, stage = _device(), transformer_stage(args)
     vae = finished("vae", args.work, args.out).to(device).eval().requires_grad_(False)
     if device != "cpu":
@@ -279,7 +281,8 @@ def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
         if args.deliver:
             deliver({**trainer.state(), "stage_minutes": stage.minutes}, args.deliver, "transformer")
 
-    trainer.run(save=save, log=_log(args), stop_after_s=seconds - 15, every_s=args.report_every)
+    left = seconds - (time.monotonic() - began) - 15
+    trainer.run(save=save, log=_log(args), stop_after_s=left, every_s=args.report_every)
     if rank > 0:
         return
     with trainer.averaged():

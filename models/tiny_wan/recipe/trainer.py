@@ -63,7 +63,7 @@ class Trainer:
         recent: list[torch.Tensor] = []
         while self.done < 1:
             started = time.monotonic()
-            if agreed(started - began, self.world, self.device) > stop_after_s:
+            if agreed(started - began - stop_after_s, self.world, self.device) > 0:
                 break
             shape = self.shape()
             for optimizer, full in zip(self.optimizers, rates, strict=True):
