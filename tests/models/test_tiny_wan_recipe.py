@@ -260,6 +260,21 @@ def test_levels_of_noise_are_those_of_the_scheduler(steps: int) -> None:
     assert sigmas_of(steps) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-3)
 
 
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_the_scheduler_takes_the_steps_that_the_model_was_trained_on(steps: int) -> None:
+    def velocity(latents: torch.Tensor, sigma: float) -> torch.Tensor:
+        return torch.tanh(latents) * sigma + 0.3 * latents
+
+    scheduler = new_scheduler()
+    scheduler.set_timesteps(steps)
+    told = euler = torch.randn(1, 8, 2, 3, 3)
+    for time in scheduler.timesteps:
+        told = scheduler.step(velocity(told, float(time) / 1000), time, told).prev_sample
+    for now, then in itertools.pairwise(sigmas_of(steps)):
+        euler = euler + (then - now) * velocity(euler, now)
+    assert torch.allclose(told, euler, atol=5e-3)
+
+
 class Knows(torch.nn.Module):
     """A transformer that knows the clip: the velocity from it to the noise, at any level."""
 
@@ -273,9 +288,12 @@ class Knows(torch.nn.Module):
 
 def test_who_knows_the_velocity_has_no_loss_and_makes_the_clip_in_any_number_of_steps() -> None:
     latents, noise, told = (torch.randn(2, c, 2, 4, 4) for c in (8, 8, 12))
-    text, weight, sigma = torch.zeros(2, LENGTH, 128), torch.ones(2, 1, 2, 4, 4), torch.rand(2)
-    knows = Knows(latents, noise)
-    assert float(flow_loss(knows, latents, told, text, weight, noise, sigma)) < 1e-9
+    text, weight, sigma = torch.zeros(2, LENGTH, 128), torch.ones(2, 1, 2, 4, 4), torch.rand(2) * 0.9 + 0.1
+    knows, level = Knows(latents, noise), sigma[:, None, None, None, None]
+    now = level * noise + (1 - level) * latents
+    loss, velocity = flow_loss(knows, now, latents, told, text, weight, sigma)
+    assert float(loss) < 1e-9
+    assert torch.equal(velocity, noise - latents)
     for steps in (1, 4):
         made = generate(knows, told[:, 4:], told[:, :4], text, noise, steps)
         assert torch.allclose(made, latents, atol=2e-3)
@@ -351,25 +369,46 @@ def test_a_stage_ends_for_all_processes_when_one_has_no_time_left(
     assert trainer.step == 0
 
 
-def test_the_transformer_learns_from_clips_with_masks_and_prompts(pictures: Atlas) -> None:
+def transformer_trainer(pictures: Atlas, shape: Shape, own_from_done: float) -> TransformerTrainer:
     vae = small_vae().eval().requires_grad_(False)
     whole_clip.prepare(vae)
-    prompts = Prompts(MODEL, "cpu", each=1, seed=0)
-    clips = ClipMaker(scenes_of(pictures), prompts, vae, seed=0)
+    clips = ClipMaker(scenes_of(pictures), Prompts(MODEL, "cpu", each=1, seed=0), vae, seed=0)
+    stage = TransformerStage(1.0, ((shape, 1.0),), own_from_done=own_from_done)
+    no_tests: Any = None
+    return TransformerTrainer(
+        stage, clips, no_tests, rank=0, world=1, seed=0, fast=False, make=small_transformer
+    )
+
+
+@pytest.mark.parametrize("own_from_done", [1.0, 0.0])
+def test_the_transformer_learns_from_clips_with_masks_and_prompts(
+    pictures: Atlas, own_from_done: float
+) -> None:
     shape = Shape(9, 32, 32, 3)
-    batch = clips.make(shape)
+    trainer = transformer_trainer(pictures, shape, own_from_done)
+    batch = trainer.clips.make(shape)
     assert batch.latents.shape == batch.condition.shape == (3, 8, 3, 4, 4)
     assert batch.mask.shape == (3, 4, 3, 4, 4)
     assert batch.text.shape == (3, LENGTH, 128)
     assert UNSEEN_WEIGHT - 0.01 < float(batch.weight.min()) <= float(batch.weight.max()) <= 1.001
-    stage = TransformerStage(1.0, ((shape, 1.0),))
-    no_tests: Any = None
-    trainer = TransformerTrainer(
-        stage, clips, no_tests, rank=0, world=1, seed=0, fast=False, make=small_transformer
-    )
-    losses = trainer.learn(shape)
+    losses = torch.cat([trainer.learn(shape) for _ in range(3)])
     assert losses.isfinite().all()
     assert trainer.step == len(losses)
+
+
+def test_a_clip_under_way_is_where_the_models_own_steps_lead(pictures: Atlas) -> None:
+    shape = Shape(9, 32, 32, 4)
+    trainer = transformer_trainer(pictures, shape, own_from_done=0.0)
+    torch.nn.init.normal_(trainer.model.proj_out.weight, std=0.1)
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0  # it stays what it is
+    trainer._noise = torch.ones_like  # type: ignore[method-assign]
+    trainer.learn(shape)
+    batch, now = trainer._under_way[shape]
+    first = [values[:1] for values in (batch.condition, batch.mask, batch.text, torch.ones_like(now))]
+    assert torch.allclose(now[:1], generate(trainer.model, *first, STEPS), atol=1e-4)
+    assert not torch.allclose(now[:1], batch.latents[:1], atol=1e-1)
 
 
 def test_a_finished_model_can_be_trained_on_from_its_own_folder(tmp_path: Path) -> None:

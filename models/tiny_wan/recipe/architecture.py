@@ -17,10 +17,13 @@ LATENT_CHANNELS = 24
 SPATIAL, TEMPORAL = 8, 4
 PATCH = 2
 TEXT_DIM = 128
-#: Of the transformer's feed-forward layers, for each head.
-FEED_FORWARD = 168
+#: Channels of one of the transformer's heads, and of its feed-forward layers for each channel of a token.
+HEAD = 32
+FEED_FORWARD = 21 / 8
 #: Of the sigmas: sigma' = shift * sigma / (1 + (shift - 1) * sigma).
 FLOW_SHIFT = 3.0
+#: In so many steps, at most, the scheduler takes Euler's.
+MOST_STEPS = 64
 
 
 def new_vae(*, encoder_width: int = 32, decoder_width: int = 32, channels: int = LATENT_CHANNELS) -> Any:
@@ -43,17 +46,19 @@ def new_vae(*, encoder_width: int = 32, decoder_width: int = 32, channels: int =
     )
 
 
-def new_transformer(*, heads: int = 5, layers: int = 8, channels: int = LATENT_CHANNELS) -> Any:
+def new_transformer(
+    *, heads: int = 10, head: int = HEAD, layers: int = 8, channels: int = LATENT_CHANNELS
+) -> Any:
     """Noisy latents, four mask channels (one a frame) and the condition's latents in; a velocity out."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=heads,
-        attention_head_dim=64,
+        attention_head_dim=head,
         in_channels=2 * channels + TEMPORAL,
         out_channels=channels,
         text_dim=TEXT_DIM,
         freq_dim=256,
-        ffn_dim=FEED_FORWARD * heads,
+        ffn_dim=int(FEED_FORWARD * heads * head),
         num_layers=layers,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
@@ -62,12 +67,16 @@ def new_transformer(*, heads: int = 5, layers: int = 8, channels: int = LATENT_C
 
 
 def new_scheduler() -> Any:
-    """What Wan folders have, UniPC over a flow (Lipman et al. 2023); Euler steps go over the same sigmas."""
+    """What Wan folders have, UniPC over a flow (Lipman et al. 2023); of first order and without correction it
+    takes the Euler steps that the model was trained on.
+    """
     return UniPCMultistepScheduler(
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=FLOW_SHIFT,
         num_train_timesteps=1000,
+        solver_order=1,
+        disable_corrector=list(range(MOST_STEPS)),
     )
 
 

@@ -24,7 +24,7 @@ from models.tiny_wan.recipe.scenes import ALL_ASKED, Scene, Scenes, Shape, withi
 from models.tiny_wan.recipe.text import LENGTH, padded
 
 #: What the loss of a place counts that no known frame shows: nobody can know it.
-UNSEEN_WEIGHT = 0.1
+UNSEEN_WEIGHT = 0.15
 #: Which frames are known, by the share of clips: see ``known_frames``.
 MASKS = {"first": 0.4, "ends": 0.25, "last": 0.05, "prefix": 0.1, "clips": 0.12, "middle": 0.08}
 

@@ -26,8 +26,8 @@ COMPILED_SHARE = 0.03
 #: So many sigmas are among those that the steps start from; the others are drawn uniform and shifted so far
 #: towards noise, where the motion is decided.
 VISITED_SHARE, TRAINING_SHIFT = 0.7, 2.5
-#: A batch of clips is filmed and encoded once and learnt from about so often, with other noise each time, in
-#: turn with this many before it.
+#: A batch is filmed and encoded once and learnt from about so often, with other noise each time, in turn with
+#: this many before it.
 USES_OF_A_BATCH, BATCHES_KEPT = 4, 4
 
 
@@ -38,6 +38,8 @@ class TransformerStage:
     minutes: float
     shapes: tuple[tuple[Shape, float], ...]
     from_done: float = 0.25
+    #: From this share of the stage on it learns where its own steps lead it, not on clips with noise.
+    own_from_done: float = 0.93
     muon_rate: float = 0.02
     rate: float = 1e-3
     warmup_steps: int = 60
@@ -46,23 +48,21 @@ class TransformerStage:
 
 def flow_loss(
     transformer: Any,
+    now: torch.Tensor,
     latents: torch.Tensor,
     told: torch.Tensor,
     text: torch.Tensor,
     weight: torch.Tensor,
-    noise: torch.Tensor,
     sigma: torch.Tensor,
-) -> torch.Tensor:
-    """Squared error of the velocity from clips to noise, weighted.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared error of the velocity that leads from ``now`` to the clips, weighted; and the velocity made.
 
-    ``told`` (N, 4 + z, L, h, w) is mask and condition; ``weight`` (N, 1 or z, L, h, w); sigma is (N,), 1 is
-    noise alone.
+    ``now`` and ``latents`` (N, z, L, h, w); ``told`` (N, 4 + z, L, h, w) is mask and condition; ``weight``
+    (N, 1 or z, L, h, w); sigma (N,) is the level of noise of ``now``, 1 is noise alone.
     """
-    level = sigma[:, None, None, None, None]
-    rows = torch.cat([level * noise + (1 - level) * latents, told], 1)
-    velocity = transformer(rows, sigma * 1000, text, return_dict=False)[0].float()
-    squared = (velocity - (noise - latents)).square()
-    return (squared * weight).mean()
+    velocity = transformer(torch.cat([now, told], 1), sigma * 1000, text, return_dict=False)[0].float()
+    squared = (velocity - (now - latents) / sigma[:, None, None, None, None]).square()
+    return (squared * weight).mean(), velocity.detach()
 
 
 def random_sigmas(count: int, visited: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -189,8 +189,10 @@ class TransformerTrainer(Trainer):
         self.rng = random.Random(seed)  # the same in every process: they draw the same shapes
         # An error counts as in the latents' own scale, which is about what it does to pixels.
         self.channels = clips.std.square() / clips.std.square().mean()
-        self.visited = torch.tensor(sigmas_of(STEPS)[:-1], device=self.device)
+        self.levels = torch.tensor(sigmas_of(STEPS), device=self.device)
+        self.visited = self.levels[:-1]
         self._kept: dict[Shape, deque[Batch]] = defaultdict(lambda: deque(maxlen=BATCHES_KEPT))
+        self._under_way: dict[Shape, tuple[Batch, torch.Tensor]] = {}
         self._compiled = {shape for shape, weight in stage.shapes if weight >= COMPILED_SHARE}
         self._loss = torch.compile(flow_loss, dynamic=False) if fast else flow_loss
 
@@ -199,21 +201,70 @@ class TransformerTrainer(Trainer):
         return self.rng.choices([s for s, _ in shapes], [weight for _, weight in shapes])[0]
 
     def learn(self, shape: Shape) -> torch.Tensor:
-        """The losses of as many steps as a batch is used for, one of which is new."""
+        """The losses of some steps."""
+        if self.done < self.stage.own_from_done:
+            return self._from_noised(shape, self.clips.make(shape))
+        kept = self._kept[shape]
+        if len(kept) != 1:  # begins, or its second time is over
+            kept.clear()
+            kept.append(self.clips.make(shape))
+            return self._from_own_steps(shape, kept[0])
+        return self._from_own_steps(shape, kept.pop())
+
+    def _from_noised(self, shape: Shape, new: Batch) -> torch.Tensor:
+        """From clips with noise of any level, kept for some steps."""
         kept, losses = self._kept[shape], []
-        kept.append(self.clips.make(shape))
+        kept.append(new)
         for _ in range(USES_OF_A_BATCH):
             batch = self.rng.choice(kept)
-            told, weight = torch.cat([batch.mask, batch.condition], 1), batch.weight * self.channels
-            noise = torch.randn(batch.latents.shape, generator=self.generator, device=self.device)
             sigma = random_sigmas(shape.batch, self.visited, self.generator)
-            with self.autocast():
-                # Compiling takes longer than the few steps on the rarer shapes are worth.
-                loss_of = self._loss if shape in self._compiled else flow_loss
-                loss = loss_of(self.model, batch.latents, told, batch.text, weight, noise, sigma)
-            self.update(loss)
-            losses.append(loss.detach())
+            level = sigma[:, None, None, None, None]
+            now = level * self._noise(batch.latents) + (1 - level) * batch.latents
+            losses.append(self._step(shape, batch, now, sigma)[0])
         return torch.stack(losses)
+
+    def _from_own_steps(self, shape: Shape, new: Batch) -> torch.Tensor:
+        """From where the model's own steps lead it. Of the clips under way a quarter is at each step: as one
+        arrives, new ones start in its place.
+        """
+        losses, place = [], torch.arange(shape.batch, device=self.device)
+        if shape not in self._under_way:
+            level = self.levels[place % STEPS][:, None, None, None, None]
+            now = level * self._noise(new.latents) + (1 - level) * new.latents
+            self._under_way[shape] = Batch(*(values.clone() for values in vars(new).values())), now
+        batch, now = self._under_way[shape]
+        for turn in range(STEPS):
+            starting = slice(-turn % STEPS, None, STEPS)
+            for ours, fresh in zip(vars(batch).values(), vars(new).values(), strict=True):
+                ours[starting] = fresh[starting]
+            now[starting] = self._noise(now[starting])
+            at = (place + turn) % STEPS
+            # By the square of its level the last step would have all the say.
+            loss, velocity = self._step(shape, batch, now, self.levels[at], self.levels[at])
+            now += (self.levels[at + 1] - self.levels[at])[:, None, None, None, None] * velocity
+            losses.append(loss)
+        return torch.stack(losses)
+
+    def _step(
+        self,
+        shape: Shape,
+        batch: Batch,
+        now: torch.Tensor,
+        sigma: torch.Tensor,
+        counts: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        told, weight = torch.cat([batch.mask, batch.condition], 1), batch.weight * self.channels
+        if counts is not None:
+            weight = weight * counts[:, None, None, None, None]
+        with self.autocast():
+            # Compiling takes longer than the few steps on the rarer shapes are worth.
+            loss_of = self._loss if shape in self._compiled else flow_loss
+            loss, velocity = loss_of(self.model, now, batch.latents, told, batch.text, weight, sigma)
+        self.update(loss)
+        return loss.detach(), velocity
+
+    def _noise(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.randn(like.shape, generator=self.generator, device=self.device)
 
     def figures(self, recent: torch.Tensor) -> dict[str, Any]:
         return {"loss": round(float(recent.mean()), 5), **self.tests.figures(self.model)}
