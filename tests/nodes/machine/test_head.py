@@ -84,10 +84,10 @@ def test_a_machine_is_in_no_farm_when_its_ray_is_gone_though_the_process_id_is_t
 def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
     process: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[tuple[str, int, str]] = []
+    started: list[tuple[str, str]] = []
 
-    def start(given_up: Event, state: Path, address: str, port: int, token: str, workers: object) -> None:
-        started.append((address, port, token))
+    def start(given_up: Event, state: Path, address: str, token: str, *_: object) -> None:
+        started.append((address, token))
 
     monkeypatch.setattr(head_module, "_start_head", start)
     session = tmp_path / "rf-0123"
@@ -95,7 +95,7 @@ def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
     head = Head(pid=own.pid, address="127.0.0.1:77", token="t", temp_dir=session, workers=())
     (tmp_path / HEAD_NAME).write_text(head.model_dump_json())
     restart_head(Event(), tmp_path, "127.0.0.1", ())
-    assert started == [("127.0.0.1", 77, "t")]
+    assert started == [("127.0.0.1:77", "t")]
 
     for again in (restart_head, ensure_head):
         own = process("ray", "start", f"--temp-dir={session}/r")
@@ -104,8 +104,8 @@ def test_a_head_is_started_again_with_its_token_unless_that_is_spent(
         assert ensure_head(Event(), tmp_path, "127.0.0.1", ()) == head
         spend_token(tmp_path)
         again(Event(), tmp_path, "127.0.0.1", ())
-        address, port, token = started[-1]
-        assert (address, port) == ("127.0.0.1", 77), "where joined machines look for it"
+        address, token = started[-1]
+        assert address == "127.0.0.1:77", "where joined machines look for it"
         assert token != "t"
         assert own.wait(10) < 0, "the Ray with the old token is ended"
     assert len(started) == 3
