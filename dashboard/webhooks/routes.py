@@ -33,6 +33,7 @@ EventType = Literal[
     "job_published",
     "job_failed",
     "job_cancelled",
+    "job_prioritized",
     "job_retried",
     "job_reopened",
     "job_deleted",

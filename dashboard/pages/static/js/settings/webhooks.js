@@ -6,8 +6,9 @@ import { duration, momentExactly, moment, plural, words } from "../format.js";
 import { Badge, Button, Card, Command, Confirm, Dialog, Empty, ErrorNote } from "../parts.js";
 
 const EVENTS = [
-  "job_published", "job_failed", "job_cancelled", "job_submitted", "job_retried", "job_reopened", "job_deleted",
-  "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left", "node_removed",
+  "job_published", "job_failed", "job_cancelled", "job_submitted", "job_prioritized", "job_retried", "job_reopened",
+  "job_deleted", "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left",
+  "node_removed",
 ];
 
 export const Webhooks = () => {
