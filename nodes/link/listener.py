@@ -217,10 +217,10 @@ class Listener:
         try:
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 await self._let_in(reader, writer)
-        except (BadFrame, OSError, EOFError, TimeoutError) as error:
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            writer.close()  # so does a machine that joins, which looks whether it reaches this port
+        except (BadFrame, OSError, TimeoutError) as error:
             writer.close()
-            if isinstance(error, asyncio.IncompleteReadError) and not error.partial:
-                return  # a machine that joins looks whether it reaches this port
             peer = writer.get_extra_info("peername")
             log.warning("a connection from %s is no worker's: %s", peer, error or "it said nothing")
         finally:

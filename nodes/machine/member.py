@@ -108,7 +108,11 @@ def join(
     client = FarmClient(url, None)
     offer = _offered(client, url, node, token, state)
     try:
-        return _joined(url, node, offer, address, describe, state, ports)
+        joined = _joined(url, node, offer, address, describe, state, ports)
+        # Before Ray is started: should that fail, the next try needs no new token.
+        kept = Kept(url=url, node=node, node_token=joined.node_token)
+        write_private(state / KEPT_NAME, kept.model_dump_json())
+        return joined
     except BaseException:
         with suppress(FarmError):
             client.leave(node, offer["node_token"])  # the name is free for the next try
@@ -256,8 +260,6 @@ class Joined(Value):
 
 def _remember(state: Path, member: Member) -> None:
     make_private(state)
-    kept = Kept(url=member.url, node=member.node, node_token=member.node_token)
-    write_private(state / KEPT_NAME, kept.model_dump_json())
     write_private(state / MEMBER_NAME, member.model_dump_json())
 
 

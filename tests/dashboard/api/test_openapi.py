@@ -109,6 +109,7 @@ async def test_every_operation_says_which_key_it_wants(document: dict[str, Any])
         ("GET", "/api/v1/session"),
         ("POST", "/api/v1/session"),
         ("DELETE", "/api/v1/session"),
+        ("POST", "/api/v1/join/reach"),
     }
 
 
