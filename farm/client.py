@@ -16,18 +16,11 @@ import httpx2
 
 from farm import outputs
 from farm.errors import (
+    ERRORS,
     CannotRun,
-    Conflict,
     FarmError,
-    Forbidden,
     InvalidInput,
-    JobFailed,
     NotAllowed,
-    NotFound,
-    NotReady,
-    ResultRefused,
-    TooLarge,
-    TooManyRequests,
 )
 
 CONNECT_S = 5.0
@@ -41,23 +34,6 @@ RECONNECT_S, RECONNECT_AT_MOST_S = 0.2, 3.0
 MAX_EVENT_BYTES = 256 << 20
 #: Jobs fetched at a time.
 PAGE_LIMIT = 200
-
-_ERRORS: dict[str, type[FarmError]] = {
-    error.code: error
-    for error in (
-        InvalidInput,
-        TooLarge,
-        NotFound,
-        NotReady,
-        NotAllowed,
-        Forbidden,
-        TooManyRequests,
-        CannotRun,
-        Conflict,
-        JobFailed,
-        ResultRefused,
-    )
-}
 
 
 class FarmClient:
@@ -365,7 +341,7 @@ class FarmClient:
             return
         with suppress(ValueError, KeyError, TypeError):
             error = json.loads(answer.read())["error"]
-            raise _ERRORS.get(error["code"], FarmError)(error["message"], param=error["param"])
+            raise ERRORS.get(error["code"], FarmError)(error["message"], param=error["param"])
         raise self._not_a_farm(answer)
 
     def _not_a_farm(self, answer: httpx2.Response) -> CannotRun:

@@ -143,3 +143,22 @@ class ResultRefused(FarmError):
     """A result came from an attempt that no longer owns its task, or does not match the order."""
 
     code = "result_refused"
+
+
+#: By the code with which an error crosses the API.
+ERRORS: dict[str, type[FarmError]] = {
+    error.code: error
+    for error in (
+        InvalidInput,
+        TooLarge,
+        NotFound,
+        NotReady,
+        NotAllowed,
+        Forbidden,
+        TooManyRequests,
+        CannotRun,
+        Conflict,
+        JobFailed,
+        ResultRefused,
+    )
+}

@@ -1,23 +1,21 @@
-"""The ``farm`` command: the only file that may bring all rooms together."""
+"""The ``farm`` command, which brings all rooms together."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import os
 import signal
 import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from farm.capabilities import Worker
 from farm.cli.key_commands import keys
+from farm.cli.machine_commands import VramLimit, Workers, head_workers, machine, workers_here
 from farm.cli.remote_commands import (
     Farm,
     Force,
@@ -37,22 +35,15 @@ from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
 from farm.errors import FarmError, InvalidInput, PortClosed
 from farm.machines import (
-    DEFAULT_PORTS,
     ClusterFile,
-    HeadMachine,
     check_listen,
-    check_price,
-    cpu_workers,
-    node_name,
-    parse_bytes,
     parse_ports,
     read_cluster_file,
-    shared_cpu,
 )
 from farm.outputs import Outputs
 from farm.reporting import LogFormat, console, logging_to
 from farm.scheduling import quote
-from farm.state import State, WorkerState, default_state_folder
+from farm.state import State, WorkerState
 
 app = typer.Typer(
     name="farm",
@@ -67,11 +58,6 @@ Inputs = Annotated[
     # What cannot be read is told from the rest by the check of the files, not by typer.
     typer.Argument(help="An image, several images (a storyboard), or a video.", readable=False),
 ]
-Workers = Annotated[
-    str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
-]
-VramLimit = Annotated[str | None, typer.Option(help="Cap every worker at this amount, such as 8GiB.")]
-PortRange = Annotated[str, typer.Option(help="TCP ports on which other machines reach this one.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -96,7 +82,7 @@ def render(
 ) -> None:
     """Render a video on this machine alone: starts everything, leaves nothing running."""
     target = target_of(output, _files(inputs, options), force=force)
-    here = _workers(workers, vram_limit)
+    here = workers_here(workers, vram_limit)
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import render_here
 
@@ -117,7 +103,7 @@ def plan(
     from nodes.hosting import described, planned
     from nodes.machine import scratch_folder
 
-    here = _workers(workers, vram_limit)
+    here = workers_here(workers, vram_limit)
     with scratch_folder() as folder:
         request = described(inputs, options, folder)
     made = planned(request, here)
@@ -177,7 +163,7 @@ def retry(
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import retry_here
 
-    here = _workers(workers, vram_limit)
+    here = workers_here(workers, vram_limit)
     told, done = _run(retry_here(job_id, here, folder, target))
     _print_finished(told, done, as_json)
 
@@ -215,60 +201,12 @@ def up(
     if allow_host:
         given["allowed_hosts"] = allow_host
     described = described.model_copy(update={"head": described.head.model_copy(update=given)})
-    here = _head_workers(described.head, name)
+    here = head_workers(described.head, name)
     check_listen(described.head.listen, described.head.port)
     parse_ports(described.head.ports)
     folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
         _run(keep_up(described, here, folder, create_app, serve))
-
-
-@app.command()
-def join(
-    address: Annotated[str, typer.Argument(help="HOST:PORT, as `farm up` prints it.")],
-    token: Annotated[
-        str | None,
-        typer.Option(help="One-time token; - reads it from standard input. Who comes back needs none."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of this machine.")] = None,
-    ports: PortRange = str(DEFAULT_PORTS),
-    state: StateFolder = None,
-) -> None:
-    """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
-    from nodes.machine import member
-
-    check_price(price_per_hour)
-    folder = state or default_state_folder()
-    url = member.farm_url(address)
-    given = sys.stdin.readline().strip() if token == "-" else token
-    node = node_name(name)
-
-    def describe(own_address: str) -> list[Worker]:
-        return _workers(workers, vram_limit, name=name, address=own_address, price_per_hour=price_per_hour)
-
-    joined = member.join(url, given, node=node, describe=describe, state=folder, ports=parse_ports(ports))
-    process = joined.begin()
-    console.say(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out")
-    # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        joined.stay(process, partial(console.err.print, markup=False))
-    except KeyboardInterrupt:
-        console.err.print("leaving after the current segment")
-        with suppress(FarmError):
-            member.leave(folder)
-
-
-@app.command()
-def leave(state: StateFolder = None) -> None:
-    """Take this machine out of its farm after its current segment."""
-    from nodes.machine import member
-
-    left = member.leave(state or default_state_folder(), for_good=True)
-    console.out.print(f"{left.node} has left the farm at {left.url}", markup=False)
 
 
 @app.command()
@@ -282,67 +220,6 @@ def models(as_json: Json = False) -> None:
         return
     rows = ((m["model"], m["engine"], ", ".join(m["takes"]), m["source"]) for m in found)
     console.print_rows(("model", "engine", "takes", "from"), rows)
-
-
-@app.command()
-def doctor(
-    as_json: Json = False,
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    security: Annotated[bool, typer.Option("--security", help="Who can reach what of the farm.")] = False,
-    joining: Annotated[
-        str | None, typer.Option("--join", help="HOST:PORT of a farm: whether this machine could join it.")
-    ] = None,
-    ports: PortRange = str(DEFAULT_PORTS),
-    state: StateFolder = None,
-) -> None:
-    """Check this machine: installation, cards, what each can render, and the way to a farm."""
-    from nodes.hosting import examine, examine_joining, examine_security
-
-    if security:
-        findings = examine_security(state or default_state_folder())
-    elif joining is not None:
-        findings = examine_joining(joining, parse_ports(ports))
-    else:
-        findings = examine(_workers(workers, vram_limit))
-    if as_json:
-        console.print_json([finding.model_dump() for finding in findings])
-    else:
-        rows = (("ok" if f.ok else "PROBLEM", f.subject, f.text) for f in findings)
-        console.print_rows(("", "what", "finding"), rows)
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(3)
-
-
-def _workers(
-    workers: str | None,
-    vram_limit: str | None,
-    *,
-    name: str | None = None,
-    address: str = "127.0.0.1",
-    price_per_hour: float | None = None,
-) -> list[Worker]:
-    """This machine's workers: as asked for, or its cards, or its CPU shared out."""
-    from nodes.machine import probe
-
-    node = node_name(name)
-    limit = None if vram_limit is None else parse_bytes(vram_limit)
-    if workers is None:
-        found = probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
-        return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
-    return cpu_workers(
-        workers, node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour
-    )
-
-
-def _head_workers(head: HeadMachine, name: str | None) -> list[Worker]:
-    """The workers of the machine that coordinates."""
-    if head.workers == "none":
-        return []
-    asked = ",".join(head.workers) if isinstance(head.workers, list) else head.workers
-    return _workers(
-        None if asked == "auto" else asked, head.vram_limit, name=name, price_per_hour=head.price_per_hour
-    )
 
 
 def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
@@ -401,6 +278,6 @@ def main() -> None:
         sys.exit(2)
 
 
-for command in (*remote.registered_commands, *keeping.registered_commands):
+for command in (*remote.registered_commands, *machine.registered_commands, *keeping.registered_commands):
     app.registered_commands.append(command)
 app.add_typer(keys, name="keys")

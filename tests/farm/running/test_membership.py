@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from farm.errors import CannotRun, InvalidInput, NotAllowed, NotFound, TooManyRequests
+from farm.running import reach
 from farm.running.membership import JOINING_S, ClusterAccess, Membership
+from farm.running.reach import unreached
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0"}
 
@@ -238,3 +242,24 @@ async def test_a_machine_learns_which_of_its_ports_the_farm_does_not_reach(
                 "ports": "8471-8599",
             }
         await members.reach("10.0.0.2", [1], b"word")
+
+
+async def test_a_port_is_reached_where_the_right_word_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "ANSWER_S", 0.3)
+
+    async def says(stack: AsyncExitStack, word: bytes) -> int:
+        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(word)
+            if word:
+                writer.close()
+
+        server = await stack.enter_async_context(await asyncio.start_server(greet, "127.0.0.1", 0))
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    async with AsyncExitStack() as stack:
+        right, wrong, short, silent = [await says(stack, word) for word in (b"word", b"wolf", b"wo", b"")]
+        assert await unreached("127.0.0.1", [right, wrong, short, silent], b"word") == [wrong, short, silent]
+        assert await unreached("127.0.0.1", [right, silent]) == []
+        closed = await says(stack, b"word")
+    assert await unreached("127.0.0.1", [closed], b"word") == [closed]

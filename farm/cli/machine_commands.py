@@ -1,0 +1,147 @@
+"""Commands about this machine: what it has, and its place in a farm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from farm.capabilities import Worker
+from farm.cli.remote_commands import Json, StateFolder
+from farm.errors import FarmError
+from farm.machines import (
+    DEFAULT_PORTS,
+    HeadMachine,
+    check_price,
+    cpu_workers,
+    node_name,
+    parse_bytes,
+    parse_ports,
+    shared_cpu,
+)
+from farm.reporting import console
+from farm.state import default_state_folder
+
+machine = typer.Typer()
+
+Workers = Annotated[
+    str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
+]
+VramLimit = Annotated[str | None, typer.Option(help="Cap every worker at this amount, such as 8GiB.")]
+PortRange = Annotated[str, typer.Option(help="TCP ports on which other machines reach this one.")]
+
+
+@machine.command()
+def join(
+    address: Annotated[str, typer.Argument(help="HOST:PORT, as `farm up` prints it.")],
+    token: Annotated[
+        str | None,
+        typer.Option(help="One-time token; - reads it from standard input. Who comes back needs none."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
+    workers: Workers = None,
+    vram_limit: VramLimit = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of this machine.")] = None,
+    ports: PortRange = str(DEFAULT_PORTS),
+    state: StateFolder = None,
+) -> None:
+    """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
+    from nodes.machine import member
+
+    check_price(price_per_hour)
+    folder = state or default_state_folder()
+    url = member.farm_url(address)
+    given = sys.stdin.readline().strip() if token == "-" else token
+    node = node_name(name)
+
+    def describe(own_address: str) -> list[Worker]:
+        return workers_here(
+            workers, vram_limit, name=name, address=own_address, price_per_hour=price_per_hour
+        )
+
+    joined = member.join(url, given, node=node, describe=describe, state=folder, ports=parse_ports(ports))
+    process = joined.begin()
+    console.say(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out")
+    # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        joined.stay(process, partial(console.err.print, markup=False))
+    except KeyboardInterrupt:
+        console.err.print("leaving after the current segment")
+        with suppress(FarmError):
+            member.leave(folder)
+
+
+@machine.command()
+def leave(state: StateFolder = None) -> None:
+    """Take this machine out of its farm after its current segment."""
+    from nodes.machine import member
+
+    left = member.leave(state or default_state_folder(), for_good=True)
+    console.out.print(f"{left.node} has left the farm at {left.url}", markup=False)
+
+
+@machine.command()
+def doctor(
+    as_json: Json = False,
+    workers: Workers = None,
+    vram_limit: VramLimit = None,
+    security: Annotated[bool, typer.Option("--security", help="Who can reach what of the farm.")] = False,
+    joining: Annotated[
+        str | None, typer.Option("--join", help="HOST:PORT of a farm: whether this machine could join it.")
+    ] = None,
+    ports: PortRange = str(DEFAULT_PORTS),
+    state: StateFolder = None,
+) -> None:
+    """Check this machine: installation, cards, what each can render, and the way to a farm."""
+    from nodes.hosting import examine, examine_joining, examine_security
+
+    if security:
+        findings = examine_security(state or default_state_folder())
+    elif joining is not None:
+        findings = examine_joining(joining, parse_ports(ports))
+    else:
+        findings = examine(workers_here(workers, vram_limit))
+    if as_json:
+        console.print_json([finding.model_dump() for finding in findings])
+    else:
+        rows = (("ok" if f.ok else "PROBLEM", f.subject, f.text) for f in findings)
+        console.print_rows(("", "what", "finding"), rows)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(3)
+
+
+def workers_here(
+    workers: str | None,
+    vram_limit: str | None,
+    *,
+    name: str | None = None,
+    address: str = "127.0.0.1",
+    price_per_hour: float | None = None,
+) -> list[Worker]:
+    """This machine's workers: as asked for, or its cards, or its CPU shared out."""
+    from nodes.machine import probe
+
+    node = node_name(name)
+    limit = None if vram_limit is None else parse_bytes(vram_limit)
+    if workers is None:
+        found = probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
+        return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
+    return cpu_workers(
+        workers, node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour
+    )
+
+
+def head_workers(head: HeadMachine, name: str | None) -> list[Worker]:
+    """The workers of the machine that coordinates."""
+    if head.workers == "none":
+        return []
+    asked = ",".join(head.workers) if isinstance(head.workers, list) else head.workers
+    return workers_here(
+        None if asked == "auto" else asked, head.vram_limit, name=name, price_per_hour=head.price_per_hour
+    )
