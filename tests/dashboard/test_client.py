@@ -70,7 +70,7 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
         client.close()
 
     await asyncio.to_thread(use)
-    assert {p.name for p in tmp_path.iterdir()} == {"state", "photo.png", "got.mp4", "got.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {"state", "photo.png", "got.mp4", "got.png", "got-2.png"}
 
 
 async def test_progress_is_heard_while_a_job_runs(
