@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,6 +29,9 @@ from farm.errors import CannotRun
 #: What the farm and its doors do beside the loop. As many as are usual on a small machine, six, are taken
 #: by two uploads, two paintings and two pictures; results would wait for them.
 THREADS = 32
+#: How long a thread that plans or decodes may keep the loop waiting after each of the loop's system calls.
+#: Python's own 5 ms, for each of the connections that are accepted at once, are seconds.
+SWITCH_INTERVAL_S = 0.0005
 #: From the moment a connection waits for a request until the head of the request is there.
 HEAD_S = 10.0
 #: How long a reader may take nothing of what is sent. One that pauses for longer asks for the rest anew.
@@ -162,6 +166,7 @@ async def serve(
         CannotRun: the address cannot be listened on.
     """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="beside"))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is here by now stays. Looked through again with every large job, it would hold the loop for 0.1 s.
     gc.collect()
     gc.freeze()

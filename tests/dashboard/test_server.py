@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from fastapi.responses import StreamingResponse
 
-from dashboard.server import serve
+from dashboard.server import SWITCH_INTERVAL_S, serve
 
 ROOT = Path(__file__).parents[2]
 #: Of the farm's process; a usual limit, which cannot be raised.
@@ -58,6 +58,18 @@ async def test_a_connection_that_sends_no_whole_request_is_closed(said: bytes, f
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(1), 20)
         writer.close()
+
+
+async def test_threads_that_plan_and_decode_do_not_hold_the_loop_at_every_connection(
+    farm: Any,
+) -> None:
+    usual = sys.getswitchinterval()
+    try:
+        async with served(farm):
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+            assert usual / SWITCH_INTERVAL_S > 5
+    finally:
+        sys.setswitchinterval(usual)
 
 
 async def test_a_head_that_comes_byte_by_byte_has_no_more_time_than_one_that_does_not_come(
