@@ -6,17 +6,23 @@ transparency laid on white as web pages and viewers show it, its sides no longer
 decoded once from end to end and kept as it is. The result is named by the SHA-256 of its bytes.
 
 One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256, path
-and, of an image, notes of what was changed, with status 0, or {"error": one sentence} with status 2.
+and notes of what was changed, with status 0, or {"error": one sentence} with status 2. Of a video it says too
+how it is read (``reading``) and what that changes (``changes``), and of a video or a sound what is heard
+(``sound``). Lines before it, {"num_frames", "share"}, tell how far the look at it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import resource
 import stat
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,16 +32,25 @@ from stitching.sound import SoundError, probe_sound, sound_suffix
 
 MIN_SIDE, MAX_SIDE = 16, 4096
 MAX_IMAGE_BYTES = 1 << 30
-MAX_VIDEO_BYTES = 4 << 30
-MAX_VIDEO_FRAMES = 200_000
+MAX_VIDEO_SIDE = 8192
+MAX_VIDEO_BYTES = 64 << 30
+#: Nine hours at 30 frames a second.
+MAX_VIDEO_FRAMES = 1_000_000
+#: Of a file, to tell what it is.
+HEAD_BYTES = 512
+#: Between two lines of progress.
+PROGRESS_S = 1.0
+_BLOCK_BYTES = 1 << 20
 _ACCEPTED = (
-    "use a PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP image, or an mp4, mov, mkv, webm or avi video"
+    "use a PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP image, or an mp4, mov, mkv, webm, avi, ts, mts, "
+    "mpg, wmv, flv or ogv video"
 )
 
 #: Of files that are a sound and no video.
 SOUND_SUFFIXES = (".wav", ".aiff", ".flac", ".ogg", ".m4a", ".mp3", ".aac")
 
 Described = dict[str, Any]
+Progress = Callable[[int, float | None], None]
 
 
 class IntakeError(Exception):
@@ -47,7 +62,7 @@ def main(arguments: list[str]) -> int:
     warnings.simplefilter("ignore")
     source, output_dir = Path(arguments[0]), Path(arguments[1])
     try:
-        described = normalise_file(source, output_dir)
+        described = normalise_file(source, output_dir, _Told())
     except IntakeError as error:
         refusal = str(error)
     except MemoryError:
@@ -62,8 +77,30 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
-def normalise_file(source: Path, output_dir: Path) -> Described:
+class _Told:
+    """Prints progress now and then, and allows this process as much more of the processor each time."""
+
+    def __init__(self) -> None:
+        self._allowed_s, self._hard_s = resource.getrlimit(resource.RLIMIT_CPU)
+        self._at = time.monotonic()
+
+    def __call__(self, num_frames: int, share: float | None) -> None:
+        now = time.monotonic()
+        if now - self._at < PROGRESS_S:
+            return
+        self._at = now
+        if self._allowed_s not in (resource.RLIM_INFINITY, self._hard_s):
+            until_s = math.ceil(time.process_time()) + self._allowed_s
+            resource.setrlimit(resource.RLIMIT_CPU, (until_s, self._hard_s))
+        print(json.dumps({"num_frames": num_frames, "share": share}), flush=True)
+
+
+def normalise_file(
+    source: Path, output_dir: Path, on_progress: Progress = lambda num_frames, share: None
+) -> Described:
     """Check ``source`` and write its normalised copy into ``output_dir``; what was printed is returned.
+
+    on_progress: told often, while a video is looked at, how many frames were seen and which share that is.
 
     Raises:
         IntakeError: the file is refused. A partial file may be left in ``output_dir``.
@@ -71,13 +108,13 @@ def normalise_file(source: Path, output_dir: Path) -> Described:
     name = shown_name(source)
     with _opened(source, name) as file:
         size = os.fstat(file.fileno()).st_size
-        suffix = known_suffix(file.read(64), name)
+        suffix = known_suffix(file.read(HEAD_BYTES), name)
         file.seek(0)
         if suffix == ".png":
             return _normalise_image(file, size, name, output_dir)
         if suffix in SOUND_SUFFIXES:
-            return _normalise_sound(file, size, suffix, name, output_dir)
-        return _normalise_video(file, size, suffix, name, output_dir)
+            return _normalise_sound(file, size, suffix, name, output_dir, on_progress)
+        return _normalise_video(file, size, suffix, name, output_dir, on_progress)
 
 
 def shown_name(path: Path) -> str:
@@ -116,17 +153,15 @@ def known_suffix(head: bytes, name: str) -> str:
     Raises:
         IntakeError: no file begins so that is accepted here.
     """
-    brand = head[8:12]
     if is_picture(head):
         return ".png"
     if suffix := sound_suffix(head):
         return suffix
-    if head[:4] == b"RIFF" and brand == b"AVI ":
-        return ".avi"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return ".webm" if b"webm" in head else ".mkv"
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return ".mov" if brand == b"qt  " or head[4:8] != b"ftyp" else ".mp4"
+    from stitching.source import container_of  # not before a picture is known to be none: it takes its time
+
+    container = container_of(head)
+    if container is not None:
+        return container.suffix
     what, advice = _other_type(head)
     raise IntakeError(f"{name} is {what}; {advice}.")
 
@@ -145,9 +180,9 @@ def _other_type(head: bytes) -> tuple[str, str]:
     return "neither an image nor a video of a known type", _ACCEPTED
 
 
-def _check_sides(width: int, height: int, name: str) -> None:
-    if max(width, height) > MAX_SIDE:
-        raise IntakeError(f"{name} is {width}x{height}; make it {MAX_SIDE}x{MAX_SIDE} or smaller.")
+def _check_sides(width: int, height: int, name: str, largest: int = MAX_SIDE) -> None:
+    if max(width, height) > largest:
+        raise IntakeError(f"{name} is {width}x{height}; make it {largest}x{largest} or smaller.")
     if min(width, height) < MIN_SIDE:
         raise IntakeError(f"{name} is {width}x{height}; at least {MIN_SIDE}x{MIN_SIDE} is needed.")
 
@@ -200,53 +235,65 @@ def _normalise_image(file: BinaryIO, size: int, name: str, output_dir: Path) -> 
 # --------------------------------------------------------------------------------------------------- videos
 
 
-def _normalise_video(file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path) -> Described:
-    _check_bytes(size, MAX_VIDEO_BYTES, name)
-    if _ends_early(file, size, suffix):
-        raise IntakeError(f"{name} is cut off: its end is missing; copy or download it again.")
-    path = _copied(file, output_dir / f"normalised{suffix}")
-    from stitching.video_io import VideoError, iter_frames, probe_video
+def _normalise_video(
+    file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path, on_progress: Progress
+) -> Described:
+    from stitching.source import ends_early, look
+    from stitching.video_io import VideoError
 
+    _check_bytes(size, MAX_VIDEO_BYTES, name)
+    if ends_early(file, size, suffix):
+        raise IntakeError(f"{name} is cut off: its end is missing; copy or download it again.")
+    # What is checked is the copy: the original may change in the meantime.
+    path, sha256 = _copied(file, output_dir / f"normalised{suffix}", on_progress)
     try:
-        info = probe_video(path)
-        _check_sides(info.width, info.height, name)
-        if info.num_frames > MAX_VIDEO_FRAMES:
-            raise IntakeError(
-                f"{name} has {info.num_frames} frames; at most {MAX_VIDEO_FRAMES} are accepted."
-            )
-        num_frames = 0
-        for frame in iter_frames(path):
-            if frame.shape[:2] != (info.height, info.width):
-                raise IntakeError(f"{name} changes its size at frame {num_frames}; re-encode it at one size.")
-            num_frames += 1
+        looked = look(path, max_frames=MAX_VIDEO_FRAMES, on_progress=on_progress)
     except VideoError as error:
         reason = str(error).replace(f"{path}: ", "")
         raise IntakeError(f"{name}: {reason}; re-encode it as mp4 or copy it again.") from None
-    if num_frames < info.num_frames:
-        raise IntakeError(
-            f"{name} is cut off or damaged: {num_frames} of {info.num_frames} frames can be decoded;"
-            " copy or download it again."
-        )
-    fps = f"{info.fps.numerator}/{info.fps.denominator}"
+    _check_sides(looked.width, looked.height, name, MAX_VIDEO_SIDE)
     sound = _sound_of(path, name)
-    return _describe(path, "video", info.width, info.height, num_frames, fps) | sound
+    final = path.with_name(sha256 + suffix)
+    path.rename(final)
+    start_s = looked.reading.start_s
+    return {
+        "kind": "video",
+        "width": looked.width,
+        "height": looked.height,
+        "num_frames": looked.num_frames,
+        "fps": f"{looked.fps.numerator}/{looked.fps.denominator}",
+        "sha256": sha256,
+        "path": str(final),
+        "reading": {
+            "start_s": f"{start_s.numerator}/{start_s.denominator}",
+            "interlaced": looked.reading.interlaced,
+            "counted": looked.reading.counted,
+            "seekable": looked.reading.seekable,
+        },
+        "changes": list(looked.changes),
+    } | sound
 
 
-def _copied(file: BinaryIO, path: Path) -> Path:
-    """What is checked is a copy: the original may change in the meantime."""
+def _copied(file: BinaryIO, path: Path, on_progress: Progress) -> tuple[Path, str]:
+    """The copy and its SHA-256."""
+    digest = hashlib.sha256()
     file.seek(0)
     with path.open("wb") as copy:
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK_BYTES):
             copy.write(block)
-    return path
+            digest.update(block)
+            on_progress(0, None)
+    return path, digest.hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------- sounds
 
 
-def _normalise_sound(file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path) -> Described:
+def _normalise_sound(
+    file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path, on_progress: Progress
+) -> Described:
     _check_bytes(size, MAX_VIDEO_BYTES, name)
-    path = _copied(file, output_dir / f"normalised{suffix}")
+    path, _ = _copied(file, output_dir / f"normalised{suffix}", on_progress)
     found = _sound_of(path, name)
     if found["sound"] is None:
         raise IntakeError(f"{name} holds no sound that can be decoded; save it as WAV, MP3 or FLAC.")
@@ -261,46 +308,6 @@ def _sound_of(path: Path, name: str) -> Described:
         reason = str(error).removeprefix(f"{path.name}: ")
         return {"sound": None, "notes": [f"{name}: {reason} and is not kept"]}
     return {"sound": None if facts is None else asdict(facts), "notes": []}
-
-
-def _ends_early(file: BinaryIO, size: int, suffix: str) -> bool:
-    """Whether the outermost elements of a video claim more bytes than the file has, or its index is missing.
-
-    Decoders read what is left of such a file and call it whole. Sizes come from ISO/IEC 14496-12 (mp4, mov),
-    RFC 8794 (matroska, webm) and RIFF (avi). A Matroska segment of unknown size (a recorded stream) passes.
-    """
-    position, has_index = 0, suffix in (".avi", ".mkv", ".webm")
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(20)
-        if suffix == ".avi":
-            length = 8 + int.from_bytes(head[4:8], "little")
-            length += length & 1
-        elif suffix in (".mkv", ".webm"):
-            length = _matroska_length(head)
-        else:
-            has_index = has_index or head[4:8] == b"moov"
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if not head[4:8].isalnum():
-                length = 0
-        if length < 8:  # to the end of the file, or not an element: padding after the last one
-            return not has_index
-        position += length
-    # The byte that makes an avi's length even is often left out at the very end.
-    return not has_index or position > size + (suffix == ".avi")
-
-
-def _matroska_length(head: bytes) -> int:
-    """Bytes of the element that starts with ``head``, its head included; 0 when it does not say."""
-    id_bytes = 9 - head[0].bit_length()
-    size_bytes = 9 - head[id_bytes].bit_length() if id_bytes <= 4 else 9
-    if size_bytes > 8:
-        return 0
-    unknown = (1 << 7 * size_bytes) - 1
-    value = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & unknown
-    return 0 if value == unknown else id_bytes + size_bytes + value
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ KEEPERS: dict[str, set[str]] = {
         "stitching/sound/opening.py",
         "stitching/sound/probing.py",
         "stitching/sound/track.py",
+        "stitching/source/decoding.py",
+        "stitching/source/conversion.py",
     },
 }
 #: library -> the rooms that may import it.

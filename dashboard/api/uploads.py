@@ -30,7 +30,7 @@ _UPLOAD_BODY: dict[str, Any] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "A picture, a video or a sound of a kind that is taken.",
+                            "description": "A picture, a video or a sound; docs/inputs.md lists the kinds.",
                         }
                     },
                 },

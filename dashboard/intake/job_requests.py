@@ -109,7 +109,9 @@ class Intake:
         """
         try:
             async with self._turns.one(caller_of(request)):
-                media = await asyncio.to_thread(self.tools.normalise, file.path, file.path.parent)
+                media = await asyncio.to_thread(
+                    self.tools.normalise, file.path, file.path.parent, lambda num_frames, share: None
+                )
             notes = tuple(note.replace(file.path.name, file.name) for note in media.notes)
             return media.model_copy(update={"notes": notes})
         except InvalidInput as error:
@@ -175,7 +177,7 @@ class Intake:
         except (binascii.Error, ValueError) as error:
             raise InvalidInput(f"{param}: a data: URL is not base64 ({error})", param=param) from error
         try:
-            self.tools.refuse_unknown(content[:64])
+            self.tools.refuse_unknown(content[:512])
         except InvalidInput as error:
             raise InvalidInput(f"{path.name}: {error.message}", param=param) from error
         try:

@@ -31,7 +31,7 @@ _FIELD_BYTES = 4 << 10
 #: Given to the parser, in a thread, at a time.
 _CHUNK_BYTES = 1 << 20
 #: Of a file, shown to ``check_head`` before more of it is kept.
-_HEAD_BYTES = 64
+_HEAD_BYTES = 512
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from farm.capabilities import MODES, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import near_size, size_for
-from farm.planning.planner import footprint, plan
+from farm.planning.planner import footprint, plan, source_frames
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.values import Value
 
@@ -165,7 +165,8 @@ def _refused(asked: JobRequest, spec: EngineSpec, mode: Mode) -> str | None:
         # A window a shot tells as much as the whole video, and is planned at once.
         num_frames = (asked.window_frames or spec.window_frames) * len(asked.inputs)
         if asked.inputs[0].kind == "video":
-            num_frames = min(num_frames, asked.inputs[0].num_frames)
+            fps = asked.fps or asked.inputs[0].fps or Fraction(spec.native_fps)
+            num_frames = min(num_frames, source_frames(asked.inputs[0], fps))
         changes |= {"num_frames": num_frames, "seconds": None}
     try:
         plan(asked.model_copy(update=changes), spec)

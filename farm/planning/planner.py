@@ -22,7 +22,7 @@ from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
 from farm.planning.refine import DRAFT_STRENGTH, refine
 from farm.planning.sound import sound_of
-from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, check
+from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
 
 DEFAULT_SECONDS = 4
 #: A model's files come from a local disk about this fast.
@@ -121,6 +121,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=(
             *(note for media in request.files for note in media.notes),
+            *_input_notes(request, fps),
             *fps_notes,
             *size_notes,
             *framing_notes(framed, request.fit),
@@ -227,24 +228,27 @@ def _fps(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ..
 
 def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> int:
     source = request.inputs[0]
+    available = source_frames(source, fps)
     if request.num_frames is not None:
         num_frames = request.num_frames
     elif request.seconds is not None:
         num_frames = max(1, round(request.seconds * fps))
     elif source.kind == "video":
-        num_frames = source.num_frames
+        num_frames = available
     elif mode == "infill":
         num_frames = (len(request.inputs) - 1) * (window - 1) + 1
     else:
         num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
-    if source.kind == "video" and num_frames > source.num_frames:
+    if source.kind == "video" and num_frames > available:
+        at = "" if fps == source.fps else f" at {float(fps):g} frames a second"
         raise InvalidInput(
-            f"{num_frames} frames are asked for, and the input video has {source.num_frames}; ask for fewer",
+            f"{num_frames} frames are asked for, and the input video has {available}{at}; ask for fewer",
             param="frames",
         )
     if num_frames > MAX_FRAMES:
         raise InvalidInput(
-            f"{num_frames} frames are asked for, at most {MAX_FRAMES} are made", param="frames"
+            f"{num_frames} frames are asked for, at most {MAX_FRAMES} are made; give fewer frames or seconds",
+            param="frames",
         )
     if num_frames < len(request.inputs):
         raise InvalidInput(
@@ -252,6 +256,33 @@ def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> 
             param="frames",
         )
     return num_frames
+
+
+def source_frames(media: MediaInfo, fps: Fraction) -> int:
+    """Frames an input video has at a rate: its length stays what it is. 0 for an image."""
+    if media.kind != "video" or media.fps is None:
+        return 0
+    if media.reading is None:  # taken in by a farm that counted frames
+        return media.num_frames
+    return max(1, round(media.num_frames * fps / media.fps))
+
+
+def _input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
+    """What is changed of the inputs before anything is rendered over them."""
+    several = len(request.inputs) > 1
+    notes = [
+        f"input {number}: {change}" if several else f"the input: {change}"
+        for number, media in enumerate(request.inputs, 1)
+        for change in media.changes
+    ]
+    source = request.inputs[0]
+    if source.kind == "video" and source.fps and source_frames(source, fps) != source.num_frames:
+        what = "frames are left out" if fps < source.fps else "frames are repeated"
+        notes.append(
+            f"the input has {float(source.fps):.6g} frames a second and the video {float(fps):.6g}: {what}, "
+            "its length stays"
+        )
+    return tuple(notes)
 
 
 def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:

@@ -20,8 +20,8 @@ from farm.request.job import (
     check_numbers,
     check_priority,
 )
-from farm.request.media import FrameRate, MediaInfo, SoundInfo
-from farm.request.media_tools import MediaTools
+from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
+from farm.request.media_tools import MediaTools, OnLook
 from farm.request.options import DEFAULT_MODEL, parse_size, request_options
 from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
 
@@ -41,8 +41,10 @@ __all__ = [
     "JobRequest",
     "MediaInfo",
     "MediaTools",
+    "OnLook",
     "Preset",
     "SoundInfo",
+    "VideoReading",
     "check",
     "check_numbers",
     "check_priority",

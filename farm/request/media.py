@@ -25,6 +25,19 @@ def _plainly_written(value: object) -> object:
 FrameRate = Annotated[Fraction, BeforeValidator(_plainly_written)]
 
 
+class VideoReading(Value):
+    """How a video's frames are found, as one look at all of it has told."""
+
+    #: Time stamp of the first frame that is shown, in seconds.
+    start_s: Annotated[Fraction, BeforeValidator(_plainly_written)] = Fraction(0)
+    #: Some of its frames are.
+    interlaced: bool = False
+    #: It has no usable time stamps: its frames are as far apart as its rate says, and found by counting.
+    counted: bool = False
+    #: A seek leads to where its time stamps say; else it is read from its beginning.
+    seekable: bool = True
+
+
 class SoundInfo(Value):
     """The sound of a file, decoded once: of several tracks, the one that players take."""
 
@@ -40,7 +53,10 @@ class SoundInfo(Value):
 
 
 class MediaInfo(Value):
-    """A verified image (PNG, RGB, upright, no metadata), video (every frame decoded once) or sound."""
+    """A verified image (PNG, RGB, upright, no metadata), video (every frame decoded once) or sound.
+
+    Of a video, sizes and numbers are those it is shown with: upright, in square pixels, at a constant rate.
+    """
 
     kind: Literal["image", "video", "audio"]
     width: int
@@ -55,3 +71,7 @@ class MediaInfo(Value):
     notes: tuple[str, ...] = ()
     #: Of a video or a sound file; None: it has none.
     sound: SoundInfo | None = None
+    #: None: an image, or a video taken in by a farm that counted frames.
+    reading: VideoReading | None = None
+    #: What is changed when it is read, each a line for people.
+    changes: tuple[str, ...] = ()

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from farm.request.media import MediaInfo
+
+#: Told, about every second, how many frames of a video were looked at, and which share of it that is, where
+#: that is known. What it raises ends the look.
+OnLook: TypeAlias = Callable[[int, float | None], None]
 
 
 class SeamPicture(Protocol):
@@ -49,8 +53,9 @@ class MediaTools:
     All raise InvalidInput, with one line, for a file that is missing, damaged or not what it should be.
     """
 
-    #: (path, folder) -> the checked, upright, plain copy of a user's file, named by its hash in ``folder``.
-    normalise: Callable[[Path, Path], MediaInfo]
+    #: (path, folder, on_look) -> the checked copy of a user's file, named by its hash in ``folder``: a
+    #: picture upright and plain, a video as it is.
+    normalise: Callable[[Path, Path, OnLook], MediaInfo]
     #: (first bytes): nothing, or InvalidInput when no known image or video begins so. Give it 16 bytes or
     #: more; only a file that has fewer may be asked about with fewer.
     refuse_unknown: Callable[[bytes], None]

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from farm.capabilities import Rung, Worker
 from farm.planning import RenderTask
+from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Telemetry
 from farm.values import Value
 
@@ -42,6 +43,15 @@ class SegmentFrame(Value):
     frame_index: int
 
 
+class InputVideo(Value):
+    """How the input video is read: frame k shows what the source shows k / ``fps`` s after its start."""
+
+    reading: VideoReading
+    #: Frames per second of the source, and of the plan.
+    source_fps: FrameRate
+    fps: FrameRate
+
+
 class Order(Value):
     """One attempt at one task, as a worker gets it."""
 
@@ -54,6 +64,8 @@ class Order(Value):
     inputs: dict[Role | str, Blob]
     #: Of the segments among the inputs, the frames this one is made from.
     segment_frames: tuple[SegmentFrame, ...] = ()
+    #: Where a video is among the inputs.
+    input_video: InputVideo | None = None
 
 
 @dataclass(frozen=True)

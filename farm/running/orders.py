@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farm.planning import Segment
-from farm.running.cluster import Blob, Order, Role, SegmentFrame
+from farm.request import VideoReading
+from farm.running.cluster import Blob, InputVideo, Order, Role, SegmentFrame
 from farm.running.storage import Storage
 from farm.scheduling import Assignment
 from farm.state import Artifact, Job
@@ -22,6 +23,7 @@ def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: st
         need_bytes=assignment.need_bytes,
         inputs=dict(_inputs(storage, job, task.segment)),
         segment_frames=tuple(_segment_frames(job, task.segment)),
+        input_video=_input_video(job, task.segment),
     )
 
 
@@ -32,6 +34,15 @@ def segment_blob(storage: Storage, artifact: Artifact) -> Blob:
         path=storage.path(artifact.sha256),
         frames_sha256=artifact.frames_sha256,
     )
+
+
+def _input_video(job: Job, segment: Segment) -> InputVideo | None:
+    media = job.plan.shots[segment.shot].media
+    if media.kind != "video" or media.fps is None:
+        return None
+    if media.reading is None:  # planned when frames were counted, whatever the rate that was asked for
+        return InputVideo(reading=VideoReading(counted=True), source_fps=media.fps, fps=media.fps)
+    return InputVideo(reading=media.reading, source_fps=media.fps, fps=job.plan.fps)
 
 
 def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role | str, Blob]]:

@@ -21,6 +21,7 @@ from farm.errors import InvalidInput
 from farm.running import SO_FAR_NAME
 from stitching.intake import IntakeError, known_suffix
 from stitching.mp4_codec import codec_string
+from stitching.source import first_frame
 from stitching.video_io import VideoError, pick_frames, probe_video
 
 _Picture: TypeAlias = NDArray[np.uint8]  # (H, W, 3), RGB
@@ -61,7 +62,7 @@ def picture(path: Path, frame_index: int, longest_side: int) -> bytes:
         with path.open("rb") as file:
             is_image = file.read(8) == b"\x89PNG\r\n\x1a\n"
         if not is_image:
-            frame = next(pick_frames(path, [frame_index]))
+            frame = next(pick_frames(path, [frame_index])) if frame_index else first_frame(path)
         elif frame_index:
             raise InvalidInput(f"frame is {frame_index}; an image has frame 0 only", param="frame")
         else:

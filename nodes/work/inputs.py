@@ -8,14 +8,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
-from farm.planning import RenderTask
 from farm.request import Fit
 from farm.running import Blob, Order
 from nodes.engines import Frames, RenderInputs
 from nodes.work.stored import check_content, read_content, read_segment
 from stitching.between import frames_between
 from stitching.clip import Image
-from stitching.video_io import read_frames
+from stitching.source import Reading, frames_at
 
 
 def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
@@ -39,7 +38,7 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     last_image = _image(order.inputs.get("last_image"))
     video = None
     if "video" in order.inputs:
-        video = _video_frames(order.inputs["video"], task)
+        video = _video_frames(order)
     elif rendered:
         if shot_image is not None:  # the first frame of its shot
             rendered[task.shot_start] = fitted(shot_image, *size)
@@ -63,16 +62,20 @@ def _segment_frames(order: Order) -> dict[int, Image]:
     return {f.frame_index: clips[f.segment][f.position] for f in order.segment_frames}
 
 
-def _video_frames(blob: Blob, task: RenderTask) -> Frames:
-    """The input video's frames at the task's, (F, H, W, 3) at its size."""
+def _video_frames(order: Order) -> Frames:
+    """The input video's frames at the task's moments, (F, H, W, 3) at its size."""
+    blob, task, video = order.inputs["video"], order.task, order.input_video
     check_content(blob)
-    indices = task.frame_indices
-    first, last = indices[0], indices[-1]
-    if last - first + 1 == len(indices):
-        read = list(read_frames(blob.path, first, last + 1))
-    else:
-        read = [read_frames(blob.path, i, i + 1)[0] for i in indices]
-    return np.stack([fitted(frame, task.width, task.height, task.fit) for frame in read])
+    if video is None:
+        raise ValueError(f"the order of {order.attempt_id} does not say how its video is read")
+    shown = frames_at(
+        blob.path,
+        Reading(**dict(video.reading)),
+        [index / video.fps for index in task.frame_indices],
+        rate=max(video.fps, video.source_fps),
+    )
+    # Fitted one by one: the frames of a large video are not held together.
+    return np.stack([fitted(frame, task.width, task.height, task.fit) for frame in shown])
 
 
 def fitted(image: Image, width: int, height: int, fit: Fit) -> Image:

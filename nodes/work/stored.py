@@ -8,6 +8,9 @@ the bytes were stored.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
 from farm.running import Blob, Damaged, content_hash, file_hash
 from nodes.engines import Frames
 from nodes.work.output_check import frames_sha256
@@ -30,17 +33,24 @@ def read_content(blob: Blob) -> bytes:
 
 
 def check_content(blob: Blob) -> None:
-    """The same of a file that may be too large to be held.
+    """The same of a file that may be too large to be held: hashed once by a process, and again when it was
+    touched.
 
     Raises:
         Damaged: it is missing, or is not what was stored.
     """
     try:
-        right = file_hash(blob.path) == blob.sha256
+        status = blob.path.stat()
+        right = _hash_of(blob.path, status.st_ino, status.st_size, status.st_mtime_ns) == blob.sha256
     except OSError as error:
         raise _missing(blob, error) from error
     if not right:
         raise _damaged(blob)
+
+
+@lru_cache(maxsize=8)
+def _hash_of(path: Path, inode: int, num_bytes: int, mtime_ns: int) -> str:
+    return file_hash(path)
 
 
 def read_segment(blob: Blob) -> Frames:

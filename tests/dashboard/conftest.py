@@ -27,7 +27,7 @@ from dashboard.app import create_app
 from farm.capabilities.engine_spec import EngineSpec
 from farm.capabilities.worker import GIB, Worker
 from farm.errors import InvalidInput, error_type
-from farm.request.media import MediaInfo
+from farm.request import MediaInfo, OnLook
 from farm.running.coordinator import Coordinator
 from farm.running.membership import ClusterAccess, Membership
 from farm.running.storage import Storage
@@ -60,7 +60,7 @@ def _taken_in(content: bytes, suffix: str) -> tuple[MediaInfo, bytes]:
         return found, found.path.read_bytes()
 
 
-def normalise_once(path: Path, output_dir: Path, **limits: Any) -> MediaInfo:
+def normalise_once(path: Path, output_dir: Path, on_look: OnLook | None = None, **limits: Any) -> MediaInfo:
     """The intake in its child process; for the same bytes again its answer of the first time.
 
     Most tests give the same picture, and what costs most in them is to start that child.
@@ -68,7 +68,7 @@ def normalise_once(path: Path, output_dir: Path, **limits: Any) -> MediaInfo:
     try:
         found, content = _taken_in(path.read_bytes(), path.suffix)
     except InvalidInput:
-        return normalise(path, output_dir, **limits)  # its message names the file
+        return normalise(path, output_dir, on_look, **limits)  # its message names the file
     copy = output_dir / found.path.name
     copy.write_bytes(content)
     return found.model_copy(update={"path": copy})

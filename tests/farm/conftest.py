@@ -14,7 +14,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.planning.plan import Plan
 from farm.planning.planner import plan
 from farm.request.job import JobRequest
-from farm.request.media import MediaInfo
+from farm.request.media import MediaInfo, VideoReading
 from farm.state.changes import apply, refusal
 from farm.state.events import (
     Artifact,
@@ -71,9 +71,16 @@ class Make:
         )
 
     def video(
-        self, num_frames: int, *, fps: Fraction = Fraction(24), width: int = 512, height: int = 512
+        self,
+        num_frames: int,
+        *,
+        fps: Fraction = Fraction(24),
+        width: int = 512,
+        height: int = 512,
+        **changes: Any,
     ) -> MediaInfo:
         sha256 = "f" * 64
+        default: dict[str, Any] = {"reading": VideoReading()}
         return MediaInfo(
             kind="video",
             width=width,
@@ -82,6 +89,7 @@ class Make:
             fps=fps,
             sha256=sha256,
             path=Path(sha256),
+            **(default | changes),
         )
 
     def request(self, **changes: Any) -> JobRequest:

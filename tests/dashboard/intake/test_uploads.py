@@ -16,7 +16,7 @@ import pytest
 
 from dashboard.intake.kept_uploads import KEEP_S, KeptUploads
 from farm.errors import NotFound
-from farm.request.media import MediaInfo
+from farm.request import MediaInfo, OnLook
 from nodes.hosting.keep_up import media_tools
 
 OPTIONS = {"model": "procedural", "num_frames": 8, "width": 64, "height": 64}
@@ -38,12 +38,12 @@ async def test_pictures_that_decode_slowly_keep_nobody_elses_waiting(
 ) -> None:
     end, begun = threading.Event(), 0
 
-    def normalise(path: Path, folder: Path) -> MediaInfo:
+    def normalise(path: Path, folder: Path, on_look: OnLook) -> MediaInfo:
         nonlocal begun
         if path.read_bytes().endswith(b"slow"):
             begun += 1
             end.wait(60)
-        return media_tools().normalise(path, folder)
+        return media_tools().normalise(path, folder, on_look)
 
     farm = await start_farm(tools=replace(media_tools(), normalise=normalise), workers=(), access="owner's")
     owner = {"Authorization": "Bearer owner's"}
@@ -375,7 +375,7 @@ async def test_an_upload_is_one_file(shared_farm: Any, photo: Path, options: dic
 
 
 async def test_a_mistake_of_the_farm_shows_no_traceback(start_farm: Any, photo: Path) -> None:
-    def normalise(path: Path, folder: Path) -> Any:
+    def normalise(path: Path, folder: Path, on_look: OnLook) -> Any:
         raise ZeroDivisionError("secret")
 
     farm = await start_farm(tools=replace(media_tools(), normalise=normalise))

@@ -267,14 +267,54 @@ def test_a_picture_too_long_for_any_size_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_fps", "source_fps", "expected"),
-    [(None, Fraction(30000, 1001), Fraction(30000, 1001)), (Fraction(12), Fraction(24), Fraction(12))],
+    ("request_fps", "source_fps", "expected", "num_frames", "says"),
+    [
+        (None, Fraction(30000, 1001), Fraction(30000, 1001), 24, ""),
+        (Fraction(24), Fraction(24), Fraction(24), 24, ""),
+        (
+            Fraction(12),
+            Fraction(24),
+            Fraction(12),
+            12,
+            "24 frames a second and the video 12: frames are left out",
+        ),
+        (
+            Fraction(60),
+            Fraction(24),
+            Fraction(60),
+            60,
+            "24 frames a second and the video 60: frames are repeated",
+        ),
+    ],
 )
-def test_a_video_keeps_its_frame_rate_unless_another_is_asked_for(
-    make: Any, request_fps: Fraction | None, source_fps: Fraction, expected: Fraction
+def test_a_video_keeps_its_length_whatever_the_frame_rate(
+    make: Any,
+    request_fps: Fraction | None,
+    source_fps: Fraction,
+    expected: Fraction,
+    num_frames: int,
+    says: str,
 ) -> None:
     made = make.plan(inputs=(make.video(24, fps=source_fps),), fps=request_fps)
-    assert (made.fps, made.num_frames) == (expected, 24)
+    assert (made.fps, made.num_frames) == (expected, num_frames)
+    assert says in " ".join(made.notes)
+    assert bool(says) == ("its length stays" in " ".join(made.notes))
+
+
+def test_no_more_frames_than_the_video_has_at_the_rate_that_is_asked_for(make: Any) -> None:
+    video = make.video(24, fps=Fraction(24))
+    assert make.plan(inputs=(video,), fps=Fraction(48), num_frames=48).num_frames == 48
+    with pytest.raises(InvalidInput, match="the input video has 12 at 12 frames a second; ask for fewer"):
+        make.plan(inputs=(video,), fps=Fraction(12), num_frames=13)
+
+
+def test_a_video_whose_frames_were_counted_is_planned_by_its_count(make: Any) -> None:
+    assert make.plan(inputs=(make.video(24, reading=None),), fps=Fraction(12)).num_frames == 24
+
+
+def test_what_reading_the_inputs_changes_is_among_the_notes(make: Any) -> None:
+    made = make.plan(inputs=(make.video(24, changes=("it is mirrored, as it says",)),))
+    assert "the input: it is mirrored, as it says" in made.notes
 
 
 def test_images_move_at_the_models_frame_rate_for_four_seconds_each(make: Any) -> None:

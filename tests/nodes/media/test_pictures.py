@@ -294,7 +294,7 @@ def test_what_is_not_accepted_is_told_by_its_first_bytes(head: bytes, said: str)
 def test_the_tools_of_the_doors_are_the_real_ones(tmp_path: Path, video: Callable[..., Path]) -> None:
     tools = media_tools()
     path = video(range(5))
-    info = tools.normalise(path, tmp_path)
+    info = tools.normalise(path, tmp_path, lambda num_frames, share: None)
     assert (info.kind, info.num_frames) == ("video", 5)
     assert number_of(shown(tools.picture(info.path, 3, 64))) == 3
     assert tools.codec(path).startswith("avc1.")

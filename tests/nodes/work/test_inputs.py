@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from farm.capabilities.engine_spec import EngineSpec
 from farm.planning.render_task import RenderTask
-from farm.request import FITS, Fit
-from farm.running.cluster import Blob, Order, SegmentFrame
+from farm.request import FITS, Fit, VideoReading
+from farm.running.cluster import Blob, InputVideo, Order, SegmentFrame
 from nodes.engines.instant import engine as instant
 from nodes.work.inputs import fitted, in_shape, load_inputs
 from stitching.video_io import encode_lossless
@@ -26,7 +26,11 @@ WHOLE = SPEC.model_copy(update={"wants_full_image": True})
 
 
 def order(
-    indices: tuple[int, ...] = (0, 1), *, frames: tuple[tuple[str, int, int], ...] = (), **paths: Path
+    indices: tuple[int, ...] = (0, 1),
+    *,
+    frames: tuple[tuple[str, int, int], ...] = (),
+    fps: Fraction = Fraction(8),
+    **paths: Path,
 ) -> Order:
     """``frames``: (segment, position, frame number) of frames that other segments rendered."""
     return Order(
@@ -51,6 +55,7 @@ def order(
             for role, path in paths.items()
         },
         segment_frames=tuple(SegmentFrame(segment=s, position=p, frame_index=i) for s, p, i in frames),
+        input_video=InputVideo(reading=VideoReading(), source_fps=Fraction(8), fps=fps),
     )
 
 
@@ -128,7 +133,9 @@ def test_a_window_over_two_clips_begins_with_its_own_keyframe_and_is_interpolate
     clips = {"k0": clip(tmp_path, 3, first=40), "k1": clip(tmp_path, 3, first=140)}
     frames = (("k0", 1, 4), ("k0", 2, 6), ("k1", 0, 8))
     photo = picture(tmp_path, (9, 9, 9))
-    inputs = load_inputs(order((4, 5, 6, 7, 8), frames=frames, image=photo, **clips), SPEC)
+    inputs = load_inputs(
+        order((4, 5, 6, 7, 8), frames=frames, image=photo, k0=clips["k0"], k1=clips["k1"]), SPEC
+    )
     assert inputs.image is not None
     assert inputs.video is not None
     assert set(inputs.image.ravel()) == {50}, "not the photo"
@@ -164,9 +171,26 @@ def test_a_video_is_read_at_the_tasks_frames(tmp_path: Path, indices: tuple[int,
     assert inputs.video[:, 0, 0, 0].tolist() == [10 * i for i in indices]
 
 
-def test_a_video_that_ends_too_early_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ends after 4 frames"):
-        load_inputs(order((2, 3, 4), video=clip(tmp_path, 4)), SPEC)
+@pytest.mark.parametrize(
+    ("fps", "indices", "levels"),
+    [
+        ("4", (0, 1, 2), [0, 20, 40]),
+        ("16", (2, 3, 4, 5), [10, 10, 20, 20]),
+        ("12", (0, 1, 2, 3), [0, 0, 10, 20]),
+    ],
+)
+def test_at_another_rate_a_frame_shows_what_the_video_shows_at_its_moment(
+    tmp_path: Path, fps: str, indices: tuple[int, ...], levels: list[int]
+) -> None:
+    inputs = load_inputs(order(indices, fps=Fraction(fps), video=clip(tmp_path, 11)), SPEC)
+    assert inputs.video is not None
+    assert inputs.video[:, 0, 0, 0].tolist() == levels
+
+
+def test_the_last_frame_of_a_video_stays_after_its_end(tmp_path: Path) -> None:
+    inputs = load_inputs(order((2, 3, 4), video=clip(tmp_path, 4)), SPEC)
+    assert inputs.video is not None
+    assert inputs.video[:, 0, 0, 0].tolist() == [20, 30, 30]
 
 
 def test_an_image_that_cannot_be_decoded_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from farm.running import file_hash
 from farm.running.cluster import Blob, Damaged
 from nodes.work.output_check import frames_sha256
 from nodes.work.stored import check_content, read_content, read_segment
@@ -87,3 +88,24 @@ def test_what_is_missing_or_cut_short_is_said(tmp_path: Path, frames: NDArray[np
     for read in (read_content, check_content):
         with pytest.raises(Damaged, match="cannot be read: No such file or directory"):
             read(blob)
+
+
+def test_a_large_file_is_hashed_once_and_again_when_it_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(b"frames")
+    blob = Blob(sha256=hashlib.sha256(b"frames").hexdigest(), path=path)
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_hash(path)
+
+    monkeypatch.setattr("nodes.work.stored.file_hash", counted)
+    for _ in range(3):
+        check_content(blob)
+    assert hashed == [path]
+    path.write_bytes(b"other frames")
+    with pytest.raises(Damaged, match="is damaged"):
+        check_content(blob)

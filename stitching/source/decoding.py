@@ -1,0 +1,142 @@
+"""A user's video opened and decoded: the frames that are shown, each with its time stamp."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import PictureType
+from av.video.frame import VideoFrame as VideoFrame
+from av.video.stream import VideoStream
+
+from stitching.ffv1_checksums import slices_are_whole
+from stitching.source.containers import HEAD_BYTES, Container, container_of
+from stitching.video_io import VideoError
+
+#: Of one stored frame; a header may claim any size, and memory is taken before the data.
+MAX_PIXELS = 8192 * 4352
+#: What a decoder may hold, in frames: those it is told to keep (16 at most), and one for each of its threads.
+_HELD_BYTES = 1 << 30
+_REFERENCES = 17
+_MAX_THREADS = 16
+_COVER_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
+_BYTES_PER_PIXEL = 3  # 4:2:0 at 10 bits
+#: Coded from nothing else: I, SI and BI, and what has no types.
+_INTRA = (PictureType.I, PictureType.SI, PictureType.BI, PictureType.NONE)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A container, its first stream of moving pictures, and a name for messages."""
+
+    container: InputContainer
+    stream: VideoStream
+    kind: Container
+    name: str
+
+    @property
+    def time_base(self) -> Fraction:
+        return self.stream.time_base or Fraction(1, 1000)
+
+    @property
+    def aspect(self) -> Fraction | None:
+        """Width over height of a pixel, where the file tells."""
+        return self.stream.sample_aspect_ratio
+
+    @property
+    def claimed_rates(self) -> tuple[Fraction | None, ...]:
+        """Frames per second, as headers and libav's guesses have them."""
+        return self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    """Open with a demuxer chosen from the first bytes, and no protocol but ``file``.
+
+    Raises VideoError: it is none of the known containers, or holds no moving pictures.
+    """
+    try:
+        with open(path, "rb") as file:
+            kind = container_of(file.read(HEAD_BYTES))
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if kind is None:
+        raise VideoError(f"{path}: is not a video of a known type")
+    options = {"protocol_whitelist": "file"}
+    try:
+        container = av.open(str(path.absolute()), "r", format=kind.demuxer, container_options=options)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot be opened ({_reason(error)})") from None
+    with container:
+        streams = [s for s in container.streams.video if not s.disposition & _COVER_PICTURE]
+        if not streams:
+            raise VideoError(f"{path}: holds no video stream")
+        stream = streams[0]
+        pixels = stream.width * stream.height
+        if pixels > MAX_PIXELS:
+            raise VideoError(
+                f"{path}: frames of {stream.width}x{stream.height} are larger than is taken"
+                f" ({MAX_PIXELS / 1e6:.0f} megapixels)"
+            )
+        spare = _HELD_BYTES // max(pixels * _BYTES_PER_PIXEL, 1) - _REFERENCES
+        stream.thread_count = max(1, min(spare, os.cpu_count() or 1, _MAX_THREADS))
+        stream.thread_type = "AUTO"
+        yield Opened(container, stream, kind, str(path))
+
+
+def shown_frames(source: Opened) -> Iterator[VideoFrame]:
+    """Frames in the order they are shown, from the first keyframe at or after where the container stands.
+
+    What a decoder makes of packets before a keyframe, and of those that are shown before it and need what
+    lies
+    further back, is not shown. Some demuxers call every other packet a keyframe: the frame must be one, too.
+    Raises VideoError for what cannot be decoded; the end of a stream that was cut off there is left out.
+    """
+    begun, index = False, 0
+    failed: str | None = None
+    context = source.stream.codec_context
+    has_checksums = context.name == "ffv1" and bool(context.extradata)
+    for packet in _packets(source):
+        begun = begun or (packet.size > 0 and packet.is_keyframe)
+        if not begun or _is_pause(packet):
+            continue
+        if has_checksums and packet.size and not slices_are_whole(bytes(packet)):
+            raise VideoError(f"{source.name}: is damaged, the checksum of a slice is wrong")
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            failed = failed or f"frame {index} cannot be decoded ({_reason(error)})"
+            continue
+        for frame in frames:
+            if failed is not None:
+                raise VideoError(f"{source.name}: {failed}")
+            if index or frame.pict_type in _INTRA:
+                index += 1
+                yield frame
+    if failed is not None and not (index and source.kind.is_stream):
+        raise VideoError(f"{source.name}: {failed}")
+
+
+def _is_pause(packet: Packet[VideoStream]) -> bool:
+    """An avi's empty packet: the frame before stays. To a decoder it would be the end, as the last one is."""
+    return not packet.size and packet.dts is not None
+
+
+def _packets(source: Opened) -> Iterator[Packet[VideoStream]]:
+    try:
+        yield from source.container.demux(source.stream)
+    except av.error.FFmpegError as error:
+        raise VideoError(f"{source.name}: cannot be read further ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).splitlines()[0] if text else type(error).__name__
