@@ -17,7 +17,7 @@ _USUAL = (
     *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
     Fraction(25, 2),
 )
-_NEAR_USUAL = Fraction(1, 2000)
+_NEAR_USUAL = Fraction(1, 200)
 #: Of a whole video's; the first and the last stamp may be off.
 _NEAR_MEASURED = Fraction(1, 50)
 _NEAR_TYPICAL = Fraction(1, 25)
