@@ -25,8 +25,9 @@ from farm.errors import (
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
-#: An upload is answered after its files were checked, and a model's files may be fetched for it.
-UPLOAD_ANSWER_S = 1800.0
+#: An upload is answered after its files were checked, which takes as long as a video is, and a model's files
+#: may be fetched for it.
+UPLOAD_ANSWER_S = 24 * 3600.0
 #: Lost event streams in a row, without an event between them, before the client gives up.
 MAX_RECONNECTS = 5
 RECONNECT_S, RECONNECT_AT_MOST_S = 0.2, 3.0

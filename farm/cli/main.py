@@ -104,8 +104,8 @@ def plan(
     from nodes.machine import scratch_folder
 
     here = workers_here(workers, vram_limit)
-    with scratch_folder() as folder:
-        request = described(inputs, options, folder)
+    with scratch_folder() as folder, console.LookView() as view:
+        request = described(inputs, options, folder, view.told)
     made = planned(request, here)
     if as_json:
         console.print_json(made.model_dump(mode="json"))

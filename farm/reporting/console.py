@@ -81,6 +81,50 @@ def print_error(message: str) -> None:
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
+class LookView:
+    """How far the look at each input is. A live bar on a terminal, a line for every tenth elsewhere."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._rows: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
+
+    def __enter__(self) -> LookView:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def told(self, name: str, num_frames: int, share: float | None) -> None:
+        """So many frames of that file were looked at, which is that share of it, where it is known."""
+        name = "".join(c if c.isprintable() else "?" for c in name)
+        if name not in self._rows:
+            self._rows[name] = self._progress.add_task(f"looking at {escape(name)}", total=None, note="")
+        self._progress.update(
+            self._rows[name],
+            total=None if share is None else 1.0,
+            completed=share or 0.0,
+            note=f"{num_frames} frames",
+        )
+        tenth = int(10 * (share or 0.0))
+        if not self._console.is_terminal and tenth > self._tenths.get(name, 0):
+            self._tenths[name] = tenth
+            text = f"looking at {name}: {num_frames} frames, {10 * tenth} %"
+            self._console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
 class JobView:
     """Follows one job from its events. A live bar on a terminal, a line now and then elsewhere."""
 
@@ -243,8 +287,13 @@ def print_plan(plan: Plan, console: Console = out) -> None:
         f"{plan.num_inference_steps} steps",
         markup=False,
     )
+    print_notes(plan, console)
+
+
+def print_notes(plan: Plan, console: Console = err) -> None:
+    """What was chosen, rounded or changed, before anything is rendered."""
     for note in plan.notes:
-        console.print(note, style="dim", markup=False)
+        console.print(note, style="dim", markup=False, soft_wrap=True)
 
 
 def print_quote(quote: Quote, console: Console = out) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ WORKERS_TIMEOUT_S = 90.0
 TURN_INTERVAL_S = 0.5
 
 
-def take_in(paths: Sequence[Path], folder: Path) -> tuple[MediaInfo, ...]:
-    """Check and normalise a user's files into ``folder``, each decoded in a child process."""
-    return tuple(normalise(path, folder) for path in paths)
+def take_in(
+    paths: Sequence[Path], folder: Path, on_look: Callable[[str, int, float | None], None] | None = None
+) -> tuple[MediaInfo, ...]:
+    """Check and normalise a user's files into ``folder``, each decoded in a child process.
+
+    on_look: told how far the look at a file is, by its name; what it raises ends it.
+    """
+    return tuple(normalise(path, folder, on_look and partial(on_look, path.name)) for path in paths)
 
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,15 @@ from nodes.machine import scratch_folder
 PROGRESS_INTERVAL_S = 0.25
 
 
-def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> JobRequest:
+def described(
+    inputs: Sequence[Path],
+    options: dict[str, Any],
+    folder: Path,
+    on_look: Callable[[str, int, float | None], None],
+) -> JobRequest:
     """A request over these files, checked and normalised into ``folder``.
+
+    on_look: told how far the look at a file is, by its name; what it raises ends it.
 
     Raises:
         InvalidInput: a file or an option is wrong.
@@ -37,9 +45,9 @@ def described(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> 
         raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
     check_numbers(options)
     audio = options["audio"]
-    taken = {**options, "audio": None if audio is None else take_in([audio], folder)[0]}
+    taken = {**options, "audio": None if audio is None else take_in([audio], folder, on_look)[0]}
     try:
-        return JobRequest(inputs=take_in(inputs, folder), **taken)
+        return JobRequest(inputs=take_in(inputs, folder, on_look), **taken)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -56,11 +64,32 @@ async def render_here(
     """
     mode = usual_mode()
     with scratch_folder() as folder:
-        request = await asyncio.to_thread(described, inputs, options, folder)
-        Storage(state).check_space(stored_bytes(planned(request, workers)))
+        request = await _looked_at(inputs, options, folder)
+        made = planned(request, workers)
+        console.print_notes(made)
+        Storage(state).check_space(stored_bytes(made))
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request, coming=workers)
             return await _watched(coordinator, job_id, target, mode)
+
+
+async def _looked_at(inputs: Sequence[Path], options: dict[str, Any], folder: Path) -> JobRequest:
+    """``described`` with its progress drawn; cancelled, the look ends before this does."""
+    stopped = threading.Event()
+    with console.LookView() as view:
+
+        def on_look(name: str, num_frames: int, share: float | None) -> None:
+            if stopped.is_set():
+                raise InvalidInput("the look at the inputs was stopped", param="inputs")
+            view.told(name, num_frames, share)
+
+        looking = asyncio.ensure_future(asyncio.to_thread(described, inputs, options, folder, on_look))
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            stopped.set()
+            await asyncio.wait([looking])
+            raise
 
 
 async def retry_here(

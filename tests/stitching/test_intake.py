@@ -563,3 +563,20 @@ def test_the_module_prints_one_json_line_with_the_error_and_exits_2(tmp_path: Pa
     done = run_module(path, tmp_path)
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (2, 1, "")
     assert json.loads(done.stdout)["error"].startswith("evil??[31m.png is a text file")
+
+
+def test_progress_is_a_line_now_and_then_and_more_of_the_processor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[tuple[float, float]] = []
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.process_time", lambda: 41.2)
+    monkeypatch.setattr("resource.getrlimit", lambda limit: (30, -1))
+    monkeypatch.setattr("resource.setrlimit", lambda limit, value: allowed.append(value))
+    told = intake._Told()
+    for now[0], num_frames in ((100.5, 10), (101.0, 20), (101.9, 30), (102.0, 40)):
+        told(num_frames, None)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"num_frames": 20, "share": None}, {"num_frames": 40, "share": None}]
+    assert allowed == [(42 + 30, -1)] * 2

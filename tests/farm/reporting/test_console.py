@@ -1,4 +1,4 @@
-"""What a terminal shows is what was meant."""
+"""What a person sees in a terminal, and elsewhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import io
 
 from rich.console import Console
 
-from farm.reporting.console import print_rows
+from farm.reporting.console import LookView, print_rows
 
 
 def test_brackets_in_a_table_are_text() -> None:
     out = io.StringIO()
     print_rows(("what",), [("[fd00::1]:8470",), ("[red]",)], Console(file=out))
     assert [line.strip() for line in out.getvalue().splitlines()] == ["what", "[fd00::1]:8470", "[red]"]
+
+
+def test_the_look_at_an_input_is_a_line_for_every_tenth_where_there_is_no_terminal() -> None:
+    shown = io.StringIO()
+    with LookView(Console(file=shown, width=160)) as view:
+        for num_frames, share in ((0, None), (90, 0.05), (200, 0.11), (210, 0.12), (640, 0.35)):
+            view.told("a\nlong.mp4", num_frames, share)
+    assert shown.getvalue().splitlines() == [
+        "looking at a?long.mp4: 200 frames, 10 %",
+        "looking at a?long.mp4: 640 frames, 30 %",
+    ]

@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from farm.errors import InvalidInput
-from nodes.media.intake_sandbox import normalise
+from nodes.media.intake_sandbox import _progress, normalise
 from stitching.video_io import VideoWriter
 
 
@@ -139,3 +139,40 @@ def test_the_child_does_not_import_what_the_environment_or_the_folders_offer(
 def test_a_name_with_a_line_break_still_gives_one_line(tmp_path: Path, output_dir: Path) -> None:
     photo = write_photo(tmp_path / "two\nlines.png")
     assert refused(photo, output_dir, silence_s=0.01).startswith("two?lines.png could not be")
+
+
+def test_what_is_told_of_the_look_may_end_it(
+    tmp_path: Path, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodes.media.intake_sandbox._LOOK_S", 0.01)
+    told: list[tuple[int, float | None]] = []
+
+    def enough(num_frames: int, share: float | None) -> None:
+        told.append((num_frames, share))
+        if len(told) == 3:
+            raise InvalidInput("enough")
+
+    with VideoWriter(tmp_path / "clip.mp4", fps=Fraction(8), width=64, height=48) as writer:
+        writer.write(np.full((9, 48, 64, 3), 90, np.uint8))
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(InvalidInput, match="enough"):
+        normalise(tmp_path / "clip.mp4", output_dir, enough)
+    assert told == [(0, None)] * 3
+    assert list(output_dir.iterdir()) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"num_frames": 90, "share": 0.5}', (90, 0.5)),
+        ('{"num_frames": 90, "share": null}', (90, None)),
+        ('{"num_frames": 90, "share": 7}', (90, 1.0)),
+        ('{"num_frames": 90, "share": "x"}', None),
+        ('{"error": "it is empty"}', None),
+        ("[1]", None),
+        ("no json", None),
+    ],
+)
+def test_a_line_of_progress_is_told_from_the_answer(line: str, told: tuple[int, float | None] | None) -> None:
+    assert _progress(line) == told
