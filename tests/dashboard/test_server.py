@@ -64,10 +64,10 @@ async def test_threads_that_plan_and_decode_do_not_hold_the_loop_at_every_connec
     farm: Any,
 ) -> None:
     usual = sys.getswitchinterval()
+    sys.setswitchinterval(10 * SWITCH_INTERVAL_S)  # as Python has it
     try:
         async with served(farm):
             assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
-            assert usual / SWITCH_INTERVAL_S > 5
     finally:
         sys.setswitchinterval(usual)
 
