@@ -257,7 +257,7 @@ def test_a_removed_machine_is_out_with_all_it_knows_and_the_others_come_back_whi
     assert "attic is out" in head.run("remove", "attic")
     assert nodes_of(head) <= {"cellar"}
     until(lambda: "cellar is in the farm again" in other.logs(), "its return", machines, timeout_s=180)
-    until(lambda: nodes_of(head) == {"cellar"}, "its worker", machines)
+    until(lambda: nodes_of(head) == {"cellar"}, "its worker", machines, timeout_s=180)
     assert joined["attic"].wait(180) == 2
     assert "attic was removed from the farm" in other.logs()
 
