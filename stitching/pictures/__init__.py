@@ -5,7 +5,7 @@ Hostile bytes enter, in a child process with limits; an upright 8-bit sRGB pictu
 
 from __future__ import annotations
 
-from stitching.pictures.kinds import MAX_PIXELS, PictureError, is_picture
-from stitching.pictures.reading import Picture, read_picture
+from stitching.pictures.kinds import PictureError, is_picture
+from stitching.pictures.reading import read_picture
 
-__all__ = ["MAX_PIXELS", "Picture", "PictureError", "is_picture", "read_picture"]
+__all__ = ["PictureError", "is_picture", "read_picture"]

@@ -6,7 +6,7 @@ Paths of files and times enter; nothing here knows of frames' pixels or of jobs.
 from __future__ import annotations
 
 from stitching.sound.opening import SoundError, sound_suffix
-from stitching.sound.probing import SoundFacts, probe_sound
+from stitching.sound.probing import probe_sound
 from stitching.sound.track import SoundTrack
 
-__all__ = ["SoundError", "SoundFacts", "SoundTrack", "probe_sound", "sound_suffix"]
+__all__ = ["SoundError", "SoundTrack", "probe_sound", "sound_suffix"]

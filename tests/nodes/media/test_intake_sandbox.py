@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
+from PIL import Image
 
 from farm.errors import InvalidInput
 from nodes.media.intake_sandbox import _progress, normalise
@@ -176,3 +177,12 @@ def test_what_is_told_of_the_look_may_end_it(
 )
 def test_a_line_of_progress_is_told_from_the_answer(line: str, told: tuple[int, float | None] | None) -> None:
     assert _progress(line) == told
+
+
+def test_a_photo_of_a_hundred_million_pixels_is_made_smaller_within_the_limits(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    Image.new("L", (12_000, 8_400), 200).save(photo)
+    (tmp_path / "out").mkdir()
+    found = normalise(photo, tmp_path / "out")
+    assert (found.width, found.height) == (4096, 2867)
+    assert found.notes == ("photo.jpg is 12000x8400, scaled down to 4096x2867",)
