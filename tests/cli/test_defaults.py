@@ -22,6 +22,8 @@ NOTHING_CHOSEN: dict[str, Any] = {
     "model": "tiny_i2v",
     "mode": "auto",
     **dict.fromkeys(("seconds", "frames", "fps", "size", "window", "overlap", "steps", "guidance")),
+    "fit": "crop",
+    "audio": None,
     "strength": None,
     "seed": 0,
     "priority": 50,

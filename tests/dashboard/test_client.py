@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import wave
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -343,3 +345,28 @@ async def test_a_login_link_leads_to_the_page_of_this_farm_that_logs_in(start_fa
     assert page == f"{url}/login"
     assert (await farm.http.post("/api/v1/session", json={"key": key})).status_code == 200
     client.close()
+
+
+async def test_a_sound_goes_with_a_job_and_names_that_are_no_text_are_sent(
+    start_farm: Any, serve: Any, photo: Path, tmp_path: Path
+) -> None:
+    farm = await start_farm()
+    client = FarmClient(await serve(farm.app), farm.token)
+    named = tmp_path / os.fsdecode(b"caf\xe9.png")
+    named.write_bytes(photo.read_bytes())
+    song = tmp_path / os.fsdecode(b"ch\xe6ur.wav")
+    with wave.open(str(song), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(16_000))
+
+    def use() -> dict[str, Any]:
+        job_id = client.submit([named], OPTIONS | {"audio": song})["id"]
+        told = client.report(job_id)
+        client.close()
+        return told
+
+    told = await asyncio.to_thread(use)
+    assert told["settings"]["sound"]["codec"] == "aac"
+    assert "the sound is encoded anew as AAC, for mp4 takes no pcm_s16le" in told["notes"]
