@@ -268,7 +268,6 @@ async def test_the_framing_of_a_picture_of_another_shape_is_shown_and_a_sound_go
     start_farm: StartFarm, visit: Visit, photo: Path, tmp_path: Path
 ) -> None:
     farm = await start_farm()
-    farm.tell("let all")
     page = await (await visit(farm)).open("/")
     tall, song = tmp_path / "tall.png", tmp_path / "song.wav"
     with Image.open(photo) as wide:
@@ -300,6 +299,13 @@ async def test_the_framing_of_a_picture_of_another_shape_is_shown_and_a_sound_go
 
     await page.get_by_test_id("render").click()
     await page.wait_for_url("**/jobs/job-*")
+    await is_live(page)
+    farm.tell("let 3")
+    video = page.get_by_test_id("player")
+    await expect(page.get_by_test_id("player-note")).to_contain_text("can be played")
+    assert (await video.evaluate("v => v.currentSrc")).startswith("blob:")
+    await plays(video)  # while it grows, with its sound
+    farm.tell("let all")
     await has_status(page, "succeeded")
     made = farm.state / "jobs" / page.url.rpartition("/")[2] / "video.mp4"
     assert b"mp4a" in made.read_bytes()
