@@ -229,13 +229,19 @@ class Joined(Value):
                 return
             stop_process(process.pid, patience_s=0.0)  # what is left of it
             say(f"Ray has ended; {self.node} goes back to the farm at {self.url}")
-            process = self._return(say)
+            back = self._return(say)
+            if back is None:
+                return
+            process = back
             say(f"{self.node} is in the farm again")
 
-    def _return(self, say: Callable[[str], None]) -> RayProcess:
-        """Ray again, once the farm takes this machine back: under its name, at its place."""
+    def _return(self, say: Callable[[str], None]) -> RayProcess | None:
+        """Ray again, once the farm takes this machine back: under its name, at its place.
+
+        None: `farm leave` has given that up meanwhile.
+        """
         told, pause_s = "", RETURN_INTERVAL_S
-        while True:
+        while (self.state / KEPT_NAME).exists():
             try:
                 return self._again().begin()
             except NotAllowed as error:
@@ -249,6 +255,7 @@ class Joined(Value):
                     say(f"{self.node} waits for the farm: {told}")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, RETURN_AT_MOST_S)
+        return None
 
     def _again(self) -> Joined:
         """As the farm is now: its Ray may be another."""
@@ -276,17 +283,20 @@ def current(state: Path) -> Member | None:
     return None
 
 
-def leave(state: Path, *, timeout_s: float = LEAVE_TIMEOUT_S, for_good: bool = False) -> Member:
+def leave(state: Path, *, timeout_s: float = LEAVE_TIMEOUT_S, for_good: bool = False) -> Member | Kept:
     """Finish the running segments, then take this machine out of its farm.
 
-    ``for_good``: it needs a new token to come back.
+    ``for_good``: its place too, which it has while it is away; it needs a new token to come back.
 
     Raises:
         NotFound: it is in no farm.
     """
+    kept = _kept(state) if for_good else None
     if for_good:
         (state / KEPT_NAME).unlink(missing_ok=True)
     member = current(state)
+    if member is None and kept is not None:
+        return kept
     if member is None:
         raise NotFound("this machine is in no farm; `farm join` adds it to one")
     deadline = time.monotonic() + timeout_s

@@ -64,6 +64,8 @@ def farm(monkeypatch: pytest.MonkeyPatch) -> type[Farm]:
 @pytest.fixture
 def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, farm: type[Farm]) -> Joined:
     monkeypatch.setattr(member, "RETURN_INTERVAL_S", 0.0)
+    kept = member.Kept(url="http://10.0.0.1:8470", node="attic", node_token="t")
+    (tmp_path / member.KEPT_NAME).write_text(kept.model_dump_json())
     return Joined(
         url="http://10.0.0.1:8470", node="attic", node_token="t", address="10.0.0.2",
         ray_address="10.0.0.1:8471", ray_token="r", workers=(), state=tmp_path,
@@ -139,10 +141,25 @@ def test_a_machine_that_was_restarted_comes_back_with_its_own_token_until_it_lea
     with pytest.raises(NotFound):
         member.leave(tmp_path)  # as Ctrl-C does
     join(None)
-    with pytest.raises(NotFound):
-        member.leave(tmp_path, for_good=True)
+    assert member.leave(tmp_path, for_good=True).node == "attic"
     with pytest.raises(InvalidInput):
         join(None)
+    with pytest.raises(NotFound):
+        member.leave(tmp_path, for_good=True)
+
+
+def test_a_machine_may_leave_while_it_waits_for_its_farm(joined: Joined, farm: type[Farm]) -> None:
+    farm.answers = [CannotRun("no farm answers")]
+    is_member(joined)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "waits" in line:
+            member.leave(joined.state, for_good=True)
+
+    joined.stay(EndedRay(), say)  # type: ignore[arg-type]
+    assert said[-1] == "attic waits for the farm: no farm answers"
 
 
 def test_a_machine_whose_ray_runs_is_in_its_farm(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
