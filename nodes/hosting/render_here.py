@@ -66,8 +66,8 @@ async def render_here(
     with scratch_folder() as folder:
         request = await _looked_at(inputs, options, folder)
         made = planned(request, workers)
-        console.print_notes(made)
         Storage(state).check_space(stored_bytes(made))
+        console.print_notes(made)
         async with _farm(state, workers) as coordinator:
             job_id = coordinator.submit(request, coming=workers)
             return await _watched(coordinator, job_id, target, mode)

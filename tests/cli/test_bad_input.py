@@ -67,8 +67,7 @@ REFUSALS = [
     file("cut.png", "is cut off or damaged: its pixels cannot be decoded; copy or export it again"),
     file("cut.mp4", "is cut off: its end is missing; copy or download it again"),
     file("damaged.mp4", "damaged.mp4", "copy"),
-    file("wide.mp4", "is 4112x32; make it 4096x4096 or smaller"),
-    file("fast.mp4", "has 1000 frames a second, expected 1/10 to 240; re-encode it, or give fps"),
+    file("wide.mp4", "is 8208x32; make it 8192x8192 or smaller"),
     file("line\nbreak\x1b[31m.png", "line?break?[31m.png does not exist; check the path"),
     Refusal("plan of a damaged file", ("plan", "@cut.jpg"), ("is cut off or damaged",)),
     Refusal("two videos", ("render", "@good.mp4", "@good.mp4"), ("give one video, or one or more images",)),
@@ -171,8 +170,7 @@ def png_claiming(width: int, height: int) -> bytes:
 def write_bad_files(folder: Path) -> None:
     folder.mkdir(parents=True)
     write_video(folder / "good.mp4", Fraction(25), frames(12))
-    write_video(folder / "fast.mp4", Fraction(1000), frames(12))
-    write_video(folder / "wide.mp4", Fraction(25), frames(1, 4112, 32))
+    write_video(folder / "wide.mp4", Fraction(25), frames(1, 8208, 32))
     whole = (folder / "good.mp4").read_bytes()
     pixels = whole.index(b"mdat") + 4
     photo, picture = image_bytes("JPEG"), image_bytes("PNG")

@@ -553,7 +553,7 @@ def test_the_module_prints_one_json_line(tmp_path: Path) -> None:
     done = run_module(tmp_path / "in.png", tmp_path)
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
     described = json.loads(done.stdout)
-    assert list(described) == ["kind", "width", "height", "num_frames", "fps", "sha256", "path"]
+    assert list(described) == ["kind", "width", "height", "num_frames", "fps", "sha256", "path", "notes"]
     assert Path(described["path"]).is_file()
 
 
