@@ -32,6 +32,7 @@ UPLOAD: dict[str, Any] = {
     "name": "lighthouse.jpg",
     "expires_at": 1795386453.3,
 }
+CHECKS: dict[str, Any] = {"data": [{"name": "holiday.mp4", "num_frames": 5400, "share": 0.3}]}
 JOB: dict[str, Any] = {
     "id": JOB_ID,
     "status": "running",

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from dashboard.api.examples import UPLOAD, UPLOAD_ID
+from dashboard.api.examples import CHECKS, UPLOAD, UPLOAD_ID
 from dashboard.api.segments import PICTURE_SIDE
 from dashboard.files import PictureCache
 from dashboard.http import answers, known_query_only
-from dashboard.intake import Intake, KeptUpload
+from dashboard.intake import Intake, KeptUpload, caller_of
 
 UploadId = Annotated[str, Path(description="Id of an upload.", examples=[UPLOAD_ID])]
 _NO_UPLOAD = {404: "There is no such upload, or its day is over."}
@@ -39,6 +39,19 @@ _UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+class CheckSummary(TypedDict):
+    """A file that is being checked. ``share`` of it is done; null where that is not known (yet)."""
+
+    #: As it was called where it came from.
+    name: str
+    num_frames: int
+    share: float | None
+
+
+class Checks(TypedDict):
+    data: list[CheckSummary]
 
 
 class UploadSummary(TypedDict):
@@ -85,6 +98,18 @@ def uploads_router(intake: Intake, pictures: PictureCache) -> APIRouter:
         kept = await intake.keep(request)
         request.state.subject = kept.id
         return JSONResponse(upload_summary(kept), 201)
+
+    @router.get(
+        "/uploads",
+        summary="Uploads being checked",
+        response_model=Checks,
+        responses=answers(CHECKS),
+    )
+    async def checks(request: Request) -> JSONResponse:
+        """How far the checks of files are that you have sent; one ends when its request is given up."""
+        looks = intake.looks.of(caller_of(request))
+        found = [{"name": o.name, "num_frames": o.num_frames, "share": o.share} for o in looks]
+        return JSONResponse({"data": found})
 
     @router.get(
         "/uploads/{upload_id}",

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from dashboard.access import Principal
 from dashboard.http import job_body, job_options, job_request
 from dashboard.intake.kept_uploads import UPLOAD_ID, KeptUpload, KeptUploads
+from dashboard.intake.looks import Looks, while_wanted
 from dashboard.intake.turns import Turns
 from dashboard.intake.upload_space import UploadSpace
 from dashboard.intake.uploads import (
@@ -57,6 +59,7 @@ class Intake:
     uploads: KeptUploads
     max_upload_bytes: int
     space: UploadSpace
+    looks: Looks = field(default_factory=Looks)
     _turns: Turns = field(
         default_factory=lambda: Turns("be checked", of_one=1, of_all=CHECKS_AT_ONCE, waiting=CHECKS_WAITING)
     )
@@ -108,10 +111,10 @@ class Intake:
             TooManyRequests: whoever asks has too many that wait.
         """
         try:
-            async with self._turns.one(caller_of(request)):
-                media = await asyncio.to_thread(
-                    self.tools.normalise, file.path, file.path.parent, lambda num_frames, share: None
-                )
+            with self.looks.begun(caller_of(request), file.name) as look:
+                async with self._turns.one(caller_of(request)):
+                    check = partial(self.tools.normalise, file.path, file.path.parent, look.told)
+                    media = await while_wanted(request, look, check)
             notes = tuple(note.replace(file.path.name, file.name) for note in media.notes)
             return media.model_copy(update={"notes": notes})
         except InvalidInput as error:

@@ -383,3 +383,30 @@ async def test_a_mistake_of_the_farm_shows_no_traceback(start_farm: Any, photo: 
     assert (answer.status_code, farm.error_of(answer)["code"]) == (500, "internal")
     assert "secret" not in answer.text
     assert farm.left_behind() == []
+
+
+async def test_how_far_a_check_is_can_be_asked_by_whoever_sent_the_file(
+    start_farm: Any, photo: Path, until: Any
+) -> None:
+    end = threading.Event()
+
+    def normalise(path: Path, folder: Path, on_look: OnLook) -> MediaInfo:
+        on_look(5400, 0.3)
+        end.wait(60)
+        return media_tools().normalise(path, folder, on_look)
+
+    farm = await start_farm(tools=replace(media_tools(), normalise=normalise), workers=())
+    upload = asyncio.ensure_future(farm.post("uploads", files={"file": ("a.png", photo.read_bytes())}))
+
+    async def told() -> Any:
+        return (await farm.http.get("/api/v1/uploads")).json()["data"]
+
+    async def one_is_told() -> bool:
+        return await told() == [{"name": "a.png", "num_frames": 5400, "share": 0.3}]
+
+    try:
+        await until(one_is_told)
+    finally:
+        end.set()
+    assert (await upload).status_code == 201
+    assert await told() == []

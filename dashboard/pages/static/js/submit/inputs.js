@@ -1,5 +1,5 @@
 // Where pictures and videos come in: dropped, chosen, pasted.
-import { address } from "../api.js";
+import { address, get } from "../api.js";
 import { html, useEffect, useId, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { fps, plural, share } from "../format.js";
@@ -82,6 +82,7 @@ const DropTile = ({ small, dragged, onFiles }) => {
 const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove }) => {
   const id = useId();
   const { upload, error } = input;
+  const checked = useCheck(input);
   return html`<li class="input-row">
     <span class="thumb">${upload ? html`<img src=${address(`/uploads/${upload.id}/picture`)} alt="" />` : html`<${Icon} name="picture" />`}</span>
     <div class="input-text">
@@ -89,8 +90,8 @@ const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove 
       ${error ? html`<p class="field-error" role="alert">${error.message}</p>`
         : upload ? html`<p class="quiet small-text">${describe(upload)}</p>
           ${(upload.notes ?? []).map((note) => html`<p key=${note} class="quiet small-text">${note}</p>`)}`
-        : html`<${Bar} value=${input.progress} label=${`Upload of ${input.name}`} />
-          <p class="quiet small-text">${input.progress < 1 ? `${share(input.progress)} sent` : "The farm is checking it…"}</p>`}
+        : html`<${Bar} value=${checked?.share ?? input.progress} label=${`Upload of ${input.name}`} />
+          <p class="quiet small-text">${input.progress < 1 ? `${share(input.progress)} sent` : checking(checked)}</p>`}
       ${ownPrompt && html`<div class="field"><label class="visually-hidden" for=${id}>Prompt of picture ${number}</label>
         <textarea id=${id} rows="2" placeholder="What happens from this picture on" value=${input.prompt}
           onInput=${(/** @type {any} */ event) => onPrompt(event.target.value)}></textarea></div>`}
@@ -102,6 +103,29 @@ const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove 
     </div>
   </li>`;
 };
+
+/**
+ * How far the farm's look at a file is, asked every second while it lasts.
+ * @param {Input} input
+ * @returns {{num_frames: number, share: number | null} | null}
+ */
+function useCheck({ name, progress, upload, error }) {
+  const [check, setCheck] = useState(/** @type {any} */ (null));
+  const waits = progress >= 1 && !upload && !error;
+  useEffect(() => {
+    if (!waits) return undefined;
+    const timer = setInterval(() => get("/uploads")
+      .then(({ data }) => setCheck(data.find((/** @type {any} */ one) => one.name === name) ?? null), () => {}), 1000);
+    return () => clearInterval(timer);
+  }, [waits, name]);
+  return waits ? check : null;
+}
+
+function checking(/** @type {{num_frames: number, share: number | null} | null} */ check) {
+  if (!check?.num_frames) return "The farm is checking it…";
+  const part = check.share === null ? "" : `, ${share(check.share)}`;
+  return `The farm is looking at it: ${plural(check.num_frames, "frame")}${part}`;
+}
 
 function describe(/** @type {NonNullable<Input["upload"]>} */ upload) {
   const size = `${upload.width} × ${upload.height}`;
