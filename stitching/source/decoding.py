@@ -101,11 +101,13 @@ def shown_frames(source: Opened) -> Iterator[VideoFrame]:
     Raises VideoError for what cannot be decoded; the end of a stream that was cut off there is left out.
     """
     begun, index = False, 0
+    cut_away = False  # an edit list leaves out the keyframe, and shows what is made from it
     failed: str | None = None
     context = source.stream.codec_context
     has_checksums = context.name == "ffv1" and bool(context.extradata)
     for packet in _packets(source):
-        begun = begun or (packet.size > 0 and packet.is_keyframe)
+        if not begun and packet.size and packet.is_keyframe:
+            begun, cut_away = True, packet.is_discard
         if not begun or _is_pause(packet):
             continue
         if has_checksums and packet.size and not slices_are_whole(bytes(packet)):
@@ -118,7 +120,7 @@ def shown_frames(source: Opened) -> Iterator[VideoFrame]:
         for frame in frames:
             if failed is not None:
                 raise VideoError(f"{source.name}: {failed}")
-            if index or frame.pict_type in _INTRA:
+            if index or cut_away or frame.pict_type in _INTRA:
                 index += 1
                 yield frame
     if failed is not None and not (index and source.kind.is_stream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stitching.intake import IntakeError, normalise_file
-from stitching.source import Reading, frames_at
+from stitching.source import Reading, frames_at, look
 from tests.stitching.source.corpus import KINDS, Video, corpus, written
 
 ALL = corpus()
@@ -110,3 +110,26 @@ def test_theora_which_only_ffmpeg_writes_is_taken(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     found = normalise_file(path, tmp_path / "store")
     assert (found["num_frames"], found["fps"], Path(found["path"]).suffix) == (50, "25/1", ".ogv")
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mov", "cut.mkv", "cut.ts"])
+def test_a_copy_that_begins_within_a_group_shows_what_ffmpeg_shows(
+    write: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    levels = [10 + 3 * i for i in range(60)]
+    frames = [np.full((48, 64, 3), level, np.uint8) for level in levels]
+    whole = write("whole.mp4", frames, options={"g": "20", "bf": "2", "crf": "8"})
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    path = tmp_path / name
+    command = ["ffmpeg", "-v", "error", "-ss", "1.1", "-i", str(whole), "-c", "copy", str(path)]
+    subprocess.run(command, check=True)
+    found = look(path, max_frames=100, on_progress=lambda num_frames, share: None)
+    [raw] = by_ffmpeg([path], tmp_path)
+    shown = np.frombuffer(raw, np.uint8).reshape(-1, 48, 64, 3)
+    moments = [k / found.fps for k in range(found.num_frames)]
+    read = list(frames_at(path, found.reading, moments, rate=found.fps))
+    assert [f.mean() for f in read] == pytest.approx([f.mean() for f in shown], abs=2)
+    for k in (1, 13, len(read) - 1):
+        alone = next(frames_at(path, found.reading, [moments[k]], rate=found.fps))
+        assert np.array_equal(alone, read[k])
