@@ -137,4 +137,8 @@ def _said(found: Timing, reading: Reading) -> tuple[str, ...]:
             f"its frame rate varies: it is read at {rate} frames a second by its frames' times, "
             f"{found.repeated} frames repeated and {found.dropped} left out; its length stays"
         )
+    if reading.counted or not reading.seekable:
+        said.append(
+            "a seek into it leads nowhere sure: every window is read from its beginning, which takes longer"
+        )
     return tuple(said)
