@@ -7,8 +7,7 @@ decoded once from end to end and kept as it is. The result is named by the SHA-2
 
 One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256, path
 and notes of what was changed, with status 0, or {"error": one sentence} with status 2. Of a video it says too
-how it is read (``reading``) and what that changes (``changes``), and of a video or a sound what is heard
-(``sound``). Lines before it, {"num_frames", "share"}, tell how far the look at it is.
+how it is read (``reading``), and of a video or a sound what is heard (``sound``). Lines before it, {"num_frames", "share"}, tell how far the look at it is.
 """
 
 from __future__ import annotations
@@ -270,8 +269,9 @@ def _normalise_video(
             "counted": looked.reading.counted,
             "seekable": looked.reading.seekable,
         },
-        "changes": list(looked.changes),
-    } | sound
+        "sound": sound["sound"],
+        "notes": [*(f"{name}: {change}" for change in looked.changes), *sound["notes"]],
+    }
 
 
 def _copied(file: BinaryIO, path: Path, on_progress: Progress) -> tuple[Path, str]:

@@ -120,7 +120,6 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=(
-            *(note for media in request.files for note in media.notes),
             *_input_notes(request, fps),
             *fps_notes,
             *size_notes,
@@ -269,12 +268,7 @@ def source_frames(media: MediaInfo, fps: Fraction) -> int:
 
 def _input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
     """What is changed of the inputs before anything is rendered over them."""
-    several = len(request.inputs) > 1
-    notes = [
-        f"input {number}: {change}" if several else f"the input: {change}"
-        for number, media in enumerate(request.inputs, 1)
-        for change in media.changes
-    ]
+    notes = [note for media in request.files for note in media.notes]
     source = request.inputs[0]
     if source.kind == "video" and source.fps and source_frames(source, fps) != source.num_frames:
         what = "frames are left out" if fps < source.fps else "frames are repeated"

@@ -73,5 +73,3 @@ class MediaInfo(Value):
     sound: SoundInfo | None = None
     #: None: an image, or a video taken in by a farm that counted frames.
     reading: VideoReading | None = None
-    #: What is changed when it is read, each a line for people.
-    changes: tuple[str, ...] = ()

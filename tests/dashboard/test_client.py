@@ -210,6 +210,13 @@ async def test_who_is_patient_hears_that_the_farm_is_gone_and_the_rest_when_it_i
         assert await following == ["job_submitted", "job_cancelled"]
 
 
+async def test_a_file_whose_name_is_no_text_is_sent(farm: Any, serve: Any, photo: Path) -> None:
+    named = photo.rename(photo.parent / os.fsdecode(b"caf\xe9.png"))
+    with contextlib.closing(FarmClient(await serve(farm.app), farm.token)) as client:
+        planned = await asyncio.to_thread(client.plan, [named], OPTIONS)
+    assert planned["plan"]["num_frames"] == 24
+
+
 async def test_an_upload_over_the_cap_is_refused_with_its_reason(
     start_farm: Any, serve: Any, tmp_path: Path
 ) -> None:

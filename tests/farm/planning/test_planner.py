@@ -313,8 +313,8 @@ def test_a_video_whose_frames_were_counted_is_planned_by_its_count(make: Any) ->
 
 
 def test_what_reading_the_inputs_changes_is_among_the_notes(make: Any) -> None:
-    made = make.plan(inputs=(make.video(24, changes=("it is mirrored, as it says",)),))
-    assert "the input: it is mirrored, as it says" in made.notes
+    made = make.plan(inputs=(make.video(24, notes=("clip.mp4: it is mirrored, as it says",)),))
+    assert "clip.mp4: it is mirrored, as it says" in made.notes
 
 
 def test_images_move_at_the_models_frame_rate_for_four_seconds_each(make: Any) -> None:
