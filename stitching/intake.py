@@ -6,8 +6,9 @@ transparency laid on white as web pages and viewers show it, its sides no longer
 decoded once from end to end and kept as it is. The result is named by the SHA-256 of its bytes.
 
 One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256, path
-and notes of what was changed, with status 0, or {"error": one sentence} with status 2. Of a video it says too
-how it is read (``reading``), and of a video or a sound what is heard (``sound``). Lines before it, {"num_frames", "share"}, tell how far the look at it is.
+and notes of what is changed, with status 0, or {"error": one sentence} with status 2. Of a video it says too
+how it is read (``reading``), and of a video or a sound what is heard (``sound``). Lines before it,
+{"num_frames", "share"}, tell how far the look at it is.
 """
 
 from __future__ import annotations
