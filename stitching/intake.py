@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -252,10 +253,16 @@ def _normalise_video(
         reason = str(error).replace(f"{path}: ", "")
         raise IntakeError(f"{name}: {reason}; re-encode it as mp4 or copy it again.") from None
     _check_sides(looked.width, looked.height, name, MAX_VIDEO_SIDE)
-    sound = _sound_of(path, name)
+    start_s = looked.reading.start_s
+    sound = _sound_of(
+        path,
+        name,
+        on_progress,
+        num_frames=looked.num_frames,
+        zero_s=None if looked.reading.counted else start_s,
+    )
     final = path.with_name(sha256 + suffix)
     path.rename(final)
-    start_s = looked.reading.start_s
     return {
         "kind": "video",
         "width": looked.width,
@@ -295,16 +302,18 @@ def _normalise_sound(
 ) -> Described:
     _check_bytes(size, MAX_VIDEO_BYTES, name)
     path, _ = _copied(file, output_dir / f"normalised{suffix}", on_progress)
-    found = _sound_of(path, name)
+    found = _sound_of(path, name, on_progress)
     if found["sound"] is None:
         raise IntakeError(f"{name} holds no sound that can be decoded; save it as WAV, MP3 or FLAC.")
     return _describe(path, "audio", 0, 0, 0, None) | found
 
 
-def _sound_of(path: Path, name: str) -> Described:
+def _sound_of(
+    path: Path, name: str, on_progress: Progress, *, num_frames: int = 0, zero_s: Fraction | None = None
+) -> Described:
     """The sound of a video or sound file, as it will be kept."""
     try:
-        facts = probe_sound(path)
+        facts = probe_sound(path, zero_s, lambda: on_progress(num_frames, None))
     except SoundError as error:
         reason = str(error).removeprefix(f"{path.name}: ")
         return {"sound": None, "notes": [f"{name}: {reason} and is not kept"]}

@@ -21,6 +21,8 @@ class Sound(Value):
     #: Packet by packet as it is; else it is encoded anew as AAC.
     copied: bool
     codec: str
+    #: The time in that file at which the video begins, as it is read; None: with the file's pictures.
+    zero_s: Fraction | None = None
 
 
 def sound_of(request: JobRequest, num_frames: int, fps: Fraction) -> tuple[Sound | None, tuple[str, ...]]:
@@ -41,7 +43,14 @@ def sound_of(request: JobRequest, num_frames: int, fps: Fraction) -> tuple[Sound
         notes.append(f"the sound is cut at the video's end, after {length_s:.1f} of its {found.end_s:.1f} s")
     elif found.end_s < length_s - _SAME_END_S:
         notes.append(f"the sound ends after {found.end_s:.1f} s, the video after {length_s:.1f} s")
-    return Sound(sha256=media.sha256, copied=copied, codec=found.codec if copied else "aac"), tuple(notes)
+    reading = media.reading
+    sound = Sound(
+        sha256=media.sha256,
+        copied=copied,
+        codec=found.codec if copied else "aac",
+        zero_s=None if reading is None or reading.counted else reading.start_s,
+    )
+    return sound, tuple(notes)
 
 
 def _is_copied(found: SoundInfo) -> bool:

@@ -144,6 +144,8 @@ class StitchOrder(Value):
     sound: Blob | None = None
     #: Whether the sound's packets are copied; else it is encoded anew.
     sound_copied: bool = False
+    #: The time in that file at which the video begins; None: with the file's pictures, or else its sound.
+    sound_zero_s: Fraction | None = None
 
 
 class Published(Value):

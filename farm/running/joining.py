@@ -152,6 +152,7 @@ class _Joining:
                 if sound is None
                 else Blob(sha256=sound.sha256, path=self._storage.path(sound.sha256)),
                 sound_copied=sound is not None and sound.copied,
+                sound_zero_s=None if sound is None else sound.zero_s,
             )
         )
         started = time.monotonic()

@@ -119,7 +119,12 @@ def _sound(order: StitchOrder, *, copied: bool) -> SoundTrack | None:
     """What the order says of the video's sound, opened anew."""
     if order.sound is None:
         return None
-    return SoundTrack(order.sound.path, duration_s=order.num_frames / order.fps, copied=copied)
+    return SoundTrack(
+        order.sound.path,
+        duration_s=order.num_frames / order.fps,
+        copied=copied,
+        zero_s=order.sound_zero_s,
+    )
 
 
 class _SoFar:

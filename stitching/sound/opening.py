@@ -45,14 +45,16 @@ def sound_suffix(head: bytes) -> str | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream | None, Fraction]]:
+def opened(
+    path: Path, zero_s: Fraction | None = None
+) -> Iterator[tuple[InputContainer, AudioStream | None, Fraction]]:
     """The container, the track that players take, and the time in it at which the pictures, or else the
-    sound, begin, in seconds.
+    sound, begin, in seconds: ``zero_s`` where that is known.
 
     Raises:
         SoundError: it cannot be opened.
     """
-    zero = _first_frame_s(path)
+    zero = _first_frame_s(path) if zero_s is None else zero_s
     with _container(path) as container:
         tracks = container.streams.audio
         best = container.streams.best("audio") if tracks else None

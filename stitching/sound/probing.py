@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,13 +25,20 @@ class SoundFacts:
     num_tracks: int
 
 
-def probe_sound(path: Path) -> SoundFacts | None:
+def probe_sound(
+    path: Path, zero_s: Fraction | None = None, on_packet: Callable[[], None] = lambda: None
+) -> SoundFacts | None:
     """The sound of a file; None where it has none.
+
+    Args:
+        path: The file.
+        zero_s: The time in it at which its pictures begin; None: that of the first one that can be decoded.
+        on_packet: Called after each, for a long file takes its time.
 
     Raises:
         SoundError: it has some, but nothing of it can be decoded.
     """
-    with opened(path) as (container, track, zero):
+    with opened(path, zero_s) as (container, track, zero):
         if track is None:
             return None
         first: Fraction | None = None
@@ -38,6 +46,7 @@ def probe_sound(path: Path) -> SoundFacts | None:
         rate = channels = 0
         packets = container.demux(track)
         while (packet := next(packets, None)) is not None:
+            on_packet()
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:  # a damaged packet: what comes behind it may be whole

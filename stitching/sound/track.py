@@ -39,8 +39,11 @@ _Timed: TypeAlias = "tuple[Fraction, Packet[AudioStream]]"
 class SoundTrack:
     """Hands its packets to a container in step with the pictures: ``begin``, ``feed`` and ``close``."""
 
-    def __init__(self, path: Path, *, duration_s: Fraction, copied: bool) -> None:
+    def __init__(
+        self, path: Path, *, duration_s: Fraction, copied: bool, zero_s: Fraction | None = None
+    ) -> None:
         """duration_s: of the video. copied: the packets as they are; the container takes their codec.
+        zero_s: the time in the file at which the video begins; None: with its pictures, or else its sound.
 
         Raises:
             SoundError: the file cannot be opened, or has no sound.
@@ -48,7 +51,7 @@ class SoundTrack:
         self._duration_s = duration_s
         self._copied = copied
         self._stack = ExitStack()
-        container, track, zero = self._stack.enter_context(opened(path))
+        container, track, zero = self._stack.enter_context(opened(path, zero_s))
         if track is None:
             self._stack.close()
             raise SoundError(f"{path.name}: has no sound")

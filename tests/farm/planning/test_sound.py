@@ -9,7 +9,7 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.planning.sound import sound_of
-from farm.request import SoundInfo, check
+from farm.request import SoundInfo, VideoReading, check
 
 
 def sound(codec: str = "aac", **changes: Any) -> SoundInfo:
@@ -70,3 +70,20 @@ def test_a_sound_is_no_input_and_a_silent_file_no_sound(make: Any) -> None:
         check(make.request(inputs=(audio,)))
     with pytest.raises(InvalidInput, match="has no sound that can be decoded"):
         check(make.request(inputs=(make.image(),), audio=make.video(8)))
+
+
+@pytest.mark.parametrize(
+    ("reading", "zero_s"),
+    [
+        (VideoReading(start_s=Fraction(2, 5)), Fraction(2, 5)),
+        (VideoReading(counted=True), None),
+        (None, None),
+    ],
+)
+def test_the_sound_begins_where_the_video_is_read_from(
+    make: Any, reading: VideoReading | None, zero_s: Fraction | None
+) -> None:
+    video = make.video(24).model_copy(update={"sound": sound(), "reading": reading})
+    found, _ = sound_of(make.request(inputs=(video,)), 24, Fraction(8))
+    assert found is not None
+    assert found.zero_s == zero_s

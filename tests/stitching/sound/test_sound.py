@@ -96,11 +96,19 @@ def clicks(path: Path) -> list[float]:
     return starts
 
 
-def put(source: Path, *, copied: bool, seconds: float = 1.5, fps: int = 10, growing: bool = False) -> Path:
+def put(
+    source: Path,
+    *,
+    copied: bool,
+    seconds: float = 1.5,
+    fps: int = 10,
+    growing: bool = False,
+    zero_s: Fraction | None = None,
+) -> Path:
     """A video of so many seconds with the sound of another file."""
     path = source.with_name(f"out-{'copied' if copied else 'aac'}.mp4")
     num_frames = round(seconds * fps)
-    sound = SoundTrack(source, duration_s=Fraction(num_frames, fps), copied=copied)
+    sound = SoundTrack(source, duration_s=Fraction(num_frames, fps), copied=copied, zero_s=zero_s)
     with VideoWriter(
         path, fps=Fraction(fps), width=64, height=48, preset="ultrafast", growing=growing, sound=sound
     ) as writer:
@@ -147,6 +155,20 @@ def test_a_sound_is_in_step_and_ends_with_the_video(
     assert found["audio"][0] == (probe_sound(source).codec if copied else "aac")  # type: ignore[union-attr]
     assert found["audio"][1] <= 1.5 + 0.03
     assert probe_video(made).num_frames == 15
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_sound_begins_where_the_video_is_read_from(tmp_path: Path, copied: bool) -> None:
+    """Not with the first picture that can be decoded, which may not be shown."""
+    source = write(tmp_path / "v.mkv", "aac", sound_at_s=0.1)
+    shown_from_s = Fraction(2, 5)
+    made = put(source, copied=copied, seconds=1.0, zero_s=shown_from_s)
+    whole = [at - float(shown_from_s) for at in clicks(source)]
+    assert clicks(made) == pytest.approx([at for at in whole if 0 <= at < 0.99], abs=IN_STEP_S)
+    told, facts = probe_sound(source), probe_sound(source, shown_from_s)
+    assert told is not None
+    assert facts is not None
+    assert facts.end_s == pytest.approx(told.end_s - float(shown_from_s))
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_f32le", "mp2", "vorbis"])
