@@ -128,12 +128,13 @@ def check(url: str, ports: Ports) -> str:
 
 
 def check_free(address: str, ports: Ports) -> None:
-    """
+    """That Ray will find its ports free; on the link's the farm listens itself.
+
     Raises:
         CannotRun: one of the ports is taken.
     """
     with ExitStack() as stack:
-        for port in range(ports.first, ports.last + 1):
+        for port in (port for port in range(ports.first, ports.last + 1) if port != ports.link):
             stack.enter_context(_listening(address, port))
 
 

@@ -117,7 +117,8 @@ class RayCluster:
             await listener.open(host, port)
         except OSError as error:
             raise CannotRun(
-                f"workers cannot connect to {host_port(host, port)}: {error.strerror or error}"
+                f"workers cannot connect to {host_port(host, port)}: {error.strerror or error}; choose other "
+                "ports with --ports, such as --ports 9471-9599"
             ) from error
         try:
             try:

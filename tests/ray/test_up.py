@@ -130,7 +130,7 @@ def test_a_job_goes_on_under_one_coordinator_after_the_other_with_its_worker_and
     assert seen == [seen[0]] * 4, "the same process serves every coordinator"
     assert probe_video(tmp_path / "v.mp4").num_frames == NUM_FRAMES
 
-    client("submit", *job)
+    client("submit", *job[:-1], str(tmp_path / "again.mp4"))
     jobs = [listed["id"] for listed in json.loads(client("jobs", "--json"))]
     reports = [json.loads(client("report", job, "--json")) for job in jobs]
     first, second = (told["totals"]["frames_sha256"] for told in reports)

@@ -29,6 +29,7 @@ JOBS = "/api/v1/jobs"
 OPEN = {
     ("GET", "/api/v1/health"),
     ("POST", "/api/v1/join"),
+    ("POST", "/api/v1/join/reach"),
     ("POST", "/api/v1/leave"),
     ("GET", "/api/v1/session"),
     ("POST", "/api/v1/session"),
