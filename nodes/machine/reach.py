@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
 from farm.addresses import family_of, resolved
@@ -165,13 +166,29 @@ def answering(address: str, ports: list[int], word: bytes) -> Iterator[None]:
 
 @contextmanager
 def _serving(loop: asyncio.AbstractEventLoop, listening: list[socket.socket], word: bytes) -> Iterator[None]:
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    visits: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visit = asyncio.current_task()
+        assert visit is not None
+        visits[visit] = writer
         writer.write(word)
+        # Whoever closes first keeps the port for a minute (TIME_WAIT), and Ray is about to want it.
+        with suppress(OSError):
+            await reader.read()
+        del visits[visit]
         writer.close()
 
     async def serve() -> None:
         for server in listening:
             await asyncio.start_server(greet, sock=server)
+
+    async def end() -> None:
+        for writer in visits.values():
+            linger = struct.pack("ii", 1, 0)  # a reset keeps nothing
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        await asyncio.gather(*visits)
 
     loop.run_until_complete(serve())
     thread = threading.Thread(target=loop.run_forever, daemon=True, name="reach")
@@ -179,5 +196,6 @@ def _serving(loop: asyncio.AbstractEventLoop, listening: list[socket.socket], wo
     try:
         yield
     finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -320,7 +320,7 @@ def test_a_second_render_in_the_same_state_folder_waits_for_the_first(farm: Any,
     environment = {**os.environ, "REELFARM_STATE": str(state)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as first:
         assert first.stderr is not None
-        assert b"worker" in first.stderr.readline()  # one is here: Ray is up
+        assert any(b"worker" in line for line in first.stderr)  # one is here: Ray is up
         second = farm(*asked, "-o", "second.mp4", starts_ray=True)
         _, rest = first.communicate(timeout=120)
     assert first.returncode == 0, rest

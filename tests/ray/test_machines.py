@@ -242,9 +242,9 @@ def test_a_removed_machine_is_out_with_all_it_knows_and_the_others_come_back_whi
     head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
     until(lambda: is_up(head), "the farm", machines)
     joined = {}
-    for name in ("attic", "cellar"):  # two farms' worth of processes on one machine
+    for name, ports in (("attic", "8471-8599"), ("cellar", "9471-9599")):  # both on one machine
         token = head.run("join-token").strip()
-        where = ("--state", str(other.folder / name))
+        where = ("--state", str(other.folder / name), "--ports", ports)
         joined[name] = other.start(
             "join", f"{HEAD}:{PORT}", "--token", token, "--name", name, "--workers", "8GiB", *where
         )

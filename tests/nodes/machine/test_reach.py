@@ -95,6 +95,20 @@ def test_the_ports_answer_with_the_word_while_they_are_tried_and_are_free_again(
         with pytest.raises(CannotRun, match=f"port {port} of this machine is taken"):
             check_free("127.0.0.1", Ports(first=port, last=port))
     check_free("127.0.0.1", Ports(first=port, last=port))
+    with socket.socket() as ray:  # which takes no port that somebody has just let go
+        ray.bind(("127.0.0.1", port))
+
+
+def test_ports_are_free_at_once_though_a_visitor_stays() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with socket.socket() as visitor:
+        with answering("127.0.0.1", [port], b"word"):
+            visitor.connect(("127.0.0.1", port))
+            assert visitor.recv(4) == b"word"
+        with socket.socket() as ray:
+            ray.bind(("127.0.0.1", port))
 
 
 def test_a_farm_that_is_not_up_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
