@@ -44,6 +44,7 @@ async def test_a_sound_is_in_the_video_also_after_frames_were_rendered_again(far
         "sha256": planned["plan"]["sound"]["sha256"],
         "copied": False,
         "codec": "aac",
+        "zero_s": None,
     }
     assert "the sound is cut at the video's end, after 1.5 of its 2.0 s" in planned["plan"]["notes"]
     assert [framed["place"] for framed in planned["framings"]] == [[0.0, 0.0, 1.0, 1.0]]
