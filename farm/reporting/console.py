@@ -7,11 +7,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from farm.capabilities import Worker, gib
@@ -81,14 +89,15 @@ def print_error(message: str) -> None:
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
-class LookView:
-    """How far the look at each input is. A live bar on a terminal, a line for every tenth elsewhere."""
+class _Bars:
+    """Bars on a terminal while the block lasts, and none elsewhere."""
 
-    def __init__(self, console: Console = err) -> None:
+    def __init__(self, console: Console, *counts: ProgressColumn) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
+            *counts,
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
@@ -96,9 +105,8 @@ class LookView:
             disable=not console.is_terminal,
         )
         self._rows: dict[str, TaskID] = {}
-        self._tenths: dict[str, int] = {}
 
-    def __enter__(self) -> LookView:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -106,6 +114,14 @@ class LookView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class LookView(_Bars):
+    """How far the look at each input is. A live bar on a terminal, a line for every tenth elsewhere."""
+
+    def __init__(self, console: Console = err) -> None:
+        super().__init__(console)
+        self._tenths: dict[str, int] = {}
 
     def told(self, name: str, num_frames: int, share: float | None) -> None:
         """So many frames of that file were looked at, which is that share of it, where it is known."""
@@ -125,34 +141,14 @@ class LookView:
             self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
 
-class JobView:
+class JobView(_Bars):
     """Follows one job from its events. A live bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console = err) -> None:
-        self._console = console
+        super().__init__(console, MofNCompleteColumn())
         self._state = State()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._rows: dict[str, TaskID] = {}
         self._tenth = -1
         self._waits = ""
-
-    def __enter__(self) -> JobView:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def event(self, at: float, event: Event) -> None:
         """Take in what happened and redraw."""

@@ -96,8 +96,9 @@ def shown_frames(source: Opened) -> Iterator[VideoFrame]:
     """Frames in the order they are shown, from the first keyframe at or after where the container stands.
 
     What a decoder makes of packets before a keyframe, and of those that are shown before it and need what
-    lies
-    further back, is not shown. Some demuxers call every other packet a keyframe: the frame must be one, too.
+    lies further back, is not shown. Some demuxers call every other packet a keyframe: the frame must be one,
+    too.
+
     Raises VideoError for what cannot be decoded; the end of a stream that was cut off there is left out.
     """
     begun, index = False, 0

@@ -283,6 +283,4 @@ def test_a_sound_file_is_known_by_its_first_bytes(
 ) -> None:
     path = write(tmp_path / name, codec, pictures=None if suffix else "mpeg4")
     head = path.read_bytes()[:64]
-    if suffix == ".m4a" and head[8:12] != b"M4A ":
-        pytest.skip("the muxer writes another brand")
     assert sound_suffix(head) == suffix
