@@ -17,6 +17,7 @@ from farm.capabilities.engine_spec import (
     StageCost,
     need_bytes,
 )
+from farm.capabilities.frame_rule import FrameRule
 from farm.capabilities.worker import GIB, Worker, fitting_rungs, gib, why_not, workers_from_json
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Conditioning",
     "DeviceKind",
     "EngineSpec",
+    "FrameRule",
     "Mode",
     "RenderShape",
     "Rung",

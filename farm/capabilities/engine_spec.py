@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from farm.capabilities.frame_rule import FrameRule
 from farm.values import Value
 
 Rung = Literal["turbo", "resident", "evict", "chunk", "cfg_split", "stream", "stream_cfg_split", "disk"]
@@ -29,7 +30,9 @@ RUNG_ORDER: tuple[Rung, ...] = (
     "disk",
 )
 
-Conditioning = Literal["image", "last_image", "text", "video"]
+#: ``image`` is a window's first frame, ``last_image`` its last, ``keyframes`` frames within it; ``prefix`` is
+#: the latents it shares with the window before, ``video`` the frames it is rendered over.
+Conditioning = Literal["image", "last_image", "keyframes", "prefix", "text", "video"]
 #: What a worker computes on.
 DeviceKind = Literal["cuda", "cpu"]
 Mode = Literal["independent", "chain", "refine", "infill", "co_denoise"]
@@ -71,6 +74,8 @@ class EngineSpec(Value):
     #: Pinned revision of a hub repository, or None for a local folder or an embedded engine.
     revision: str | None = None
     takes: frozenset[Conditioning]
+    #: Of these, what the model can be given and was not trained for: never chosen, done when asked for.
+    untrained: frozenset[Conditioning] = frozenset()
     #: True when a segment can start at any frame without anything from its neighbours.
     random_access: bool = False
     #: True when the engine wants the whole image, not one cut to the frame's size.
@@ -78,13 +83,19 @@ class EngineSpec(Value):
     #: True when windows can be fused between denoising steps.
     fusible: bool = False
 
-    #: Frames of a window: default, smallest, largest, and the rule ``num_frames = step * k + remainder``.
+    #: Frames of a window unless others are asked for, and the numbers that can be rendered at all.
     window_frames: int = 8
-    min_window_frames: int = 1
-    max_window_frames: int = 64
-    frame_step: int = 1
-    frame_remainder: int = 0
+    frames: FrameRule = FrameRule()
+    #: The windows the weights were trained on, when they were trained on several; the largest that a worker
+    #: can hold is the default.
+    trained_windows: tuple[int, ...] = ()
     overlap_frames: int = 3
+    #: Latents that a window may take over from the one before (``prefix``).
+    max_prefix_latents: int = 0
+    #: Latents of a clip that may stand at either end of a window between keyframes; 1: a frame.
+    max_end_latents: int = 1
+    #: Keyframes within a window stand at multiples of it.
+    keyframe_stride: int = 1
 
     side_multiple: int = 8
     native_width: int
@@ -111,18 +122,6 @@ class EngineSpec(Value):
     encode_steps: float = 0.0
     #: The same model as a CPU worker holds it (other precision, other rungs); None: no different.
     on_cpu: EngineSpec | None = None
-
-    def allows_num_frames(self, num_frames: int) -> bool:
-        """Whether the engine can render a window of exactly ``num_frames`` frames."""
-        return (
-            self.min_window_frames <= num_frames <= self.max_window_frames
-            and (num_frames - self.frame_remainder) % self.frame_step == 0
-        )
-
-    def num_frames_at_least(self, num_frames: int) -> int:
-        """The shortest window the engine can render that holds ``num_frames`` frames."""
-        wanted = max(num_frames, self.min_window_frames)
-        return wanted + (self.frame_remainder - wanted) % self.frame_step
 
     def on(self, kind: DeviceKind) -> EngineSpec:
         """This model as a worker of that kind holds it."""

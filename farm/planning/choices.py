@@ -150,9 +150,7 @@ def _sizes(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequen
 
 def _windows(spec: EngineSpec, asked: int) -> Sequence[int]:
     """Lengths the model renders, thinned out evenly; the one asked for stays."""
-    allowed = [
-        n for n in range(spec.min_window_frames, spec.max_window_frames + 1) if spec.allows_num_frames(n)
-    ]
+    allowed = spec.frames.allowed()
     every = -(-len(allowed) // _MAX_WINDOWS)
     first = allowed.index(asked) % every if asked in allowed else 0
     return allowed[first::every]

@@ -36,7 +36,7 @@ def final_segments(shot: Shot, windows: Sequence[Window], spec: EngineSpec) -> l
             level="final",
             start=shot.start + w.start,
             end=shot.start + w.end,
-            num_frames=spec.num_frames_at_least(w.end - w.start) if spec.random_access else w.num_frames,
+            num_frames=spec.frames.at_least(w.end - w.start) if spec.random_access else w.num_frames,
             head=0 if i == 0 else windows[i - 1].end - w.start,
         )
         for i, w in enumerate(windows)

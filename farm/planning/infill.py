@@ -14,7 +14,7 @@ def infill(shot: Shot, cut: Cut) -> list[Segment]:
         CannotRun: there are more frames between two images than a window has, or a number the model refuses.
     """
     length = shot.end - shot.start
-    num_frames = cut.spec.num_frames_at_least(length)
+    num_frames = cut.spec.frames.at_least(length)
     if num_frames > cut.window or num_frames != length:
         raise CannotRun(
             f"mode infill has {length} frames between two images, and {cut.spec.model} renders a window of "

@@ -60,6 +60,8 @@ class Segment(Value):
     depends_on: tuple[str, ...] = ()
     #: Position of the frame the next segment starts from.
     handover_index: int | None = None
+    #: Latents that the next segment takes over after that frame; 0: the frame alone.
+    handover_latents: int = 0
     #: The segment whose hand-over this one starts from, and the one whose statistics it is pulled to.
     handover_from: str | None = None
     anchor_from: str | None = None
@@ -167,5 +169,6 @@ class Plan(Value):
             strength=self._strength(segment),
             take=take,
             handover_index=segment.handover_index,
+            handover_latents=segment.handover_latents,
             anchor_strength=segment.anchor_strength,
         )

@@ -309,11 +309,10 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
 
 def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int]:
     window = spec.window_frames if request.window_frames is None else request.window_frames
-    if not spec.allows_num_frames(window):
-        form = f" in the form {spec.frame_step}k+{spec.frame_remainder}" if spec.frame_step > 1 else ""
+    if not spec.frames.allows(window):
         raise CannotRun(
-            f"window is {window} frames, and {spec.model} renders {spec.min_window_frames} to "
-            f"{spec.max_window_frames}{form}; nearest is {_nearest_window(spec, window)}",
+            f"window is {window} frames, and {spec.model} renders {spec.frames.form()}; "
+            f"nearest is {spec.frames.nearest(window)}",
             param="window",
         )
     hands_over = mode == "chain" or (mode == "refine" and request.inputs[0].kind == "image")
@@ -329,13 +328,6 @@ def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int
             f"overlap is {overlap}, expected at most half the window of {window} frames", param="overlap"
         )
     return window, overlap
-
-
-def _nearest_window(spec: EngineSpec, window: int) -> int:
-    allowed = [
-        n for n in range(spec.min_window_frames, spec.max_window_frames + 1) if spec.allows_num_frames(n)
-    ]
-    return min(allowed, key=lambda n: abs(n - window))
 
 
 def _shots(request: JobRequest, mode: Mode, num_frames: int) -> tuple[Shot, ...]:

@@ -153,9 +153,9 @@ def _refined_video(shot: Shot, cut: Cut) -> list[Segment]:
             level="keyframes",
             start=group[0],
             end=group[-1] + 1,
-            num_frames=spec.num_frames_at_least(len(group)),
+            num_frames=spec.frames.at_least(len(group)),
             # The last again, up to the shortest clip the model renders.
-            keyframe_indices=(*group, *group[-1:] * (spec.num_frames_at_least(len(group)) - len(group))),
+            keyframe_indices=(*group, *group[-1:] * (spec.frames.at_least(len(group)) - len(group))),
         )
         for g, group in enumerate(groups)
     ]
@@ -174,8 +174,8 @@ def _refined_video(shot: Shot, cut: Cut) -> list[Segment]:
 
 def _check_length(spec: EngineSpec, num_frames: int) -> None:
     """Refuse a video that is shorter than the window and that the model cannot render as it is."""
-    if spec.allows_num_frames(num_frames):
+    if spec.frames.allows(num_frames):
         return
-    shorter = [n for n in range(1, num_frames) if spec.allows_num_frames(n)]
-    do = f"try --window {shorter[-1]}" if shorter else f"give one of at least {spec.num_frames_at_least(1)}"
+    shorter = [n for n in range(1, num_frames) if spec.frames.allows(n)]
+    do = f"try --window {shorter[-1]}" if shorter else f"give one of at least {spec.frames.at_least(1)}"
     raise CannotRun(f"the video has {num_frames} frames, less than a window; {do}", param="window")

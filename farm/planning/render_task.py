@@ -49,6 +49,8 @@ class RenderTask(Value):
     take: int = 0
     #: Position in this window of the frame the next segment starts from; None when none does.
     handover_index: int | None = None
+    #: Latents that the next segment takes over after that frame (``prefix``); 0: the frame alone.
+    handover_latents: int = 0
     #: How strongly a handed-over latent is pulled to the statistics of the first segment, 0 to 1.
     anchor_strength: float = 0.0
 

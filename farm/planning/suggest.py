@@ -74,8 +74,8 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
     """Up to three settings that fit, the nearest in pixels and window length first."""
     sizes = {near_size(spec, made.width, made.height, scale) for scale in _SCALES}
     # A chain, and the draft of one, needs a frame to hand over besides the one it starts from.
-    smallest = max(spec.min_window_frames, 2 if made.mode in ("chain", "refine") else 1)
-    windows = [n for n in range(smallest, made.window_frames + 1) if spec.allows_num_frames(n)]
+    smallest = max(spec.frames.min_frames, 2 if made.mode in ("chain", "refine") else 1)
+    windows = [n for n in range(smallest, made.window_frames + 1) if spec.frames.allows(n)]
     fitting = []
     for width, height in sizes:
         for window in windows:

@@ -35,16 +35,21 @@ class OutOfMemory(Exception):
 class RenderInputs:
     """Pixels and arrays a task is conditioned on, already at the task's size.
 
-    ``image`` (H, W, 3) uint8: the start image or the window's keyframe. ``video`` (F, H, W, 3) uint8: what is
-    rendered over, at the task's frame indices: the input video, or the shot's draft. ``handover``: arrays by
-    name from the segment before. ``anchor``: arrays by name from the first segment of the shot.
+    ``image`` (H, W, 3) uint8: the start image or the window's keyframe; ``last_image`` its last frame.
+    ``known``: further frames (H, W, 3) uint8 that are given, by position in the window: keyframes within it,
+    or clips at its ends. ``video`` (F, H, W, 3) uint8: what is rendered over, at the task's frame indices:
+    the input video, or the shot's draft. ``handover``: arrays by name from the segment before. ``anchor``:
+    arrays by name from the first segment of the shot. ``text``: the prompts, encoded elsewhere, in arrays by
+    name as the engine's own encoder gives them; empty: the engine encodes them itself.
     """
 
     image: NDArray[np.uint8] | None = None
     last_image: NDArray[np.uint8] | None = None
+    known: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     video: Frames | None = None
     handover: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     anchor: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    text: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ class Rendered:
     """``frames`` (F, H, W, 3) uint8 for the task's frame indices, and arrays for the next segment.
 
     ``handover`` is filled when the task has a ``handover_index``; it always holds ``image``
-    (H, W, 3) uint8, the frame at that index, and whatever else the engine wants back.
+    (H, W, 3) uint8, the frame at that index, and whatever else the engine wants back: of a causal engine
+    that was asked for ``handover_latents`` also ``latents`` (C, k, h, w) float32, those of the frames behind
+    it, with which the next window begins after its one-frame latent.
     """
 
     frames: Frames

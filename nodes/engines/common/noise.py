@@ -13,6 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEVEL_BITS, _TAKE_BITS, _FRAME_BITS = 12, 12, 40
+#: Added to the number of the frame that a causal window begins with: its latent stands for that frame alone,
+#: where a window that holds the frame within has a latent of several.
+_ONE_FRAME = 2 ** (_FRAME_BITS - 1)
+
+
+def causal_indices(frame_indices: Sequence[int], frames_per_latent: int) -> list[int]:
+    """What the noise of a causal window's latents is keyed by (see ``frame_noise``): one number a latent.
+
+    A latent of several frames has the number of its last frame, the same in every window that holds it; the
+    one-frame latent at the window's start has a key of its own.
+
+    Args:
+        frame_indices: Global numbers of the window's frames, ``frames_per_latent * k + 1`` of them.
+        frames_per_latent: Of every latent but the first.
+    """
+    return [_ONE_FRAME + frame_indices[0], *frame_indices[frames_per_latent::frames_per_latent]]
 
 
 def _number(name: str, value: int, bits: int) -> int:

@@ -23,11 +23,8 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
             f"height x width is {task.height}x{task.width}: {spec.model} needs multiples of "
             f"{spec.side_multiple}"
         )
-    if not spec.allows_num_frames(task.num_frames):
-        raise ValueError(
-            f"num_frames is {task.num_frames}: {spec.model} renders {spec.min_window_frames} to "
-            f"{spec.max_window_frames}"
-        )
+    if not spec.frames.allows(task.num_frames):
+        raise ValueError(f"num_frames is {task.num_frames}: {spec.model} renders {spec.frames.form()}")
     if inputs.last_image is not None:
         raise ValueError(f"last_image is given: {spec.model} takes a first image only")
     if (inputs.video is None) != (task.strength is None):

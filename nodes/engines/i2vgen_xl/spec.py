@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import Conditioning, DeviceKind, EngineSpec, Rung, RungSpec, StageCost
+from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, Rung, RungSpec, StageCost
 from farm.errors import CannotRun
 from nodes.engines.folders import check_folder, model_facts, read_json, tensor_sizes
 from nodes.engines.i2vgen_xl.facts import ModelFacts
@@ -117,8 +117,7 @@ def i2vgen_xl_spec(folder: Path, *, model: str, revision: str | None = None) -> 
             # Nothing fuses windows between steps yet.
             fusible=False,
             # Attention over time has no positional table: any length runs; 16 and 32 were trained.
-            min_window_frames=1,
-            max_window_frames=32,
+            frames=FrameRule(max_frames=32),
             # Every level of the UNet but the last halves the latent once more.
             side_multiple=cost.vae_scale * 2 ** (len(unet["block_out_channels"]) - 1),
             **facts.model_dump(),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.capabilities.engine_spec import RUNG_ORDER, EngineSpec, RenderShape, need_bytes
 from farm.capabilities.worker import GIB, fitting_rungs, why_not, workers_from_json
 from nodes.engines.procedural import engine as procedural
@@ -103,13 +104,12 @@ def test_the_workers_of_a_node_survive_being_told_as_json(make: Any) -> None:
     ("num_frames", "allowed"), [(1, False), (5, True), (6, False), (9, True), (33, True), (37, False)]
 )
 def test_a_window_rule_of_4k_plus_1_is_kept(make: Any, num_frames: int, allowed: bool) -> None:
-    spec = make.spec(frame_step=4, frame_remainder=1, min_window_frames=5, max_window_frames=33)
-    assert spec.allows_num_frames(num_frames) is allowed
+    rule = FrameRule(step=4, remainder=1, min_frames=5, max_frames=33)
+    assert rule.allows(num_frames) is allowed
 
 
 @pytest.mark.parametrize(("wanted", "rendered"), [(1, 5), (5, 5), (6, 9), (9, 9), (10, 13)])
 def test_the_shortest_window_that_holds_some_frames_keeps_the_rule(
     make: Any, wanted: int, rendered: int
 ) -> None:
-    spec = make.spec(frame_step=4, frame_remainder=1, min_window_frames=5)
-    assert spec.num_frames_at_least(wanted) == rendered
+    assert FrameRule(step=4, remainder=1, min_frames=5).at_least(wanted) == rendered

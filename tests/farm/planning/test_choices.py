@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.choices import choices
@@ -91,13 +92,11 @@ def test_without_workers_only_the_model_speaks(make: Any) -> None:
 
 
 def test_windows_are_those_the_model_renders_thinned_out_with_the_asked_one(make: Any) -> None:
-    spec = make.spec(
-        window_frames=17, frame_step=4, frame_remainder=1, min_window_frames=5, max_window_frames=129
-    )
+    spec = make.spec(window_frames=17, frames=FrameRule(step=4, remainder=1, min_frames=5, max_frames=129))
     frames = [c.window_frames for c in choices(spec, [], make.request(window_frames=21)).windows]
     assert len(frames) <= 12
     assert 21 in frames
-    assert all(spec.allows_num_frames(n) for n in frames)
+    assert all(spec.frames.allows(n) for n in frames)
     assert 17 in [c.window_frames for c in choices(spec, []).windows]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.capabilities.engine_spec import EngineSpec
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.cutting import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
@@ -41,7 +42,7 @@ def check_exact(made: Plan, spec: EngineSpec) -> None:
     for segment in made.segments:
         rendered = set(segment.frame_indices)
         assert segment.level != "final" or rendered >= set(range(segment.start, segment.end))
-        assert spec.allows_num_frames(segment.num_frames)
+        assert spec.frames.allows(segment.num_frames)
         assert len(segment.frame_indices) == segment.num_frames
     ids = [s.id for s in made.segments]
     assert len(set(ids)) == len(ids)
@@ -175,7 +176,7 @@ def test_only_refine_has_a_strength_and_the_models_unless_one_is_asked_for(make:
 
 
 def test_a_video_shorter_than_a_model_can_render_is_refused_with_a_window_that_goes(make: Any) -> None:
-    spec = make.spec(window_frames=17, frame_step=4, frame_remainder=1, min_window_frames=5)
+    spec = make.spec(window_frames=17, frames=FrameRule(step=4, remainder=1, min_frames=5))
     with pytest.raises(CannotRun, match=r"10 frames.*--window 9") as refused:
         make.plan(spec, inputs=(make.video(10),))
     assert refused.value.param == "window"
@@ -185,7 +186,7 @@ def test_a_video_shorter_than_a_model_can_render_is_refused_with_a_window_that_g
 
 
 def test_keyframe_clips_keep_the_models_frame_rule(make: Any) -> None:
-    spec = make.spec(window_frames=9, frame_step=4, frame_remainder=1, min_window_frames=5)
+    spec = make.spec(window_frames=9, frames=FrameRule(step=4, remainder=1, min_frames=5))
     for num_frames in range(9, 101):
         made = make.plan(spec, inputs=(make.video(num_frames),))
         check_exact(made, spec)
@@ -331,17 +332,15 @@ def test_seconds_become_whole_frames_and_never_none(make: Any, seconds: float, n
 def test_a_window_outside_the_models_rule_is_refused_with_the_nearest(
     make: Any, window: int, nearest: int
 ) -> None:
-    spec = make.spec(
-        window_frames=17, frame_step=4, frame_remainder=1, min_window_frames=5, max_window_frames=33
-    )
+    spec = make.spec(window_frames=17, frames=FrameRule(step=4, remainder=1, min_frames=5, max_frames=33))
     with pytest.raises(CannotRun, match=rf"form 4k\+1; nearest is {nearest}$") as refused:
         make.plan(spec, window_frames=window)
     assert refused.value.param == "window"
 
 
 def test_a_model_that_can_start_anywhere_renders_only_what_is_kept_within_its_rule(make: Any) -> None:
-    rule = {"window_frames": 17, "frame_step": 4, "frame_remainder": 1, "min_window_frames": 5}
-    spec = make.spec(random_access=True, **rule)
+    rule = FrameRule(step=4, remainder=1, min_frames=5)
+    spec = make.spec(random_access=True, window_frames=17, frames=rule)
     for num_frames in range(1, 101):
         made = make.plan(spec, num_frames=num_frames)
         check_exact(made, spec)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.errors import CannotRun
 from farm.planning.suggest import nearest_settings, plan_over, refusal
 
 
 @pytest.mark.parametrize("mode", ["independent", "chain", "refine"])
 @pytest.mark.parametrize("vram_gib", [2.0, 1.5, 1.1, 1.07])
-@pytest.mark.parametrize("rule", [{}, {"window_frames": 17, "frame_step": 4, "frame_remainder": 1}])
+@pytest.mark.parametrize("rule", [{}, {"window_frames": 17, "frames": FrameRule(step=4, remainder=1)}])
 def test_what_is_suggested_really_fits(make: Any, mode: str, vram_gib: float, rule: dict[str, int]) -> None:
     spec = make.spec(random_access=mode == "independent", side_multiple=16, **rule)
     worker = make.worker("a/0", vram_gib)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nodes.engines.common.noise import frame_noise
+from nodes.engines.common.noise import causal_indices, frame_noise
 
 SHAPE = (4, 6, 8)
 GOLDEN = [-1.1178641319274902, 0.2053850144147873, -0.643168032169342, 1.2751065492630005]
@@ -13,6 +13,14 @@ def test_overlapping_windows_start_from_the_same_noise_where_they_overlap() -> N
     left = frame_noise(11, range(0, 8), SHAPE)
     right = frame_noise(11, range(5, 13), SHAPE)
     assert np.array_equal(left[5:], right[:3])
+
+
+def test_causal_windows_share_the_noise_of_the_latents_they_share_but_not_of_one_frame() -> None:
+    left = frame_noise(11, causal_indices(range(0, 17), 4), SHAPE)
+    right = frame_noise(11, causal_indices(range(8, 25), 4), SHAPE)
+    assert len(left) == len(right) == 5
+    assert np.array_equal(left[3:], right[1:3])
+    assert not np.array_equal(left[2], right[0])
 
 
 def test_a_frame_keeps_its_noise_whatever_order_or_window_asks_for_it() -> None:

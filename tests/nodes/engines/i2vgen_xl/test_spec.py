@@ -191,9 +191,9 @@ def test_the_full_model_weighs_what_its_files_say(full: EngineSpec) -> None:
     assert full.component_bytes["unet"] == 2 * 1_420_469_224
     assert sum(full.component_bytes.values()) == 2 * 2_489_183_951
     assert full.side_multiple == 64
-    assert full.allows_num_frames(1)
-    assert full.allows_num_frames(32)
-    assert not full.allows_num_frames(33)
+    assert full.frames.allows(1)
+    assert full.frames.allows(32)
+    assert not full.frames.allows(33)
 
 
 def test_a_tiny_model_needs_a_tiny_card(tiny_i2vgen_xl_folder: Path) -> None:
