@@ -58,6 +58,10 @@ class FrameRule(Value):
         """Frames that windows share which share so many latents (beside the one-frame one, where causal)."""
         return latents if self.frames_per_latent == 1 else latents * self.frames_per_latent + 1
 
+    def clip_frames(self, latents: int) -> int:
+        """Frames of a clip of so many latents, the first of one frame where causal."""
+        return latents if self.frames_per_latent == 1 else (latents - 1) * self.frames_per_latent + 1
+
     def allows_overlap(self, num_frames: int) -> bool:
         """Whether windows that share so many frames start on the VAE's stride."""
         return self.frames_per_latent == 1 or num_frames % self.frames_per_latent == 1

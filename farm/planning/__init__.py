@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from farm.planning.choices import Choices, choices
 from farm.planning.framing import Framing, framing
-from farm.planning.plan import Plan, Segment
+from farm.planning.plan import FrameRun, Plan, Segment
 from farm.planning.planner import footprint
 from farm.planning.predict import Left, Outline, Runner, Simulated, all_of, longest_path, outline, simulate
 from farm.planning.render_task import Phase, RenderTask
@@ -15,6 +15,7 @@ from farm.planning.suggest import plan_over, refusal
 
 __all__ = [
     "Choices",
+    "FrameRun",
     "Framing",
     "Left",
     "Outline",

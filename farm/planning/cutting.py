@@ -8,12 +8,18 @@ from fractions import Fraction
 
 from farm.capabilities import EngineSpec
 from farm.planning.plan import Segment, Shot
-from farm.planning.windows import Window
+from farm.planning.windows import Window, cropped_windows
 
 #: A chain drifts; after this many hops it is pulled fully to its first segment's statistics.
 HOPS_BETWEEN_ANCHORS = 6
 #: Pull at every other hop (the factor of LTX's long-video pipeline).
 ANCHOR_STRENGTH = 0.25
+
+#: Time of a draft as a share of a chain's, in steps: with more, a job whose draft has every frame would take
+#: longer than 0.35 of a chain's time on any farm. One whose frames are far apart has all of its steps.
+DRAFT_STEP_SHARE = 0.35
+#: Fewer steps than this make no picture.
+MIN_DRAFT_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,49 @@ def final_segments(shot: Shot, windows: Sequence[Window], spec: EngineSpec) -> l
     ]
 
 
-def chained(segments: Sequence[Segment]) -> list[Segment]:
-    """These segments, each to start from the frame of the one before where it begins."""
+def draft(shot: Shot, cut: Cut, stride: int, num_points: int, *, whole_windows: bool = True) -> list[Segment]:
+    """A chain over every ``stride``-th frame, ``num_points`` of them or more.
+
+    A window begins with the last frame of the one before, and so has all but one of its frames to itself. The
+    last is a whole window, or the shortest that holds what is left.
+    """
+    segments = []
+    for i, w in enumerate(cropped_windows(num_points, cut.window, 1)):
+        start = shot.start + w.start * stride
+        num_frames = w.num_frames if whole_windows else cut.spec.frames.at_least(w.end - w.start)
+        segments.append(
+            Segment(
+                id=f"d{shot.index}-{i}",
+                shot=shot.index,
+                level="draft",
+                start=start,
+                end=start + (num_frames - 1) * stride + 1,
+                num_frames=num_frames,
+                frame_stride=stride,
+                num_inference_steps=draft_steps(cut.num_inference_steps, stride),
+            )
+        )
+    return chained(segments)
+
+
+def draft_stride(step: int, fps: Fraction, min_fps: float) -> int:
+    """Frames of the video from one draft frame to the next, for windows that start ``step`` frames apart.
+
+    A divisor of ``step``, so that every window starts on a draft frame, and the largest at which the draft
+    still has ``min_fps`` frames a second; 1 when there is none.
+    """
+    return max(d for d in range(1, step + 1) if d == 1 or (step % d == 0 and float(fps / d) >= min_fps))
+
+
+def draft_steps(num_inference_steps: int, stride: int) -> int:
+    """Denoising steps of a draft of every ``stride``-th frame of a job with so many."""
+    wanted = max(MIN_DRAFT_STEPS, round(DRAFT_STEP_SHARE * stride * num_inference_steps))
+    return min(wanted, num_inference_steps)
+
+
+def chained(segments: Sequence[Segment], *, handover_latents: int = 0) -> list[Segment]:
+    """These segments, each to start from the frame of the one before where it begins, and from so many
+    latents behind it."""
     starts = [s.start for s in segments[1:]]
     return [
         segment.model_copy(
@@ -53,6 +100,7 @@ def chained(segments: Sequence[Segment]) -> list[Segment]:
                 "handover_from": segments[i - 1].id if i else None,
                 "anchor_from": segments[0].id if i else None,
                 "handover_index": segment.frame_indices.index(starts[i]) if i < len(starts) else None,
+                "handover_latents": handover_latents if i < len(starts) else 0,
                 "hop": i,
                 "anchor_strength": _anchor_strength(i),
             }

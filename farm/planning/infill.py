@@ -1,34 +1,155 @@
-"""Mode ``infill``: one window between two images. Pure."""
+"""Mode ``infill``: every window at once, between frames that are there already. Pure.
+
+Several images are keyframes themselves. From one image, and where there are more frames between two images
+than a window has, a draft makes the keyframes: frames far apart, in all steps and at full size, so that
+nothing of them has to be refined. Windows share their keyframes; where the overlap is longer than a frame,
+each keyframe first becomes a short clip, which ends one window and begins the next, so that the motion has
+no kink there.
+
+    draft      d0 ─────────> d1           a chain of frames ``frame_stride`` apart
+               ╱ │ ╲        ╱ │ ╲
+    keyframes k1 k2 k3    k4 k5 k6        clips of ``overlap`` frames; none where a frame is enough
+    final   s0 s1 s2 s3  s4 s5 s6 s7      each between two of them, the last from one to the end
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
 from farm.errors import CannotRun
-from farm.planning.cutting import Cut
-from farm.planning.plan import Segment, Shot
+from farm.planning.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.plan import FrameRun, Segment, Shot
+from farm.planning.windows import cropped_windows
 
 
 def infill(shot: Shot, cut: Cut) -> list[Segment]:
-    """One window between two keyframes; neighbours share the key frame.
+    """Every window between two keyframes: the shot's images, or frames of a draft."""
+    return _from_one_image(shot, cut) if shot.last_media is None else _between_images(shot, cut)
 
-    Raises:
-        CannotRun: there are more frames between two images than a window has, or a number the model refuses.
-    """
-    length = shot.end - shot.start
-    num_frames = cut.spec.frames.at_least(length)
-    if num_frames > cut.window or num_frames != length:
-        raise CannotRun(
-            f"mode infill has {length} frames between two images, and {cut.spec.model} renders a window of "
-            f"{cut.window}; give more images or fewer frames",
-            param="frames",
-        )
+
+def _from_one_image(shot: Shot, cut: Cut) -> list[Segment]:
+    overlap = max(1, cut.overlap)
+    windows = cropped_windows(shot.end - shot.start, cut.window, overlap)
+    # Nothing is given at the end of the last: it renders just what is kept.
+    last = windows[-1]
+    windows[-1] = last._replace(num_frames=cut.spec.frames.at_least(last.end - last.start))
+    finals = final_segments(shot, windows, cut.spec)
+    if len(finals) == 1:
+        return finals
+    stride = draft_stride(cut.window - overlap, cut.fps, cut.spec.min_fps)
+    drafted = draft(shot, cut, stride, num_points=windows[-1].start // stride + 1, whole_windows=False)
+    frames = _frames_of(drafted)
+    starts = [s.start for s in finals[1:]]
+    clips = _clips(shot, cut, starts, frames) if overlap > 1 else []
+    known = frames | _frames_of(clips)
+    return [*drafted, *clips, *_between_keyframes(finals, overlap, known)]
+
+
+def _clips(shot: Shot, cut: Cut, starts: list[int], known: Mapping[int, FrameRun]) -> list[Segment]:
+    """A clip of the overlap's length from each of these keyframes."""
     return [
         Segment(
-            id=f"s{shot.index}-0",
+            id=f"k{shot.index}-{i}",
+            shot=shot.index,
+            level="keyframes",
+            start=start,
+            end=start + cut.overlap,
+            num_frames=cut.spec.frames.at_least(cut.overlap),
+            known=(known[start],),
+            depends_on=(known[start].segment,),
+        )
+        for i, start in enumerate(starts)
+    ]
+
+
+def _between_images(shot: Shot, cut: Cut) -> list[Segment]:
+    """One window from image to image, or a draft from the one to the other and the windows of its frames."""
+    rule = cut.spec.frames
+    # A last frame that ends no latent is followed by what is dropped.
+    length = rule.at_least(shot.end - shot.start)
+    points = [0, length - 1] if length <= cut.window else _points(length - 1, cut)
+    windows = [(shot.start + a, shot.start + b + 1) for a, b in pairwise(points)]
+    finals = [
+        Segment(
+            id=f"s{shot.index}-{i}",
             shot=shot.index,
             level="final",
-            start=shot.start,
-            end=shot.end,
-            num_frames=length,
-            head=0 if shot.index == 0 else 1,
+            start=start,
+            end=min(end, shot.end),
+            num_frames=end - start,
+            head=0 if shot.index == 0 and i == 0 else 1,
         )
+        for i, (start, end) in enumerate(windows)
     ]
+    if len(finals) == 1:
+        return finals
+    stride = (length - 1) // len(finals)
+    drafted = Segment(
+        id=f"d{shot.index}-0",
+        shot=shot.index,
+        level="draft",
+        start=shot.start,
+        end=shot.end,
+        num_frames=len(points),
+        frame_stride=stride,
+        keyframe_indices=tuple(shot.start + point for point in points),
+    )
+    known = _frames_of([drafted])
+    return [drafted, *_between_keyframes(finals, 1, known)]
+
+
+def _points(last: int, cut: Cut) -> list[int]:
+    """Where a draft of one window stands between frame 0 and frame ``last``: both, and whole latents apart.
+
+    Raises:
+        CannotRun: they are too far apart for a draft of one window.
+    """
+    rule, per_latent = cut.spec.frames, cut.spec.frames.frames_per_latent
+    for num_points in rule.allowed():
+        if num_points > cut.window:
+            break
+        if num_points < 3:
+            continue
+        gaps = num_points - 1
+        points = [per_latent * round(i * last / gaps / per_latent) for i in range(num_points)]
+        if all(b - a < cut.window and rule.allows(b - a + 1) for a, b in pairwise(points)):
+            return points
+    raise CannotRun(
+        f"mode infill has {last + 1} frames between two images, and {cut.spec.model} drafts and renders "
+        f"windows of {cut.window}; give more images, fewer frames or a longer window",
+        param="frames",
+    )
+
+
+def _frames_of(segments: list[Segment]) -> dict[int, FrameRun]:
+    """Where each frame of these segments is found, by its number; the first that has it."""
+    found: dict[int, FrameRun] = {}
+    for segment in segments:
+        for position, frame in enumerate(segment.frame_indices):
+            found.setdefault(frame, FrameRun(segment=segment.id, first=position, end=position + 1))
+    return found
+
+
+def _between_keyframes(
+    finals: list[Segment], overlap: int, known: Mapping[int, FrameRun]
+) -> Iterator[Segment]:
+    """These windows with their first and last ``overlap`` frames given, but for the shot's first and last."""
+    for final in finals:
+        head = () if final is finals[0] else final.frame_indices[:overlap]
+        tail = () if final is finals[-1] else final.frame_indices[-overlap:]
+        runs = [known[frame] for frame in (*head, *tail)]
+        depends_on = tuple(dict.fromkeys(run.segment for run in runs))
+        yield final.model_copy(update={"known": tuple(_joined(runs)), "depends_on": depends_on})
+
+
+def _joined(runs: list[FrameRun]) -> list[FrameRun]:
+    """Frames that follow each other in one segment as one run."""
+    joined: list[FrameRun] = []
+    for run in runs:
+        before = joined[-1] if joined else None
+        if before and before.segment == run.segment and before.end == run.first:
+            joined[-1] = before.model_copy(update={"end": run.end})
+        else:
+            joined.append(run)
+    return joined

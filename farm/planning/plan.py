@@ -67,6 +67,8 @@ class Segment(Value):
     anchor_from: str | None = None
     #: What this one is made from: its first frame and, where the shot has no video, the frames it is over.
     sources: tuple[FrameRun, ...] = ()
+    #: Frames of other segments that it is given as they are, at their places among its own.
+    known: tuple[FrameRun, ...] = ()
     #: Hops since the shot's image; each draws its own noise.
     hop: int = 0
     anchor_strength: float = 0.0

@@ -7,11 +7,11 @@ run is refused by name with the reason; nothing is changed silently, and what wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from farm.capabilities import EngineSpec, Mode, RenderShape, need_bytes
+from farm.capabilities import Conditioning, EngineSpec, FrameRule, Mode, RenderShape, need_bytes
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.chain import chain
 from farm.planning.cutting import Cut
@@ -22,6 +22,7 @@ from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
 from farm.planning.refine import DRAFT_STRENGTH, refine
 from farm.planning.sound import sound_of
+from farm.planning.window_choice import window_choice
 from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
 
 DEFAULT_SECONDS = 4
@@ -62,33 +63,43 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
     mode = _mode(request, spec)
     made = _in_mode(request, spec, mode)
     kind, shots = request.inputs[0].kind, len(request.inputs)
-    chosen_by_time = request.mode == "auto" and mode == "chain" and workers > 1
-    if not chosen_by_time or mode_refusal("refine", kind, shots, spec):
+    if request.mode != "auto" or mode != "chain" or workers < 2:
         return made
-    return _sooner(made, _in_mode(request, spec, "refine"), workers)
+    others: list[Mode] = ["refine", "infill"] if shots == 1 else ["refine"]  # images of a storyboard are cuts
+    able = [m for m in others if not mode_refusal(m, kind, shots, spec) and not _untrained(m, kind, spec)]
+    return _soonest(made, [_in_mode(request, spec, m) for m in able], workers)
 
 
-def _sooner(chained: Plan, refined: Plan, workers: int) -> Plan:
+def _soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
     """The plan that is done first, with a note of why; the chain where no shot has more than a window."""
-    if all(s.level == "final" for s in refined.segments):
+    in_parts = [p for p in others if any(s.level != "final" for s in p.segments)]
+    if not in_parts:
         return chained
-    share = makespan(refined, workers) / makespan(chained, workers)
+    shares = {p.mode: makespan(p, workers) / makespan(chained, workers) for p in in_parts}
+    best = min(in_parts, key=lambda p: shares[p.mode])
+    share = shares[best.mode]
     if share < 1:
-        note = f"refine chosen: {workers} workers, about {share:.2f} of chain's time"
-        return refined.model_copy(update={"notes": (*refined.notes, note)})
-    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for refine"
+        note = f"{best.mode} chosen: {workers} workers, about {share:.2f} of chain's time"
+        return best.model_copy(update={"notes": (*best.notes, note)})
+    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for {best.mode}"
     return chained.model_copy(update={"notes": (*chained.notes, note)})
+
+
+def _untrained(mode: Mode, kind: str, spec: EngineSpec) -> tuple[Conditioning, ...]:
+    """What a mode gives the model that it was not trained for."""
+    given: dict[Mode, tuple[Conditioning, ...]] = {"refine": ("video",), "infill": ("last_image",)}
+    return tuple(c for c in given.get(mode, ()) if c in spec.untrained)
 
 
 def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     fps, fps_notes = _fps(request, spec)
     width, height, size_notes = _size(request, spec)
-    window, overlap = _window(request, spec, mode)
+    window, overlap, window_notes = window_choice(request, spec, mode)
     num_frames = _num_frames(request, fps, mode, window)
     _check_segments(num_frames, window, overlap)
     steps = request.num_inference_steps or spec.default_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
-    shots = _shots(request, mode, num_frames)
+    shots = _shots(request, spec.frames, mode, num_frames)
     sound, sound_notes = sound_of(request, num_frames, fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
@@ -121,8 +132,10 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
         notes=(
             *_input_notes(request, fps),
+            *_mode_notes(request, spec, mode, shots),
             *fps_notes,
             *size_notes,
+            *window_notes,
             *framing_notes(framed, request.fit),
             *sound_notes,
         ),
@@ -202,8 +215,6 @@ def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> st
             f"mode infill needs a model that takes a last image; {spec.model} does not: "
             "use chain, one shot an image"
         )
-    if mode == "infill" and num_inputs < 2:
-        return "mode infill renders between keyframes; give at least two images"
     if mode == "co_denoise" and not spec.fusible:
         return (
             f"mode co_denoise needs a model whose windows can be fused between denoising steps; "
@@ -234,7 +245,7 @@ def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> 
         num_frames = max(1, round(request.seconds * fps))
     elif source.kind == "video":
         num_frames = available
-    elif mode == "infill":
+    elif mode == "infill" and len(request.inputs) > 1:
         num_frames = (len(request.inputs) - 1) * (window - 1) + 1
     else:
         num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
@@ -279,6 +290,24 @@ def _input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _mode_notes(
+    request: JobRequest, spec: EngineSpec, mode: Mode, shots: tuple[Shot, ...]
+) -> tuple[str, ...]:
+    """What a mode does with a model that was not made for it, and with a length that is not its own."""
+    notes = [
+        f"mode {mode} gives {spec.model} a {given.replace('_', ' ')}, which it was not trained for"
+        for given in _untrained(mode, request.inputs[0].kind, spec)
+    ]
+    last = shots[-1]
+    beyond = spec.frames.at_least(last.end - last.start) - (last.end - last.start)
+    if mode == "infill" and last.last_media and beyond:
+        notes.append(
+            f"the last picture stands {beyond} frames past the end, where {spec.model} can be given it; "
+            f"{last.end + beyond} frames end on it"
+        )
+    return tuple(notes)
+
+
 def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:
     """The frame size: as asked, or the model's native area in the shape of the first input."""
     multiple = side_multiple(spec)
@@ -307,35 +336,12 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
     )
 
 
-def _window(request: JobRequest, spec: EngineSpec, mode: Mode) -> tuple[int, int]:
-    window = spec.window_frames if request.window_frames is None else request.window_frames
-    if not spec.frames.allows(window):
-        raise CannotRun(
-            f"window is {window} frames, and {spec.model} renders {spec.frames.form()}; "
-            f"nearest is {spec.frames.nearest(window)}",
-            param="window",
-        )
-    hands_over = mode == "chain" or (mode == "refine" and request.inputs[0].kind == "image")
-    if hands_over and window < 2:
-        raise InvalidInput(
-            f"window is 1 frame, and mode {mode} needs 2 or more to hand one over", param="window"
-        )
-    overlap = spec.overlap_frames if request.overlap_frames is None else request.overlap_frames
-    if request.overlap_frames is None:
-        overlap = min(overlap, window // 2)
-    if overlap > window // 2:
-        raise InvalidInput(
-            f"overlap is {overlap}, expected at most half the window of {window} frames", param="overlap"
-        )
-    return window, overlap
-
-
-def _shots(request: JobRequest, mode: Mode, num_frames: int) -> tuple[Shot, ...]:
+def _shots(request: JobRequest, rule: FrameRule, mode: Mode, num_frames: int) -> tuple[Shot, ...]:
     """Share the frames over the inputs as evenly as can be; ``infill`` has a shot between two images."""
     inputs = request.inputs
     prompts = request.prompts if len(request.prompts) > 1 else request.prompts * len(inputs)
-    if mode == "infill":
-        keys = [round(i * (num_frames - 1) / (len(inputs) - 1)) for i in range(len(inputs))]
+    if mode == "infill" and len(inputs) > 1:
+        keys = _image_frames(len(inputs), num_frames, rule.frames_per_latent)
         return tuple(
             Shot(
                 index=i,
@@ -353,3 +359,23 @@ def _shots(request: JobRequest, mode: Mode, num_frames: int) -> tuple[Shot, ...]
         Shot(index=i, start=bounds[i], end=bounds[i + 1], mode=mode, prompt=prompts[i], media=inputs[i])
         for i in range(len(inputs))
     )
+
+
+def _image_frames(num_images: int, num_frames: int, frames_per_latent: int) -> list[int]:
+    """Where images stand that frames are rendered between: evenly, from the first frame to the last.
+
+    Those within stand where a latent ends.
+
+    Raises:
+        InvalidInput: there is less than a latent between them.
+    """
+    last = num_frames - 1
+    if last < frames_per_latent * (num_images - 1):
+        raise InvalidInput(
+            f"{num_frames} frames are too few between {num_images} images; ask for at least "
+            f"{frames_per_latent * (num_images - 1) + 1}",
+            param="frames",
+        )
+    gaps = num_images - 1
+    within = [frames_per_latent * round(i * last / gaps / frames_per_latent) for i in range(gaps)]
+    return [*within, last]

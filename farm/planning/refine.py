@@ -17,42 +17,19 @@ has learnt it in pixels, would not survive a smaller one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
-from farm.capabilities import EngineSpec
-from farm.errors import CannotRun
-from farm.planning.cutting import Cut, chained, final_segments
+from farm.planning.cutting import Cut, draft, draft_stride, final_segments
 from farm.planning.plan import FrameRun, Segment, Shot
 from farm.planning.windows import cropped_windows, shifted_windows
 
-#: Time of a draft as a share of a chain's, in steps: with more, a job whose draft has every frame would take
-#: longer than 0.35 of a chain's time on any farm. One whose frames are far apart has all of its steps.
-DRAFT_STEP_SHARE = 0.35
 #: Of the two passes over a draft, unless one is asked for. Stronger ones make more of their own, each window
 #: something else: with tiny_i2v fewer seams pass (97 % at 0.3, 80 % at 0.6, 57 % at 0.9).
 DRAFT_STRENGTH = 0.3
-#: Fewer steps than this make no picture.
-MIN_DRAFT_STEPS = 4
 
 
 def refine(shot: Shot, cut: Cut) -> list[Segment]:
     """Every window at once, over the shot's video or over a draft that starts from its image."""
     return _refined_video(shot, cut) if shot.media.kind == "video" else _refined_draft(shot, cut)
-
-
-def draft_stride(step: int, fps: Fraction, min_fps: float) -> int:
-    """Frames of the video from one draft frame to the next, for windows that start ``step`` frames apart.
-
-    A divisor of ``step``, so that every window starts on a draft frame, and the largest at which the draft
-    still has ``min_fps`` frames a second; 1 when there is none.
-    """
-    return max(d for d in range(1, step + 1) if d == 1 or (step % d == 0 and float(fps / d) >= min_fps))
-
-
-def draft_steps(num_inference_steps: int, stride: int) -> int:
-    """Denoising steps of a draft of every ``stride``-th frame of a job with so many."""
-    wanted = max(MIN_DRAFT_STEPS, round(DRAFT_STEP_SHARE * stride * num_inference_steps))
-    return min(wanted, num_inference_steps)
 
 
 def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
@@ -64,7 +41,7 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
     stride = draft_stride(cut.window - cut.overlap, cut.fps, cut.spec.min_fps)
     # To the last frame that is rendered, dropped ones included: frames are interpolated, never extrapolated.
     last_frame = windows[-1].start + windows[-1].num_frames - 1
-    draft = _draft(shot, cut, stride, num_points=-(-last_frame // stride) + 1)
+    drafted = draft(shot, cut, stride, num_points=-(-last_frame // stride) + 1)
     keyframes = [
         segment.model_copy(
             update={
@@ -81,36 +58,13 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
                 "depends_on": (segment.id,),
             }
         )
-        for i, segment in enumerate(draft)
+        for i, segment in enumerate(drafted)
     ]
     return [
-        *draft,
+        *drafted,
         *keyframes,
         *(_over_keyframes(s, (s.start - shot.start) // stride, keyframes, stride) for s in finals),
     ]
-
-
-def _draft(shot: Shot, cut: Cut, stride: int, num_points: int) -> list[Segment]:
-    """A chain over every ``stride``-th frame, ``num_points`` of them or more, in full windows.
-
-    A window begins with the last frame of the one before, and so has all but one of its frames to itself.
-    """
-    segments = []
-    for i, w in enumerate(cropped_windows(num_points, cut.window, 1)):
-        start = shot.start + w.start * stride
-        segments.append(
-            Segment(
-                id=f"d{shot.index}-{i}",
-                shot=shot.index,
-                level="draft",
-                start=start,
-                end=start + (w.num_frames - 1) * stride + 1,
-                num_frames=w.num_frames,
-                frame_stride=stride,
-                num_inference_steps=draft_steps(cut.num_inference_steps, stride),
-            )
-        )
-    return chained(segments)
 
 
 def _over_keyframes(final: Segment, first_point: int, clips: list[Segment], stride: int) -> Segment:
@@ -139,8 +93,7 @@ def _runs(clips: list[Segment], first_point: int, last_point: int) -> Iterator[F
 def _refined_video(shot: Shot, cut: Cut) -> list[Segment]:
     """First the windows' first frames as short clips, then every window at once on its refined keyframe."""
     spec, window = cut.spec, cut.window
-    windows = shifted_windows(shot.end - shot.start, window, cut.overlap)
-    _check_length(spec, windows[0].num_frames)
+    windows = shifted_windows(shot.end - shot.start, window, cut.overlap, spec.frames)
     finals = final_segments(shot, windows, spec)
     if spec.random_access or len(finals) == 1:
         return finals
@@ -170,12 +123,3 @@ def _refined_video(shot: Shot, cut: Cut) -> list[Segment]:
         for clip in (keyframes[i // window].id,)
     ]
     return [*keyframes, *refined]
-
-
-def _check_length(spec: EngineSpec, num_frames: int) -> None:
-    """Refuse a video that is shorter than the window and that the model cannot render as it is."""
-    if spec.frames.allows(num_frames):
-        return
-    shorter = [n for n in range(1, num_frames) if spec.frames.allows(n)]
-    do = f"try --window {shorter[-1]}" if shorter else f"give one of at least {spec.frames.at_least(1)}"
-    raise CannotRun(f"the video has {num_frames} frames, less than a window; {do}", param="window")

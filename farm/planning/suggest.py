@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import log
 
 from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, need_bytes, why_not
@@ -10,6 +10,7 @@ from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.plan import Plan
 from farm.planning.planner import plan
+from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
 from farm.values import Value
 
@@ -41,15 +42,32 @@ def plan_over(request: JobRequest, spec: EngineSpec, workers: Iterable[Worker]) 
         InvalidInput, CannotRun: as ``plan`` says, or because no worker can hold a window.
     """
     workers = list(workers)
+    spec, window_notes = _in_windows_that_fit(request, spec, workers)
     made = plan(request, spec)
     refused = refusal(made, spec, workers)
     if refused:
         raise CannotRun(refused, param="size")
     num_able = len(_able(made, workers))
     if request.mode == "auto" and made.mode == "chain" and num_able > 1:
-        # The other choice has the same windows, and so the same needs.
-        return plan(request, spec, workers=num_able)
-    return made
+        # The other choices have no longer windows, and so no greater needs.
+        made = plan(request, spec, workers=num_able)
+    return made.model_copy(update={"notes": (*made.notes, *window_notes)})
+
+
+def _in_windows_that_fit(
+    request: JobRequest, spec: EngineSpec, workers: Sequence[Worker]
+) -> tuple[EngineSpec, tuple[str, ...]]:
+    """The model with the longest window it was trained on that a worker can hold, no longer than its own, and
+    what is said of that; as it is where another is asked for or nothing fits."""
+    if request.window_frames is not None or not spec.trained_windows or not workers:
+        return spec, ()
+    shorter = sorted((w for w in spec.trained_windows if w < spec.window_frames), reverse=True)
+    for window in (spec.window_frames, *shorter):
+        tried = spec.model_copy(update={"window_frames": window})
+        if _able(plan(request, tried), workers):
+            note = f"window {window}: the longest {spec.model} was trained on that a worker here can hold"
+            return tried, () if window == spec.window_frames else (note,)
+    return spec, ()
 
 
 def _able(made: Plan, workers: Iterable[Worker]) -> list[Worker]:
@@ -89,11 +107,17 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
             width=width,
             height=height,
             window_frames=-window,
-            overlap_frames=-window // 2 if made.overlap_frames > -window // 2 else None,
+            overlap_frames=_other_overlap(made, spec, -window),
             need_bytes=need,
         )
         for _, _, window, width, height, need in sorted(fitting)[:NUM_SUGGESTIONS]
     ]
+
+
+def _other_overlap(made: Plan, spec: EngineSpec, window: int) -> int | None:
+    """The overlap to ask for with a shorter window, where the plan's does not go with it."""
+    nearest = nearest_overlap(spec.frames, made.overlap_frames, window)
+    return None if nearest == made.overlap_frames else nearest
 
 
 def _smallest_need(made: Plan, spec: EngineSpec, width: int, height: int, window: int) -> int:

@@ -64,6 +64,8 @@ class Order(Value):
     inputs: dict[Role | str, Blob]
     #: Of the segments among the inputs, the frames this one is made from.
     segment_frames: tuple[SegmentFrame, ...] = ()
+    #: And those it is given as they are.
+    known_frames: tuple[SegmentFrame, ...] = ()
     #: Where a video is among the inputs.
     input_video: InputVideo | None = None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from farm.planning import Segment
+from farm.planning import FrameRun, Segment
 from farm.request import VideoReading
 from farm.running.cluster import Blob, InputVideo, Order, Role, SegmentFrame
 from farm.running.storage import Storage
@@ -22,7 +22,8 @@ def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: st
         rung=assignment.rung,
         need_bytes=assignment.need_bytes,
         inputs=dict(_inputs(storage, job, task.segment)),
-        segment_frames=tuple(_segment_frames(job, task.segment)),
+        segment_frames=tuple(_segment_frames(job, task.segment.sources)),
+        known_frames=tuple(_segment_frames(job, task.segment.known)),
         input_video=_input_video(job, task.segment),
     )
 
@@ -53,13 +54,13 @@ def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role
 
     shot = job.plan.shots[segment.shot]
     yield "video" if shot.media.kind == "video" else "image", blob(shot.media.sha256)
-    if shot.last_media:
+    if shot.last_media and segment.frame_indices[-1] >= shot.end - 1:
         yield "last_image", blob(shot.last_media.sha256)
     if segment.handover_from:
         yield "handover", blob(_artifact(job, segment.handover_from).handover_sha256 or "")
     if segment.anchor_from:
         yield "anchor", blob(_artifact(job, segment.anchor_from).handover_sha256 or "")
-    for run in segment.sources:
+    for run in (*segment.sources, *segment.known):
         yield run.segment, segment_blob(storage, _artifact(job, run.segment))
 
 
@@ -70,8 +71,8 @@ def _artifact(job: Job, task_id: str) -> Artifact:
     return artifact
 
 
-def _segment_frames(job: Job, segment: Segment) -> Iterator[SegmentFrame]:
-    for run in segment.sources:
+def _segment_frames(job: Job, runs: Iterable[FrameRun]) -> Iterator[SegmentFrame]:
+    for run in runs:
         indices = job.tasks[run.segment].segment.frame_indices
         for position in range(run.first, run.end):
             yield SegmentFrame(segment=run.segment, position=position, frame_index=indices[position])

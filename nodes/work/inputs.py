@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import safetensors.numpy
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
 from farm.request import Fit
-from farm.running import Blob, Order
+from farm.running import Blob, Order, SegmentFrame
 from nodes.engines import Frames, RenderInputs
 from nodes.work.stored import check_content, read_content, read_segment
 from stitching.between import frames_between
@@ -23,19 +25,25 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     Raises Damaged where a file is missing or is not what was stored.
 
     The window starts from the frame that another segment rendered for its place; else from the frame that was
-    handed over; else from the shot's image. It is rendered over the input video; without one, over the frames
-    that other segments rendered, interpolated where there are none.
+    handed over; else from the shot's image. Frames that are known stand at their places. It is rendered over
+    the input video; without one, over the frames that other segments rendered, interpolated where there are
+    none.
     """
     task = order.task
     size = task.width, task.height, task.fit
     handover = _arrays(order.inputs.get("handover"))
-    rendered = _segment_frames(order)
+    rendered = _frames_of(order, order.segment_frames)
+    given = _frames_of(order, order.known_frames)
+    known = {task.frame_indices.index(number): frame for number, frame in given.items()}
     image = shot_image = _image(order.inputs.get("image"))
-    if task.frame_indices[0] in rendered:
+    last_image = _image(order.inputs.get("last_image"))
+    if known:
+        image = known.pop(0, image)
+        last_image = known.pop(task.num_frames - 1, last_image)
+    elif task.frame_indices[0] in rendered:
         image = rendered[task.frame_indices[0]]
     elif "image" in handover:
         image = np.asarray(handover["image"], dtype=np.uint8)
-    last_image = _image(order.inputs.get("last_image"))
     video = None
     if "video" in order.inputs:
         video = _video_frames(order)
@@ -49,17 +57,17 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     return RenderInputs(
         image=image,
         last_image=None if last_image is None else fitted(last_image, *size),
+        known=known,
         video=video,
         handover=handover,
         anchor=_arrays(order.inputs.get("anchor")),
     )
 
 
-def _segment_frames(order: Order) -> dict[int, Image]:
-    """Frames that other segments rendered, by their number."""
-    segments = {frame.segment for frame in order.segment_frames}
-    clips = {segment: read_segment(order.inputs[segment]) for segment in segments}
-    return {f.frame_index: clips[f.segment][f.position] for f in order.segment_frames}
+def _frames_of(order: Order, frames: Sequence[SegmentFrame]) -> dict[int, Image]:
+    """These frames that other segments rendered, by their number."""
+    clips = {segment: read_segment(order.inputs[segment]) for segment in {f.segment for f in frames}}
+    return {f.frame_index: clips[f.segment][f.position] for f in frames}
 
 
 def _video_frames(order: Order) -> Frames:

@@ -106,9 +106,9 @@ def test_windows_are_those_the_model_renders_thinned_out_with_the_asked_one(make
         (lambda make: {"inputs": (make.video(40),)}, "chain", "use refine"),
         (lambda make: {"window_frames": 1}, "chain", "needs 2 or more to hand one over"),
         (
-            lambda make: {"inputs": (make.image(), make.image(1)), "num_frames": 40},
+            lambda make: {"inputs": (make.image(), make.image(1)), "num_frames": 60},
             "infill",
-            "more images or fewer frames",
+            "give more images",
         ),
         (lambda make: {"inputs": (make.image(), make.image(1))}, "infill", None),
         (lambda make: {"num_frames": 100_000}, "chain", None),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.errors import CannotRun, FarmError, InvalidInput
 from farm.planning.planner import plan
 
@@ -34,10 +35,16 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Any, type[FarmError], 
     ("independent without random access", {}, {"mode": "independent"}, images(1), CannotRun, "mode",
      "can start at any frame"),
     ("infill without last_image", {}, {"mode": "infill"}, images(2), CannotRun, "mode", "last image"),
-    ("infill of one image", {"takes": frozenset({"image", "last_image"})}, {"mode": "infill"}, images(1),
-     CannotRun, "mode", "at least two images"),
-    ("infill wider than a window", {"takes": frozenset({"image", "last_image"})},
-     {"mode": "infill", "num_frames": 40}, images(2), CannotRun, "frames", "window of 8"),
+    ("infill of one image without last_image", {}, {"mode": "infill"}, images(1), CannotRun, "mode",
+     "last image"),
+    ("infill wider than a draft", {"takes": frozenset({"image", "last_image"})},
+     {"mode": "infill", "num_frames": 51}, images(2), CannotRun, "frames", "windows of 8"),
+    ("infill of images closer than a latent",
+     {"takes": frozenset({"image", "last_image"}), "frames": FrameRule.causal(4, max_frames=33),
+      "window_frames": 17}, {"mode": "infill", "num_frames": 8}, images(3), InvalidInput, "frames",
+     "ask for at least 9"),
+    ("an overlap off the stride", {"frames": FrameRule.causal(4, max_frames=33), "window_frames": 17},
+     {"overlap_frames": 3}, images(1), CannotRun, "overlap", "every 4th frame; nearest is 1"),
     ("co_denoise without fusing", {}, {"mode": "co_denoise"}, images(1), CannotRun, "mode",
      "fused between denoising steps"),
     ("chain in windows of one", {}, {"mode": "chain", "window_frames": 1}, images(1), InvalidInput, "window",

@@ -101,3 +101,16 @@ def test_a_plan_for_workers_that_cannot_hold_it_is_refused(make: Any) -> None:
     with pytest.raises(CannotRun, match="no worker can hold 512x512") as refused:
         plan_over(make.request(), make.spec(), [make.worker("a/0", 0.25)])
     assert refused.value.param == "size"
+
+
+@pytest.mark.parametrize(("vram_gib", "window"), [(8, 33), (3.3, 17), (2.3, 9)])
+def test_windows_are_the_longest_a_model_was_trained_on_that_a_worker_can_hold(
+    make: Any, vram_gib: float, window: int
+) -> None:
+    rule = FrameRule.causal(4, max_frames=65)
+    spec = make.spec(window_frames=33, frames=rule, trained_windows=(9, 17, 33, 65))
+    made = plan_over(make.request(num_frames=100), spec, [make.worker("a/0", vram_gib)])
+    assert made.window_frames == window
+    assert any("longest synthetic was trained on" in note for note in made.notes) == (window < 33)
+    asked = plan_over(make.request(num_frames=100, window_frames=5), spec, [make.worker("a/0", vram_gib)])
+    assert asked.window_frames == 5

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.planning.windows import Window, cropped_windows, shifted_windows
 
 WINDOWS_AND_OVERLAPS = [(w, o) for w in (1, 2, 3, 5, 8, 9, 16, 17, 33) for o in range(w // 2 + 1)]
@@ -61,6 +62,24 @@ def test_shifted_windows_render_nothing_past_the_end(window: int, overlap: int) 
             assert w.start + w.num_frames <= num_frames
             assert w.end <= w.start + w.num_frames
             assert w.num_frames == min(window, num_frames)
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(5, 1), (9, 1), (17, 1), (17, 5), (33, 9)])
+def test_shifted_windows_of_a_causal_model_start_on_its_stride_and_repeat_less_than_a_latent(
+    window: int, overlap: int
+) -> None:
+    rule = FrameRule.causal(4, max_frames=33)
+    for num_frames in range(1, 101):
+        windows = shifted_windows(num_frames, window, overlap, rule)
+        assert {frame for w in windows for frame in range(w.start, w.end)} == set(range(num_frames))
+        for w in windows:
+            assert w.start % 4 == 0
+            assert rule.allows(w.num_frames)
+            assert w.start + w.num_frames < num_frames + 4
+        for before, after in pairwise(windows):
+            assert before.end - after.start >= 1
+        for before, after in zip(windows, windows[2:], strict=False):
+            assert after.start >= before.end, f"{num_frames} frames: {windows}"
 
 
 @pytest.mark.parametrize(

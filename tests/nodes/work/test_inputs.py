@@ -103,6 +103,24 @@ def test_the_last_image_comes_at_the_tasks_size(tmp_path: Path) -> None:
     assert inputs.last_image[0, 0].tolist() == [9, 8, 7]
 
 
+def test_known_frames_stand_at_their_places_and_the_outer_ones_are_first_and_last_image(
+    tmp_path: Path,
+) -> None:
+    asked = order(
+        (4, 5, 6, 7),
+        image=picture(tmp_path, (200, 100, 50)),
+        k1=clip(tmp_path, 3),
+        k2=clip(tmp_path, 3, first=100),
+    )
+    frames = [("k1", 1, 4), ("k1", 2, 5), ("k2", 0, 6), ("k2", 2, 7)]
+    known = tuple(SegmentFrame(segment=s, position=p, frame_index=i) for s, p, i in frames)
+    inputs = load_inputs(asked.model_copy(update={"known_frames": known}), SPEC)
+    assert inputs.image is not None
+    assert inputs.last_image is not None
+    assert (inputs.image[0, 0, 0], inputs.last_image[0, 0, 0]) == (10, 120)
+    assert {position: frame[0, 0, 0] for position, frame in inputs.known.items()} == {1: 20, 2: 100}
+
+
 def test_a_handed_over_frame_takes_the_images_place(tmp_path: Path) -> None:
     frame = np.full((32, 48, 3), 77, np.uint8)
     latents = np.ones((4, 4), np.float16)

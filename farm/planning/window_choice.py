@@ -1,0 +1,74 @@
+"""How long the windows of a job are, and how far they overlap: as asked, or as the model has it. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from farm.capabilities import EngineSpec, FrameRule, Mode
+from farm.errors import CannotRun, InvalidInput
+from farm.request import JobRequest
+
+
+class WindowChoice(NamedTuple):
+    """In frames, with what is said of how they were chosen."""
+
+    window: int
+    overlap: int
+    notes: tuple[str, ...] = ()
+
+
+def window_choice(request: JobRequest, spec: EngineSpec, mode: Mode) -> WindowChoice:
+    """Window and overlap of a job.
+
+    Raises:
+        CannotRun: the model does not render such a window, or its windows cannot overlap so.
+        InvalidInput: the overlap is more than half of the window, or nothing could be handed over.
+    """
+    window, notes = _window(request, spec)
+    hands_over = mode in ("chain", "infill") or (mode == "refine" and request.inputs[0].kind == "image")
+    if hands_over and window < 2:
+        raise InvalidInput(
+            f"window is 1 frame, and mode {mode} needs 2 or more to hand one over", param="window"
+        )
+    asked = request.overlap_frames
+    overlap = _overlap(request, spec, mode, window) if asked is None else asked
+    if overlap > window // 2:
+        raise InvalidInput(
+            f"overlap is {overlap}, expected at most half the window of {window} frames", param="overlap"
+        )
+    if not spec.frames.allows_overlap(overlap):
+        near = nearest_overlap(spec.frames, overlap, window)
+        raise CannotRun(
+            f"overlap is {overlap} frames, and windows of {spec.model} start on every "
+            f"{spec.frames.frames_per_latent}th frame; nearest is {near}",
+            param="overlap",
+        )
+    return WindowChoice(window, overlap, notes)
+
+
+def _window(request: JobRequest, spec: EngineSpec) -> tuple[int, tuple[str, ...]]:
+    asked, rule = request.window_frames, spec.frames
+    window = spec.window_frames if asked is None else asked
+    if rule.allows(window):
+        return window, ()
+    if rule.frames_per_latent > 1 and rule.allows(window + 1) and window % rule.frames_per_latent == 0:
+        return window + 1, (f"window {window + 1}: the first of its frames is shared, {window} are new",)
+    raise CannotRun(
+        f"window is {window} frames, and {spec.model} renders {rule.form()}; "
+        f"nearest is {rule.nearest(window)}",
+        param="window",
+    )
+
+
+def _overlap(request: JobRequest, spec: EngineSpec, mode: Mode, window: int) -> int:
+    """As the model has it, up to half the window; between keyframes the length of a clip at its ends."""
+    wanted = spec.overlap_frames
+    if mode == "infill":
+        wanted = spec.frames.clip_frames(spec.max_end_latents) if len(request.inputs) == 1 else 1
+    return nearest_overlap(spec.frames, min(wanted, window // 2), window)
+
+
+def nearest_overlap(rule: FrameRule, overlap: int, window: int) -> int:
+    """The overlap nearest to this one, of those that windows of this length can have."""
+    allowed = [n for n in range(window // 2 + 1) if rule.allows_overlap(n)]
+    return min(allowed, key=lambda n: abs(n - overlap), default=0)
