@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from nodes.engines.folders.download import model_folder
 from nodes.engines.folders.facts import model_facts
-from nodes.engines.folders.formats import WeightFormat, is_quantised
+from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.layout import Layout, check_folder, variant
+from nodes.engines.folders.stored_tensors import StoredTensor, component_tensors, stored_tensors
 
 __all__ = [
+    "Kept",
     "Layout",
+    "StoredTensor",
     "WeightFormat",
     "check_folder",
+    "component_tensors",
     "config_of",
-    "is_quantised",
     "model_facts",
     "model_folder",
     "read_json",
+    "stored_bytes",
+    "stored_tensors",
     "tensor_sizes",
     "variant",
 ]

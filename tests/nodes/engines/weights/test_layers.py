@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from nodes.engines.common.weight_ring import WeightRing
-from nodes.engines.folders import WeightFormat, is_quantised
+from nodes.engines.folders import WeightFormat
 from nodes.engines.weights import QuantisedLinear, ScaledLinear, quantised
 
 pytestmark = pytest.mark.torch
@@ -101,22 +101,3 @@ def test_stored_layers_pass_through_the_weight_ring_unchanged(format: WeightForm
     assert all(torch.equal(each, expected) for each in passes)
     assert ring.slot_bytes < 4096
     assert all(isinstance(block.layer, QuantisedLinear) for block in stack)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "taken"),
-    [
-        ("blocks.0.attn1.to_q.weight", (64, 64), True),
-        ("blocks.0.attn1.to_q.bias", (64,), False),
-        ("patch_embedding.weight", (64, 16, 1, 2, 2), False),
-        ("blocks.0.norm_q.weight", (64,), False),
-        ("condition_embedder.time_embedder.linear_1.weight", (64, 16), False),
-        ("encoder.block.0.wo.weight", (64, 64), False),
-        ("encoder.block.0.two.weight", (64, 64), True),
-        ("blocks.0.scale_shift_table", (6, 64), False),
-    ],
-)
-def test_matrices_are_stored_in_fewer_bits_unless_their_name_is_kept(
-    name: str, shape: tuple[int, ...], taken: bool
-) -> None:
-    assert is_quantised(name, shape, ["norm", "condition_embedder", ".wo."]) == taken
