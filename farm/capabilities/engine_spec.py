@@ -3,7 +3,11 @@
 ``need_bytes`` predicts the memory a task holds on a card, per rung of the memory ladder:
 
     need = context + reserve_ratio * max over stages of
-           (bytes of the components on the card + fixed + b * batch * frames * height * width)
+           (bytes of the components on the card + fixed + b * batch * frames * height * width
+            + a * batch * tokens)
+
+A transformer's activations are counted in its tokens, latents * height * width / ``pixels_per_token``; what
+does not grow with the window (a VAE that streams its latents) has ``frames_at_once``.
 
 The form and the coefficients of the diffusion families come from live-tensor traces of their
 graphs, checked against measured peaks; ``reserve_ratio`` is what the allocator reserves over what is
@@ -48,6 +52,8 @@ class StageCost(Value):
     fixed_bytes: int = 0
     #: Activation bytes per pixel, frame and batch row.
     bytes_per_pixel: float = 0.0
+    #: Activation bytes per token of the window and batch row.
+    bytes_per_token: float = 0.0
     #: Batch rows in flight (2 with guidance in one pass).
     batch: int = 1
     #: Frames in flight at once; None means all frames of the window.
@@ -98,6 +104,8 @@ class EngineSpec(Value):
     keyframe_stride: int = 1
 
     side_multiple: int = 8
+    #: Pixels of a frame that one token of a transformer stands for; 0: the engine has no tokens.
+    pixels_per_token: int = 0
     native_width: int
     native_height: int
     native_fps: int = 8
@@ -146,10 +154,13 @@ class RenderShape(Value):
 def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape) -> int:
     """Bytes a task of this shape holds on a card at this rung (see the module's formula)."""
     pixels = shape.width * shape.height
+    latents = spec.frames.num_latents(shape.num_frames)
+    tokens = latents * pixels / spec.pixels_per_token if spec.pixels_per_token else 0.0
     peak = 0.0
     for stage in rung.stages:
         on_card = sum(spec.component_bytes[c] for c in {*rung.resident, *stage.components})
         frames = min(shape.num_frames, stage.frames_at_once or shape.num_frames)
         batch = stage.batch if shape.guided else 1
-        peak = max(peak, on_card + stage.fixed_bytes + stage.bytes_per_pixel * batch * frames * pixels)
+        activations = batch * (stage.bytes_per_pixel * frames * pixels + stage.bytes_per_token * tokens)
+        peak = max(peak, on_card + stage.fixed_bytes + activations)
     return round(spec.context_bytes + spec.reserve_ratio * peak)

@@ -56,6 +56,14 @@ def test_a_stage_that_works_in_pieces_needs_no_more_for_more_frames(make: Any) -
     assert need_bytes(spec, pieces, shape(num_frames=4)) == need_bytes(spec, pieces, shape(num_frames=64))
 
 
+def test_a_transformer_needs_its_bytes_for_every_token_of_the_windows_latents(make: Any) -> None:
+    spec = make.spec(frames=FrameRule.causal(8, max_frames=257), pixels_per_token=1024, reserve_ratio=1.0)
+    stage = spec.rungs[0].stages[0].model_copy(update={"bytes_per_pixel": 0.0, "bytes_per_token": 1000.0})
+    rung = spec.rungs[0].model_copy(update={"stages": (stage,)})
+    window = shape(num_frames=161, height=480, width=704, guided=False)
+    assert need_bytes(spec, rung, window) == spec.context_bytes + 3 * GIB + 1000 * 21 * 15 * 22
+
+
 def test_a_component_of_a_rung_and_of_its_stage_counts_once(make: Any) -> None:
     spec = make.spec()
     rung = spec.rungs[0]
