@@ -14,15 +14,15 @@ from av.sidedata.sidedata import SideData
 
 from stitching.clip import Image
 from stitching.source.cube import cube_text
-from stitching.source.decoding import VideoFrame
+from stitching.source.decoding import Opened, VideoFrame
 from stitching.source.display import Filter, Shown, Stored, filters, shown
 from stitching.video_io import VideoError
 
 _MATRIX = struct.Struct("=9i")
 
 
-def stored(frame: VideoFrame, aspect: Fraction | None) -> Stored:
-    """What a decoded frame says of itself. aspect: the stream's, of one pixel."""
+def stored(frame: VideoFrame, source: Opened) -> Stored:
+    """What a decoded frame says of itself, and its file of it."""
     side = frame.side_data.get("DISPLAYMATRIX")
     matrix = bytes(side) if isinstance(side, SideData) else b""
     return Stored(
@@ -34,29 +34,30 @@ def stored(frame: VideoFrame, aspect: Fraction | None) -> Stored:
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
         color_range=int(frame.color_range),
-        aspect=aspect or Fraction(1),
+        aspect=source.aspect or Fraction(1),
         matrix=_MATRIX.unpack(matrix) if len(matrix) == _MATRIX.size else None,
+        crop=source.cropped.crop,
     )
 
 
 class Converter:
     """Frames of one stream to RGB; the graph is made anew where a frame says other things of itself."""
 
-    def __init__(self, name: str, aspect: Fraction | None) -> None:
-        self._name, self._aspect = name, aspect
+    def __init__(self, source: Opened) -> None:
+        self._source = source
         self._of: Stored | None = None
         self._graph: Graph | None = None
 
     def __call__(self, frame: VideoFrame) -> Image:
         """(H, W, 3), as it is shown. Raises VideoError."""
-        described = stored(frame, self._aspect)
+        described = stored(frame, self._source)
         try:
             if self._graph is None or described != self._of:
                 self._graph, self._of = _graph_to_rgb(frame, shown(described)), described
             self._graph.vpush(frame)
             return np.ascontiguousarray(self._graph.vpull().to_ndarray(format="rgb24"), dtype=np.uint8)
         except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(f"{self._name}: a frame cannot be converted ({error})") from None
+            raise VideoError(f"{self._source.name}: a frame cannot be converted ({error})") from None
 
 
 def deinterlaced(frames: Iterable[VideoFrame], time_base: Fraction) -> Iterator[tuple[int, VideoFrame]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import av.error
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import PictureType
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from stitching.ffv1_checksums import slices_are_whole
 from stitching.source.containers import HEAD_BYTES, Container, container_of
+from stitching.source.crop import Cropped, crop_of
 from stitching.video_io import VideoError
 
 #: Of one stored frame; a header may claim any size, and memory is taken before the data.
@@ -41,6 +43,8 @@ class Opened:
     stream: VideoStream
     kind: Container
     name: str
+    #: What the container cuts off its frames.
+    cropped: Cropped
 
     @property
     def time_base(self) -> Fraction:
@@ -49,7 +53,13 @@ class Opened:
     @property
     def aspect(self) -> Fraction | None:
         """Width over height of a pixel, where the file tells."""
-        return self.stream.sample_aspect_ratio
+        told = self.stream.sample_aspect_ratio
+        if not told or told == 1 or self.cropped.aspect:
+            return told
+        # libav compares the sides that are shown with those of a whole frame.
+        width, height = self.stream.width, self.stream.height
+        wide, high = self.cropped.crop.of(width, height)
+        return told * Fraction(width * high, height * wide)
 
     @property
     def claimed_rates(self) -> tuple[Fraction | None, ...]:
@@ -89,7 +99,11 @@ def opened(path: Path) -> Iterator[Opened]:
         spare = _HELD_BYTES // max(pixels * _BYTES_PER_PIXEL, 1) - _REFERENCES
         stream.thread_count = max(1, min(spare, os.cpu_count() or 1, _MAX_THREADS))
         stream.thread_type = "AUTO"
-        yield Opened(container, stream, kind, str(path))
+        # Else a crop of the stream's own that begins where memory is not aligned is made smaller.
+        stream.codec_context.flags |= Flags.unaligned
+        with open(path, "rb") as file:
+            cropped = crop_of(file, os.fstat(file.fileno()).st_size, kind.demuxer, stream.id)
+        yield Opened(container, stream, kind, str(path), cropped)
 
 
 def shown_frames(source: Opened) -> Iterator[VideoFrame]:

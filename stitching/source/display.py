@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
+from stitching.source.crop import WHOLE, Crop
 from stitching.source.cube import Primaries, Transfer
 
 #: A filter's name and its arguments.
@@ -40,12 +41,15 @@ class Stored:
     color_range: int = 0
     aspect: Fraction = Fraction(1)
     matrix: tuple[int, ...] | None = None
+    crop: Crop = WHOLE
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is done to a frame: sides in square pixels before it is turned, colours, turning."""
+    """What is done to a frame: cut to (width, height, left, top), sides in square pixels before it is turned,
+    colours, turning."""
 
+    cut: tuple[int, int, int, int] | None
     width: int
     height: int
     scale_in: str
@@ -57,15 +61,20 @@ class Shown:
 
 def shown(frame: Stored) -> Shown:
     """How a frame becomes RGB with square pixels, upright, of standard range."""
-    width, height = _square(frame)
+    cut = frame.crop.of(frame.width, frame.height)
+    width, height = _square(*cut, frame.aspect)
     turns, turned = _turns(frame.matrix)
     cube = _cube(frame)
     changes = []
-    if (width, height) != (frame.width, frame.height):
+    if cut != (frame.width, frame.height):
+        changes.append(
+            f"it is cropped, as it says: of {frame.width}x{frame.height} stored pixels"
+            f" {cut[0]}x{cut[1]} are shown"
+        )
+    if (width, height) != cut:
         ratio = f"{frame.aspect.numerator}:{frame.aspect.denominator}"
         changes.append(
-            f"its pixels are not square ({ratio}): {frame.width}x{frame.height} is brought to"
-            f" {width}x{height}"
+            f"its pixels are not square ({ratio}): {cut[0]}x{cut[1]} is brought to {width}x{height}"
         )
     if turned:
         changes.append(turned)
@@ -73,15 +82,27 @@ def shown(frame: Stored) -> Shown:
         what = _SAID[cube[1] if cube[0] == "sdr" else cube[0]]
         how = "its colours are" if cube[0] == "sdr" else "it is tone-mapped and"
         changes.append(f"{what}: {how} brought to what standard displays show (BT.709)")
-    return Shown(width, height, _scale_in(frame), cube, turns, tuple(changes))
+    return Shown(
+        cut=None if cut == (frame.width, frame.height) else (*cut, frame.crop.left, frame.crop.top),
+        width=width,
+        height=height,
+        scale_in=_scale_in(frame),
+        cube=cube,
+        turns=turns,
+        changes=tuple(changes),
+    )
 
 
 def filters(way: Shown, cube_path: str | None = None) -> tuple[Filter, ...]:
     """The chain that ends in rgb24. cube_path: the file of ``way.cube``, where it has one, escaped."""
     scale = f"{way.width}:{way.height}:{way.scale_in}:{_EXACT}"
+    cut: tuple[Filter, ...] = ()
+    if way.cut is not None:
+        cut = (("crop", ":".join(map(str, way.cut)) + ":exact=1"),)
     if way.cube is None:
-        return (("scale", scale), ("format", "rgb24"), *way.turns)
+        return (*cut, ("scale", scale), ("format", "rgb24"), *way.turns)
     return (
+        *cut,
         ("scale", scale),
         ("format", "gbrp16le"),
         ("lut3d", f"file={cube_path}:interp=tetrahedral"),
@@ -91,13 +112,13 @@ def filters(way: Shown, cube_path: str | None = None) -> tuple[Filter, ...]:
     )
 
 
-def _square(frame: Stored) -> tuple[int, int]:
+def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """Sides in square pixels: the side that is too short is made longer, as players do."""
-    if frame.aspect <= 0:
-        return frame.width, frame.height
-    width = round(frame.width * max(frame.aspect, Fraction(1)))
-    height = round(frame.height / min(frame.aspect, Fraction(1)))
-    return (width, height) if max(width, height) <= _MAX_SIDE else (frame.width, frame.height)
+    if aspect <= 0:
+        return width, height
+    wide = round(width * max(aspect, Fraction(1)))
+    high = round(height / min(aspect, Fraction(1)))
+    return (wide, high) if max(wide, high) <= _MAX_SIDE else (width, height)
 
 
 def _scale_in(frame: Stored) -> str:

@@ -48,14 +48,14 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
     num_interlaced = 0
     last_ticks = 0
     with opened(path) as source:
-        converter = Converter(source.name, source.aspect)
+        converter = Converter(source)
         size: tuple[int, int] | None = None
         changes: tuple[str, ...] = ()
         for frame in shown_frames(source):
             if size is None:
                 size = (frame.width, frame.height)
                 height, width = converter(frame).shape[:2]
-                changes = shown(stored(frame, source.aspect)).changes
+                changes = shown(stored(frame, source)).changes
             if (frame.width, frame.height) != size:
                 raise VideoError(f"{path}: changes its size at frame {len(stamps)}")
             if len(stamps) == max_frames:

@@ -73,7 +73,7 @@ def first_frame(path: Path) -> Image:
             for number, frame in enumerate(both):
                 frame.pts = number
             first = next(frame for _, frame in deinterlaced(both, source.time_base))
-        return Converter(source.name, source.aspect)(first)
+        return Converter(source)(first)
 
 
 def _found(
@@ -103,7 +103,7 @@ def _found(
 def _picked(
     source: Opened, stamped: Iterator[tuple[int, VideoFrame]], before: Sequence[int]
 ) -> Iterator[Image]:
-    converter = Converter(source.name, source.aspect)
+    converter = Converter(source)
     _, held = next(stamped)
     image: Image | None = None
     following = next(stamped, None)
