@@ -23,13 +23,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stitching.pictures import is_picture
 from stitching.sound import SoundError, probe_sound, sound_suffix
+
+if TYPE_CHECKING:
+    from stitching.source import Reading
 
 MIN_SIDE, MAX_SIDE = 16, 4096
 MAX_IMAGE_BYTES = 1 << 30
@@ -42,6 +45,15 @@ HEAD_BYTES = 512
 #: Between two lines of progress.
 PROGRESS_S = 1.0
 _BLOCK_BYTES = 1 << 20
+#: A sound in a copy may begin and end so much elsewhere.
+_SAME_SOUND_S = 0.01
+_COPIED = (
+    "a seek into it leads nowhere sure: its pictures and sound are copied as they are into Matroska, with the"
+    " times they are shown at"
+)
+_FROM_BEGINNING = (
+    "a seek into it leads nowhere sure: every window is read from its beginning, which takes longer"
+)
 _ACCEPTED = (
     "use a PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP image, or an mp4, mov, mkv, webm, avi, ts, mts, "
     "mpg, wmv, flv or ogv video"
@@ -239,7 +251,7 @@ def _normalise_image(file: BinaryIO, size: int, name: str, output_dir: Path) -> 
 def _normalise_video(
     file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path, on_progress: Progress
 ) -> Described:
-    from stitching.source import ends_early, look
+    from stitching.source import ends_early, indexed, look
     from stitching.video_io import VideoError
 
     _check_bytes(size, MAX_VIDEO_BYTES, name)
@@ -253,15 +265,24 @@ def _normalise_video(
         reason = str(error).replace(f"{path}: ", "")
         raise IntakeError(f"{name}: {reason}; re-encode it as mp4 or copy it again.") from None
     _check_sides(looked.width, looked.height, name, MAX_VIDEO_SIDE)
+    sound = _sound_of(path, name, on_progress, looked.num_frames, _zero_s(looked.reading))
+    notes = [*(f"{name}: {change}" for change in looked.changes), *sound["notes"]]
+    if looked.reading.counted or not looked.reading.seekable:
+        copy = output_dir / "indexed.mkv"
+        reading = indexed(path, looked, copy, on_progress)
+        if reading is not None and _is_as_long(
+            sound["sound"],
+            _sound_of(copy, name, on_progress, looked.num_frames, _zero_s(reading))["sound"],
+        ):
+            path.unlink()
+            path, sha256 = copy, _sha256(copy, on_progress)
+            looked = replace(looked, reading=reading)
+            notes.append(f"{name}: {_COPIED}")
+        else:
+            copy.unlink(missing_ok=True)
+            notes.append(f"{name}: {_FROM_BEGINNING}")
     start_s = looked.reading.start_s
-    sound = _sound_of(
-        path,
-        name,
-        on_progress,
-        num_frames=looked.num_frames,
-        zero_s=None if looked.reading.counted else start_s,
-    )
-    final = path.with_name(sha256 + suffix)
+    final = path.with_name(sha256 + path.suffix)
     path.rename(final)
     return {
         "kind": "video",
@@ -278,7 +299,7 @@ def _normalise_video(
             "seekable": looked.reading.seekable,
         },
         "sound": sound["sound"],
-        "notes": [*(f"{name}: {change}" for change in looked.changes), *sound["notes"]],
+        "notes": notes,
     }
 
 
@@ -292,6 +313,27 @@ def _copied(file: BinaryIO, path: Path, on_progress: Progress) -> tuple[Path, st
             digest.update(block)
             on_progress(0, None)
     return path, digest.hexdigest()
+
+
+def _sha256(path: Path, on_progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            on_progress(0, None)
+    return digest.hexdigest()
+
+
+def _zero_s(reading: Reading) -> Fraction | None:
+    return None if reading.counted else reading.start_s
+
+
+def _is_as_long(sound: Described | None, copied: Described | None) -> bool:
+    """Whether a sound is the same in a copy, and at the same time."""
+    if sound is None or copied is None:
+        return sound is copied
+    off_s = max(abs(sound[time] - copied[time]) for time in ("start_s", "end_s"))
+    return bool(off_s < _SAME_SOUND_S and sound["num_tracks"] == copied["num_tracks"])
 
 
 # --------------------------------------------------------------------------------------------------- sounds
@@ -309,7 +351,7 @@ def _normalise_sound(
 
 
 def _sound_of(
-    path: Path, name: str, on_progress: Progress, *, num_frames: int = 0, zero_s: Fraction | None = None
+    path: Path, name: str, on_progress: Progress, num_frames: int = 0, zero_s: Fraction | None = None
 ) -> Described:
     """The sound of a video or sound file, as it will be kept."""
     try:

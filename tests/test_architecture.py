@@ -39,6 +39,7 @@ KEEPERS: dict[str, set[str]] = {
         "stitching/sound/track.py",
         "stitching/source/decoding.py",
         "stitching/source/conversion.py",
+        "stitching/source/remux.py",
     },
 }
 #: library -> the rooms that may import it.

@@ -113,14 +113,20 @@ def shown_frames(source: Opened) -> Iterator[VideoFrame]:
     lies further back, is not shown. Some demuxers call every other packet a keyframe: the frame must be one,
     too.
 
+    Where the decoder copies it (``copy_opaque``), each frame's ``opaque`` is the number of the packet it was
+    made from, of those that hold anything.
+
     Raises VideoError for what cannot be decoded; the end of a stream that was cut off there is left out.
     """
-    begun, index = False, 0
+    begun, index, number = False, 0, -1
     cut_away = False  # an edit list leaves out the keyframe, and shows what is made from it
     failed: str | None = None
     context = source.stream.codec_context
     has_checksums = context.name == "ffv1" and bool(context.extradata)
     for packet in _packets(source):
+        number += bool(packet.size)
+        if context.copy_opaque and packet.size:
+            packet.opaque = number
         if not begun and packet.size and packet.is_keyframe:
             begun, cut_away = True, packet.is_discard
         if not begun or _is_pause(packet):

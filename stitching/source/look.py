@@ -23,6 +23,15 @@ _TRIED_SEEKS, _COMPARED_FRAMES, _COMPARED_ROWS = 8, 3, 8
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Of each shown frame: when it is shown, the packet it is from (if all tell it), what tells it apart."""
+
+    times_ms: list[int]
+    packets: list[int]
+    prints: list[int]
+
+
+@dataclass(frozen=True)
 class Looked:
     """width, height: as shown. changes: what reading it changes, each as a line for people."""
 
@@ -32,6 +41,7 @@ class Looked:
     num_frames: int
     reading: Reading
     changes: tuple[str, ...]
+    seen: Seen
 
 
 def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | None], None]) -> Looked:
@@ -45,10 +55,12 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
     """
     stamps: list[int | None] = []
     prints: list[int] = []
+    packets: list[int] = []
     num_interlaced = 0
     last_ticks = 0
     with opened(path) as source:
         converter = Converter(source)
+        source.stream.codec_context.copy_opaque = True
         size: tuple[int, int] | None = None
         changes: tuple[str, ...] = ()
         for frame in shown_frames(source):
@@ -63,7 +75,10 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
                     f"{path}: has more than {max_frames} frames, which are the most that are read"
                 )
             stamps.append(frame.pts)
-            prints.append(_print_of(frame))
+            prints.append(print_of(frame))
+            packet = frame.opaque
+            if isinstance(packet, int):
+                packets.append(packet)
             num_interlaced += frame.interlaced_frame
             last_ticks = frame.duration
             if len(stamps) % _TOLD_EVERY == 0:
@@ -71,9 +86,18 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
         if size is None:
             raise VideoError(f"{path}: holds no frames")
         found, reading = _timed(source, stamps, last_ticks, num_interlaced > 0)
-    if not reading.counted and not _seeks_are_exact(path, dict(zip(stamps, prints, strict=True))):
+        times_ms = _times_ms(source, stamps, found.fps if reading.counted else None)
+    if not reading.counted and not seeks_are_exact(path, dict(zip(stamps, prints, strict=True))):
         reading = replace(reading, seekable=False)
-    return Looked(width, height, found.fps, found.num_frames, reading, (*changes, *_said(found, reading)))
+    return Looked(
+        width=width,
+        height=height,
+        fps=found.fps,
+        num_frames=found.num_frames,
+        reading=reading,
+        changes=(*changes, *_said(found, reading)),
+        seen=Seen(times_ms, packets, prints),
+    )
 
 
 def _timed(
@@ -90,7 +114,18 @@ def _timed(
     return found, Reading(known[0] * source.time_base, interlaced)
 
 
-def _print_of(frame: VideoFrame) -> int:
+def _times_ms(source: Opened, stamps: list[int | None], fps: Fraction | None) -> list[int]:
+    """When each frame is shown; fps: of frames that are counted."""
+    if fps is None:
+        return [round(stamp * source.time_base * 1000) for stamp in stamps if stamp is not None]
+    first = stamps[0]
+    start_s = (
+        Fraction(source.container.start_time or 0, 1_000_000) if first is None else first * source.time_base
+    )
+    return [round((start_s + number / fps) * 1000) for number in range(len(stamps))]
+
+
+def print_of(frame: VideoFrame) -> int:
     """Tells one picture from another: a checksum of some rows of its first plane."""
     plane = frame.planes[0]
     rows = memoryview(plane)
@@ -101,7 +136,7 @@ def _print_of(frame: VideoFrame) -> int:
     return found
 
 
-def _seeks_are_exact(path: Path, prints: Mapping[int | None, int]) -> bool:
+def seeks_are_exact(path: Path, prints: Mapping[int | None, int]) -> bool:
     """Whether frames have the stamps they had in the whole when they are read from somewhere in the middle.
 
     Where a container has no stamp for every frame (a program stream) libav makes some up, after a seek
@@ -113,7 +148,7 @@ def _seeks_are_exact(path: Path, prints: Mapping[int | None, int]) -> bool:
             target = stamps[number * len(stamps) // _TRIED_SEEKS]
             source.container.seek(target, stream=source.stream)
             for frame in islice(shown_frames(source), _COMPARED_FRAMES):
-                if prints.get(frame.pts) != _print_of(frame):
+                if prints.get(frame.pts) != print_of(frame):
                     return False
     return True
 
@@ -136,9 +171,5 @@ def _said(found: Timing, reading: Reading) -> tuple[str, ...]:
         said.append(
             f"its frame rate varies: it is read at {rate} frames a second by its frames' times, "
             f"{found.repeated} frames repeated and {found.dropped} left out; its length stays"
-        )
-    if reading.counted or not reading.seekable:
-        said.append(
-            "a seek into it leads nowhere sure: every window is read from its beginning, which takes longer"
         )
     return tuple(said)
