@@ -275,6 +275,8 @@ def segments_router(
 
 def _rendered(job: Job, task: Task) -> int:
     """The take that is kept, or the newest that is there."""
+    if task.segment.level == "text":
+        raise NotFound(f"{task.id} of {job.id} is its encoded prompt, and has no frames", param="segment_id")
     if not task.artifacts:
         raise NotReady(
             f"segment {task.id} of {job.id} is {task.status}, not rendered yet", param="segment_id"

@@ -39,6 +39,8 @@ RUNG_ORDER: tuple[Rung, ...] = (
 Conditioning = Literal["image", "last_image", "keyframes", "prefix", "text", "video"]
 #: What a worker computes on.
 DeviceKind = Literal["cuda", "cpu"]
+#: The stage in which prompts are encoded.
+TEXT_STAGE = "text_encode"
 Mode = Literal["independent", "chain", "refine", "infill", "co_denoise"]
 MODES: tuple[Mode, ...] = ("independent", "chain", "refine", "infill", "co_denoise")
 
@@ -117,6 +119,9 @@ class EngineSpec(Value):
     default_strength: float | None = None
 
     component_bytes: dict[str, int]
+    #: Components that encode prompts and do nothing else, where that is a task of its own: done once for a
+    #: job by a worker that can hold them, its result given to the others. Empty: every worker encodes itself.
+    text_components: tuple[str, ...] = ()
     #: Bytes held whatever runs: driver context, libraries, interpreter.
     context_bytes: int
     #: Reserved over allocated.
@@ -151,14 +156,22 @@ class RenderShape(Value):
         return self.width * self.height * self.num_frames * self.num_inference_steps / 1e6
 
 
-def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape) -> int:
-    """Bytes a task of this shape holds on a card at this rung (see the module's formula)."""
+def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bool = False) -> int:
+    """Bytes a task of this shape holds on a card at this rung (see the module's formula).
+
+    ``text``: the task encodes prompts for the others; where there is one, no window holds an encoder.
+    """
+    apart = set(spec.text_components)
     pixels = shape.width * shape.height
     latents = spec.frames.num_latents(shape.num_frames)
     tokens = latents * pixels / spec.pixels_per_token if spec.pixels_per_token else 0.0
     peak = 0.0
     for stage in rung.stages:
-        on_card = sum(spec.component_bytes[c] for c in {*rung.resident, *stage.components})
+        if apart and (stage.name == TEXT_STAGE) != text:
+            continue
+        components = {*rung.resident, *stage.components}
+        held = components & apart if text else components - apart
+        on_card = sum(spec.component_bytes[c] for c in held)
         frames = min(shape.num_frames, stage.frames_at_once or shape.num_frames)
         batch = stage.batch if shape.guided else 1
         activations = batch * (stage.bytes_per_pixel * frames * pixels + stage.bytes_per_token * tokens)

@@ -1,6 +1,6 @@
 """From a request and a model's spec to a plan: segments, handles, seeds and dependencies, decided once.
 
-Pure functions on values enter, a mode a file; nothing here knows of a running job or asks a machine.
+Pure functions on values enter; nothing here knows of a running job or asks a machine.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from pydantic import Field
+
 from farm.capabilities import DeviceKind, Mode, Rung
 from farm.planning.render_task import Level, RenderTask, num_steps_run
 from farm.planning.sound import Sound
@@ -12,7 +14,7 @@ from farm.values import Value
 
 #: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
 #: (A window shares frames with the one before alone, so that the numbers may come round again.)
-FIRST_NOISE_LEVEL: dict[Level, int] = {"final": 0, "keyframes": 2048, "draft": 2049}
+FIRST_NOISE_LEVEL: dict[Level, int] = {"text": 0, "final": 0, "keyframes": 2048, "draft": 2049}
 NUM_HOP_NOISE_LEVELS = 2047
 
 
@@ -67,6 +69,8 @@ class Segment(Value):
     anchor_from: str | None = None
     #: What this one is made from: its first frame and, where the shot has no video, the frames it is over.
     sources: tuple[FrameRun, ...] = ()
+    #: The task that encodes its prompts; None: its worker does.
+    text_from: str | None = None
     #: Frames of other segments that it is given as they are, at their places among its own.
     known: tuple[FrameRun, ...] = ()
     #: Hops since the shot's image; each draws its own noise.
@@ -80,7 +84,7 @@ class Segment(Value):
 
 
 class Footprint(Value):
-    """What the plan's largest window takes on one kind of worker."""
+    """What the plan's largest window, or its prompts, take on one kind of worker."""
 
     #: Bytes it holds, per rung, fastest first.
     need_bytes: dict[Rung, int]
@@ -116,6 +120,8 @@ class Plan(Value):
     segments: tuple[Segment, ...]
     #: What a window takes, per kind of worker.
     on: dict[DeviceKind, Footprint]
+    #: What encoding its prompts takes, where that is a task of its own.
+    text_on: dict[DeviceKind, Footprint] = Field(default_factory=dict)
     #: None: the video is silent.
     sound: Sound | None = None
     notes: tuple[str, ...] = ()
@@ -129,6 +135,10 @@ class Plan(Value):
     def mpixel_steps(self) -> float:
         """Work of the whole job in million pixels x frames x steps run."""
         return sum(map(self.work_units, self.segments))
+
+    def footprint(self, segment: Segment, kind: DeviceKind) -> Footprint:
+        """What a segment takes on one kind of worker."""
+        return self.text_on[kind] if segment.level == "text" else self.on[kind]
 
     def work_units(self, segment: Segment) -> float:
         """Million pixels x frames x steps run of one segment."""

@@ -1,26 +1,23 @@
 """From a request and a model's spec to a plan. Pure: reads no file, asks no machine.
 
-Each mode is one function from a shot to its segments, in the file of its name. A mode that the model cannot
+Each mode is one function from a shot to its segments (``farm/planning/modes``). A mode that the model cannot
 run is refused by name with the reason; nothing is changed silently, and what was rounded or chosen is said in
 ``Plan.notes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from farm.capabilities import Conditioning, EngineSpec, FrameRule, Mode, RenderShape, need_bytes
-from farm.errors import CannotRun, InvalidInput
-from farm.planning.chain import chain
-from farm.planning.cutting import Cut
+from farm.capabilities import EngineSpec, FrameRule, Mode, RenderShape, need_bytes
+from farm.errors import InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
-from farm.planning.independent import independent
-from farm.planning.infill import infill
+from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrained
+from farm.planning.modes import DRAFT_STRENGTH, SEGMENTS_OF, Cut
 from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
-from farm.planning.refine import DRAFT_STRENGTH, refine
 from farm.planning.sound import sound_of
 from farm.planning.window_choice import window_choice
 from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
@@ -34,16 +31,6 @@ LIBRARIES_S = 4.0
 MAX_FPS_DENOMINATOR = 1001
 #: Of a plan: each is some KB here, in the journal and on every page that shows it.
 MAX_SEGMENTS = 50_000
-
-
-_SEGMENTS: dict[Mode, Callable[[Shot, Cut], list[Segment]]] = {
-    "independent": independent,
-    "chain": chain,
-    "refine": refine,
-    "infill": infill,
-    # The windows of one shared latent canvas are the same; only their denoising is in step.
-    "co_denoise": independent,
-}
 
 
 def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
@@ -60,13 +47,13 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
         CannotRun: the model does not take this input, size, window or mode.
     """
     check(request)
-    mode = _mode(request, spec)
+    mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode)
     kind, shots = request.inputs[0].kind, len(request.inputs)
     if request.mode != "auto" or mode != "chain" or workers < 2:
         return made
     others: list[Mode] = ["refine", "infill"] if shots == 1 else ["refine"]  # images of a storyboard are cuts
-    able = [m for m in others if not mode_refusal(m, kind, shots, spec) and not _untrained(m, kind, spec)]
+    able = [m for m in others if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
     return _soonest(made, [_in_mode(request, spec, m) for m in able], workers)
 
 
@@ -85,12 +72,6 @@ def _soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
     return chained.model_copy(update={"notes": (*chained.notes, note)})
 
 
-def _untrained(mode: Mode, kind: str, spec: EngineSpec) -> tuple[Conditioning, ...]:
-    """What a mode gives the model that it was not trained for."""
-    given: dict[Mode, tuple[Conditioning, ...]] = {"refine": ("video",), "infill": ("last_image",)}
-    return tuple(c for c in given.get(mode, ()) if c in spec.untrained)
-
-
 def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     fps, fps_notes = _fps(request, spec)
     width, height, size_notes = _size(request, spec)
@@ -103,7 +84,9 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     sound, sound_notes = sound_of(request, num_frames, fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
-    segments = _with_tails([segment for shot in shots for segment in _SEGMENTS[mode](shot, cut)])
+    segments = _with_tails([segment for shot in shots for segment in SEGMENTS_OF[mode](shot, cut)])
+    if spec.text_components:
+        segments = _with_texts(segments)
     shape = RenderShape(
         num_frames=max(s.num_frames for s in segments),
         height=height,
@@ -130,9 +113,14 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         shots=shots,
         segments=segments,
         on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
+        text_on={
+            kind: footprint(spec.on(kind), shape, text=True)
+            for kind in ("cuda", "cpu")
+            if spec.on(kind).text_components
+        },
         notes=(
             *_input_notes(request, fps),
-            *_mode_notes(request, spec, mode, shots),
+            *mode_notes(request, spec, mode, shots),
             *fps_notes,
             *size_notes,
             *window_notes,
@@ -167,60 +155,38 @@ def _with_tails(segments: list[Segment]) -> tuple[Segment, ...]:
     return tuple(s.model_copy(update={"tail": tails[s.id]}) if s.id in tails else s for s in segments)
 
 
-def footprint(spec: EngineSpec, shape: RenderShape) -> Footprint:
-    """Memory and time of one window, per rung."""
+def _with_texts(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Before them the tasks that encode their prompts: one for a shot and a rate, which a prompt may tell."""
+    texts: dict[str, Segment] = {}
+    waiting = []
+    for segment in segments:
+        text_id = f"t{segment.shot}-{segment.frame_stride}"
+        texts[text_id] = Segment(
+            id=text_id,
+            shot=segment.shot,
+            level="text",
+            start=segment.start,
+            end=segment.start,
+            num_frames=0,
+            frame_stride=segment.frame_stride,
+        )
+        depends_on = (text_id, *segment.depends_on)
+        waiting.append(segment.model_copy(update={"text_from": text_id, "depends_on": depends_on}))
+    return (*texts.values(), *waiting)
+
+
+def footprint(spec: EngineSpec, shape: RenderShape, *, text: bool = False) -> Footprint:
+    """Memory and time of one window, or of encoding its prompts, per rung."""
+    apart = set(spec.text_components)
+    loaded = sum(n for name, n in spec.component_bytes.items() if not apart or (name in apart) == text)
     return Footprint(
-        need_bytes={rung.name: need_bytes(spec, rung, shape) for rung in spec.rungs},
+        need_bytes={rung.name: need_bytes(spec, rung, shape, text=text) for rung in spec.rungs},
         slowdown={rung.name: rung.slowdown for rung in spec.rungs},
         prior_seconds_per_mpixel_step=spec.prior_seconds_per_mpixel_step,
-        prior_load_s=(
-            LIBRARIES_S + sum(spec.component_bytes.values()) / LOAD_BYTES_PER_S
-            if spec.component_bytes
-            else 0.0
-        ),
+        prior_load_s=LIBRARIES_S + loaded / LOAD_BYTES_PER_S if spec.component_bytes else 0.0,
         decode_steps=spec.decode_steps,
         encode_steps=spec.encode_steps,
     )
-
-
-def _mode(request: JobRequest, spec: EngineSpec) -> Mode:
-    kind = request.inputs[0].kind
-    mode = request.mode
-    if mode == "auto":
-        mode = "refine" if kind == "video" else "independent" if spec.random_access else "chain"
-    refusal = mode_refusal(mode, kind, len(request.inputs), spec)
-    if refusal:
-        raise CannotRun(refusal, param="mode")
-    return mode
-
-
-def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> str | None:
-    """Why this model cannot run this mode on this input, or None when it can."""
-    if kind == "video":
-        if "video" not in spec.takes:
-            return f"model {spec.model} takes no input video; give an image, or another model"
-        if mode != "refine":
-            return f"mode {mode} starts from images, and the input is a video; use refine"
-        return None
-    if "image" not in spec.takes:
-        return f"model {spec.model} takes no image; give a video, or another model"
-    if mode == "refine" and spec.random_access:
-        return f"mode refine drafts a video from an image first, and {spec.model} needs none; use independent"
-    if mode == "refine" and "video" not in spec.takes:
-        return f"mode refine works over a video, its own draft too, and {spec.model} takes none; use chain"
-    if mode == "independent" and not spec.random_access:
-        return f"mode independent needs a model that can start at any frame; {spec.model} cannot: use chain"
-    if mode == "infill" and "last_image" not in spec.takes:
-        return (
-            f"mode infill needs a model that takes a last image; {spec.model} does not: "
-            "use chain, one shot an image"
-        )
-    if mode == "co_denoise" and not spec.fusible:
-        return (
-            f"mode co_denoise needs a model whose windows can be fused between denoising steps; "
-            f"{spec.model} is not prepared for that: use chain"
-        )
-    return None
 
 
 def _fps(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ...]]:
@@ -286,24 +252,6 @@ def _input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
         notes.append(
             f"the input has {float(source.fps):.6g} frames a second and the video {float(fps):.6g}: {what}, "
             "its length stays"
-        )
-    return tuple(notes)
-
-
-def _mode_notes(
-    request: JobRequest, spec: EngineSpec, mode: Mode, shots: tuple[Shot, ...]
-) -> tuple[str, ...]:
-    """What a mode does with a model that was not made for it, and with a length that is not its own."""
-    notes = [
-        f"mode {mode} gives {spec.model} a {given.replace('_', ' ')}, which it was not trained for"
-        for given in _untrained(mode, request.inputs[0].kind, spec)
-    ]
-    last = shots[-1]
-    beyond = spec.frames.at_least(last.end - last.start) - (last.end - last.start)
-    if mode == "infill" and last.last_media and beyond:
-        notes.append(
-            f"the last picture stands {beyond} frames past the end, where {spec.model} can be given it; "
-            f"{last.end + beyond} frames end on it"
         )
     return tuple(notes)
 

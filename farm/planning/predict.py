@@ -11,6 +11,8 @@ from math import inf, log
 
 from farm.planning.plan import Plan, Segment
 
+#: Work of a segment that renders no frames.
+_NO_WORK = 1e-9
 #: Workers whose speeds are this close count as equally fast while segments wait for each other.
 _SAME_SPEED = log(1.1)
 
@@ -49,7 +51,7 @@ def outline(plan: Plan) -> Outline:
             dependents[number[dependency]] = (*dependents[number[dependency]], i)
         if segment.level == "final":
             finals.append(i)
-    units = tuple(map(plan.work_units, samples))
+    units = tuple(plan.work_units(sample) or _NO_WORK for sample in samples)
     counts = Counter(kinds)
     return Outline(
         samples=tuple(samples),

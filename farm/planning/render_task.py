@@ -8,7 +8,8 @@ from farm.capabilities import RenderShape
 from farm.request import Fit
 from farm.values import Value
 
-Level = Literal["draft", "keyframes", "final"]
+#: ``text`` encodes the prompts of the windows that wait for it, and has no frames.
+Level = Literal["text", "draft", "keyframes", "final"]
 Phase = Literal["load", "encode", "denoise", "decode", "transfer"]
 
 

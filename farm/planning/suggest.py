@@ -75,9 +75,17 @@ def _able(made: Plan, workers: Iterable[Worker]) -> list[Worker]:
 
 
 def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | None:
-    """Why no worker can hold a window of this plan, with what would fit; None when one can."""
+    """Why no worker can hold a window of this plan, with what would fit, or its prompts; None if some can."""
     workers = list(workers)
-    if not workers or _able(made, workers):
+    if not workers:
+        return None
+    if made.text_on and not any(fitting_rungs(made.text_on[w.kind].need_bytes, w) for w in workers):
+        largest = max(workers, key=lambda w: w.vram_bytes)
+        return (
+            f"no worker can hold what encodes the prompts of {made.model}: "
+            f"{why_not(made.text_on[largest.kind].need_bytes, largest)}; add a machine with more memory"
+        )
+    if _able(made, workers):
         return None
     largest = max(workers, key=lambda w: w.vram_bytes)
     near = nearest_settings(made, spec.on(largest.kind), largest)

@@ -267,7 +267,7 @@ def print_plan(plan: Plan, console: Console = out) -> None:
         (
             s.id,
             s.level,
-            f"{s.start}-{s.end - 1}",
+            f"{s.start}-{s.end - 1}" if s.num_frames else "none",
             f"{s.head}+{s.tail}",
             ", ".join(s.depends_on) or "nothing",
         )
@@ -277,6 +277,9 @@ def print_plan(plan: Plan, console: Console = out) -> None:
     for kind, footprint in plan.on.items():
         needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
         console.print(f"a window on {kind}: {needs}", markup=False)
+    for kind, footprint in plan.text_on.items():
+        needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
+        console.print(f"its prompts on {kind}: {needs}", markup=False)
     console.print(
         f"{plan.num_frames} frames {plan.width}x{plan.height} at {plan.fps} fps, mode {plan.mode}, "
         f"{len(plan.segments)} segments of {plan.window_frames} frames, overlap {plan.overlap_frames}, "

@@ -17,7 +17,7 @@ from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Telemetry
 from farm.values import Value
 
-Role = Literal["image", "last_image", "video", "handover", "anchor"]
+Role = Literal["image", "last_image", "video", "handover", "anchor", "text"]
 
 
 class Blob(Value):

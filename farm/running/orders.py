@@ -39,7 +39,7 @@ def segment_blob(storage: Storage, artifact: Artifact) -> Blob:
 
 def _input_video(job: Job, segment: Segment) -> InputVideo | None:
     media = job.plan.shots[segment.shot].media
-    if media.kind != "video" or media.fps is None:
+    if media.kind != "video" or media.fps is None or segment.level == "text":
         return None
     if media.reading is None:  # planned when frames were counted, whatever the rate that was asked for
         return InputVideo(reading=VideoReading(counted=True), source_fps=media.fps, fps=media.fps)
@@ -52,6 +52,10 @@ def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role
     def blob(sha256: str) -> Blob:
         return Blob(sha256=sha256, path=storage.path(sha256))
 
+    if segment.level == "text":
+        return
+    if segment.text_from:
+        yield "text", blob(_artifact(job, segment.text_from).sha256)
     shot = job.plan.shots[segment.shot]
     yield "video" if shot.media.kind == "video" else "image", blob(shot.media.sha256)
     if shot.last_media and segment.frame_indices[-1] >= shot.end - 1:

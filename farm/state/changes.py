@@ -336,7 +336,10 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
     if worker is not None:
         task.attempts[-1].price_per_hour = worker.worker.price_per_hour
         worker.attempts[event.attempt_id] = (job.id, task.id)
-        worker.warm_model = job.plan.model
+        if task.segment.level != "text":
+            worker.warm_model = job.plan.model
+        elif worker.warm_model != job.plan.model:
+            worker.warm_model = None  # its encoder alone
 
 
 def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, at: float) -> Attempt:

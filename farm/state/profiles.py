@@ -19,6 +19,9 @@ _JOIN_POWER = 0.6
 #: 512x512 a second on two cores (benchmarks/joining/speed.py).
 PRIOR_JOIN_S = 0.1
 
+#: Seconds to encode a prompt on a loaded encoder, whatever the worker.
+TEXT_S = 2.0
+
 #: Model, frame size, frames of the window, rung, kind of worker: what memory depends on.
 ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
 
@@ -47,6 +50,8 @@ class Profiles:
         load_s: float,
     ) -> None:
         """A segment took ``render_s`` after the model was brought there in ``load_s``."""
+        if segment.level == "text":
+            return
         key = (worker_id, plan.model)
         slowdown = plan.on[kind].slowdown[rung]
         measured = max(render_s, 1e-6) / _timed_units(plan, segment, kind) / slowdown
@@ -79,11 +84,13 @@ class Profiles:
         """Predicted need per rung, raised where a card of that size ran out of memory."""
         return {
             rung: max(need, self.too_small_bytes.get(shape_key(plan, segment, rung, kind), -1) + 1)
-            for rung, need in plan.on[kind].need_bytes.items()
+            for rung, need in plan.footprint(segment, kind).need_bytes.items()
         }
 
     def render_s(self, plan: Plan, segment: Segment, worker: Worker, rung: Rung) -> float:
         """Predicted seconds of a segment on a worker with the model loaded."""
+        if segment.level == "text":
+            return plan.text_on[worker.kind].prior_load_s + TEXT_S
         here = plan.on[worker.kind]
         per_unit = self.seconds_per_unit.get((worker.id, plan.model), here.prior_seconds_per_mpixel_step)
         return per_unit * _timed_units(plan, segment, worker.kind) * here.slowdown[rung]

@@ -6,7 +6,16 @@ and ``memory``.
 
 from __future__ import annotations
 
-from nodes.engines.engine import Cancelled, Engine, Frames, OutOfMemory, Rendered, RenderInputs
+from nodes.engines.engine import (
+    Cancelled,
+    Engine,
+    Frames,
+    OutOfMemory,
+    Rendered,
+    RenderInputs,
+    Report,
+    TextEngine,
+)
 from nodes.engines.table import create_engine, known_models, named_spec_of, spec_of
 
 __all__ = [
@@ -16,6 +25,8 @@ __all__ = [
     "OutOfMemory",
     "RenderInputs",
     "Rendered",
+    "Report",
+    "TextEngine",
     "create_engine",
     "known_models",
     "named_spec_of",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,3 +88,15 @@ class Engine(Protocol):
 
     def unload(self) -> None:
         """Release the device memory."""
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """An engine whose spec has ``text_components``: its prompts are encoded by a task of its own."""
+
+    def encode_text(self, task: RenderTask, rung: Rung, report: Report) -> Mapping[str, NDArray[np.generic]]:
+        """What ``RenderInputs.text`` of the windows with this task's prompts holds; loads the encoder alone.
+
+        Raises:
+            OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
+        """

@@ -61,6 +61,7 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         video=video,
         handover=handover,
         anchor=_arrays(order.inputs.get("anchor")),
+        text=_arrays(order.inputs.get("text")),
     )
 
 

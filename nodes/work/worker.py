@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import safetensors.numpy
 
 from farm.capabilities import Rung, Worker, gib
@@ -15,7 +16,7 @@ from farm.errors import FarmError
 from farm.planning import Phase
 from farm.running import Failed, Finished, Order, Progress, content_hash
 from farm.state import FailureKind
-from nodes.engines import Cancelled, Engine, OutOfMemory
+from nodes.engines import Cancelled, Engine, OutOfMemory, Report, TextEngine
 from nodes.engines.memory import peak_bytes, peak_rss_bytes, reset_peak, reset_peak_rss
 from nodes.work.attempt_log import AttemptLog
 from nodes.work.inputs import load_inputs
@@ -98,6 +99,8 @@ class WorkerBody:
         report = self._reporter(order, emit, log)
         report("load", 0, 1)
         engine = self._engine_for(order)
+        if order.task.level == "text":
+            return self._encode_text(order, engine, report, started)
         was_loaded = self._rung == order.rung
         self._rung = None
         try:
@@ -124,6 +127,30 @@ class WorkerBody:
             handover_sha256=None if handover is None else content_hash(handover),
             wall_s=time.monotonic() - started,
             load_s=load_s,
+            peak_bytes=self._peak_bytes(),
+        )
+
+    def _encode_text(self, order: Order, engine: Engine, report: Report, started: float) -> Finished:
+        """The prompts of a job, for whoever renders it: arrays by name, no frames."""
+        if not isinstance(engine, TextEngine):
+            raise _Refused(f"{order.task.model} does not encode prompts apart from its windows")
+        self._rung = None  # the encoder takes the place of what was loaded
+        self._reset_peak()
+        arrays = engine.encode_text(order.task, order.rung, report)
+        if not all(np.isfinite(a).all() for a in arrays.values() if np.issubdtype(a.dtype, np.floating)):
+            raise InvalidOutput("the encoded prompt has values that are not finite")
+        report("transfer", 0, 1)
+        content = safetensors.numpy.save(dict(arrays))
+        return Finished(
+            attempt_id=order.attempt_id,
+            content=memoryview(content),
+            handover=None,
+            num_frames=0,
+            frames_sha256=content_hash(content),
+            content_sha256=content_hash(content),
+            handover_sha256=None,
+            wall_s=time.monotonic() - started,
+            load_s=0.0,
             peak_bytes=self._peak_bytes(),
         )
 
@@ -168,11 +195,15 @@ class WorkerBody:
 
 def _order_line(order: Order, worker: Worker) -> str:
     task = order.task
-    return (
-        f"{order.attempt_id} on {worker.id} ({worker.device_name}): {task.model}, "
+    work = (
         f"{task.num_frames} frames from {task.frame_indices[0]}, {task.width}x{task.height}, "
-        f"{task.num_inference_steps} steps, rung {order.rung}, need {gib(order.need_bytes)} of "
-        f"{gib(worker.vram_bytes)}"
+        f"{task.num_inference_steps} steps"
+        if task.frame_indices
+        else "its prompts"
+    )
+    return (
+        f"{order.attempt_id} on {worker.id} ({worker.device_name}): {task.model}, {work}, "
+        f"rung {order.rung}, need {gib(order.need_bytes)} of {gib(worker.vram_bytes)}"
     )
 
 

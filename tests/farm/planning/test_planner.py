@@ -11,7 +11,7 @@ import pytest
 from farm.capabilities import FrameRule
 from farm.capabilities.engine_spec import EngineSpec
 from farm.errors import CannotRun, InvalidInput
-from farm.planning.cutting import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
+from farm.planning.modes.cutting import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
 from farm.planning.plan import Plan, Segment
 
 WINDOWS_AND_OVERLAPS = [(2, 0), (2, 1), (5, 2), (8, 0), (8, 3), (8, 4), (9, 2), (16, 3), (17, 8)]

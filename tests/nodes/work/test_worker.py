@@ -303,6 +303,37 @@ def test_a_log_that_grows_too_long_keeps_its_beginning_and_its_end(order: Any) -
 # Taking back.
 
 
+class Encoding(Procedural):
+    """The real engine, and prompts encoded to their lengths."""
+
+    def encode_text(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, Any]:
+        report("encode", 1, 1)
+        return {"prompt_embeds": np.full((1, 4), len(task.prompt) or np.nan, np.float32)}
+
+
+def test_encoded_prompts_are_a_result_without_frames(order: Any) -> None:
+    worker = WorkerBody(WORKER, lambda model, worker: Encoding())
+    asked = order(level="text", prompt="pan", frame_indices=())
+    phases, end = run(worker, asked.model_copy(update={"inputs": {}}))
+    assert isinstance(end, Finished), end
+    assert phases == ["load", "encode", "transfer"]
+    assert (end.num_frames, end.handover) == (0, None)
+    assert safetensors.numpy.load(bytes(end.content))["prompt_embeds"].tolist() == [[3.0] * 4]
+    assert hashlib.sha256(end.content).hexdigest() == end.content_sha256 == end.frames_sha256
+
+
+@pytest.mark.parametrize(
+    ("engine", "prompt", "kind"), [(Encoding, "", "invalid_output"), (Procedural, "pan", "cannot_start")]
+)
+def test_a_prompt_that_cannot_be_encoded_is_a_failure_with_its_kind(
+    order: Any, engine: type[Procedural], prompt: str, kind: str
+) -> None:
+    worker = WorkerBody(WORKER, lambda model, worker: engine())
+    _, end = run(worker, order(level="text", prompt=prompt, frame_indices=()))
+    assert isinstance(end, Failed)
+    assert end.kind == kind
+
+
 def test_a_cancelled_attempt_stops_at_its_next_step_and_the_next_order_runs(order: Any) -> None:
     begun, cancelled = threading.Event(), threading.Event()
 

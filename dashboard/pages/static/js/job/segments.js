@@ -36,7 +36,7 @@ export const SegmentTable = ({ job, model, version, now, onPick }) => {
           ${segments.level[i] !== "final" && html` <small class="quiet">${segments.level[i]}</small>`}</th>
         <td data-label="Status"><${Badge} status=${segments.status[i]} />${segments.status[i] === "running" && html`<${Bar} value=${segments.done_fraction[i]} label=${`Progress of ${segments.id[i]}`} />`}
           ${failures.has(i) && html` <small class="bad-text">${plural(failures.get(i) ?? 0, "failure")}</small>`}</td>
-        <td data-label="Frames">${segments.start[i]}–${segments.end[i] - 1}${segments.head[i] > 0 && html` <small class="quiet">${segments.head[i]} shared</small>`}</td>
+        <td data-label="Frames">${framesOf(segments, i)}${segments.head[i] > 0 && html` <small class="quiet">${segments.head[i]} shared</small>`}</td>
         <td data-label="Worker" class="quiet">${model.workers[segments.worker[i]] ?? "—"}</td>
         <td data-label="Time" class="number">${tookOf(model, i, now)}</td>
         <td data-label="Take" class="number">${segments.take[i] + 1}</td>
@@ -83,6 +83,9 @@ const ownFrames = (segments, i) => {
   return start < end ? [start, end] : [segments.start[i], segments.end[i]];
 };
 
+const framesOf = (/** @type {any} */ segments, /** @type {number} */ i) =>
+  segments.level[i] === "text" ? "none" : `${segments.start[i]}–${segments.end[i] - 1}`;
+
 /** @param {{job: any, model: JobModel, segment: number, mayChange: boolean, onRender: (start: number, end: number) => void, onClose: () => void, onPick: (segment: number) => void}} props */
 export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onClose, onPick }) => {
   const { segments } = model;
@@ -98,17 +101,18 @@ export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onC
     get(`/jobs/${job.id}/segments/${id}`).then(setDetail, setError);
   }, [id, segments.status[i], segments.take[i]]);
   const done = segments.status[i] === "done";
+  const isText = segments.level[i] === "text";
   const last = segments.end[i] - segments.start[i] - 1;
   // What is not rendered yet is shown as it is tried now.
   const tried = detail && (detail.worker_id ? detail : detail.attempts.findLast((/** @type {any} */ attempt) => attempt.outcome === "running"));
   const base = `/jobs/${job.id}/segments/${id}`;
   return html`<${Dialog} title=${`Segment ${id}`} onClose=${onClose} wide>
-    <div class="row"><${Badge} status=${segments.status[i]} /><span class="quiet">frames ${segments.start[i]} to ${segments.end[i] - 1}, shot ${segments.shot[i] + 1}, ${segments.level[i]}</span>
+    <div class="row"><${Badge} status=${segments.status[i]} /><span class="quiet">${isText ? "the encoded prompt" : `frames ${segments.start[i]} to ${segments.end[i] - 1}`}, shot ${segments.shot[i] + 1}, ${segments.level[i]}</span>
       <span class="row push"><button type="button" class="button small" disabled=${i === 0} onClick=${() => onPick(i - 1)}>Previous</button>
       <button type="button" class="button small" disabled=${i === segments.id.length - 1} onClick=${() => onPick(i + 1)}>Next</button></span></div>
     <${ErrorNote} error=${error} />
     <div class="segment-look">
-      ${done ? html`<div class="stack"><${Picture} class="segment-picture" src=${pictureOf(job.id, id, segments.start[i] + frame)} version=${segments.take[i]} alt=${`Frame ${segments.start[i] + frame} of the video`} width=${job.width} height=${job.height} />
+      ${isText ? html`<p class="quiet">The prompt, encoded once for all who render it.</p>` : done ? html`<div class="stack"><${Picture} class="segment-picture" src=${pictureOf(job.id, id, segments.start[i] + frame)} version=${segments.take[i]} alt=${`Frame ${segments.start[i] + frame} of the video`} width=${job.width} height=${job.height} />
         ${last > 0 && html`<label class="field"><span>Frame ${segments.start[i] + frame}</span>
           <input type="range" min="0" max=${last} value=${frame} onInput=${(/** @type {any} */ event) => setFrame(Number(event.target.value))} /></label>`}</div>`
         : html`<p class="quiet">Its pictures are here when it is rendered.</p>`}
@@ -128,7 +132,7 @@ export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onC
     ${detail?.why && html`<p class="quiet">${detail.why}</p>`}
     ${detail && html`<${AttemptList} attempts=${detail.attempts} />`}
     <div class="row end">
-      ${done && html`<a class="button small" href=${address(`${base}/video`)} download>Segment as video</a>`}
+      ${done && !isText && html`<a class="button small" href=${address(`${base}/video`)} download>Segment as video</a>`}
       <a class="button small" href=${address(`${base}/log`)} target="_blank" rel="noopener">Log</a>
       ${mayChange && done && segments.level[i] === "final" && html`<button type="button" class="button small primary" onClick=${() => onRender(...ownFrames(segments, i))}>Render again…</button>`}
     </div>

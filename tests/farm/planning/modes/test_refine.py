@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from farm.planning.cutting import draft_steps, draft_stride
+from farm.planning.modes.cutting import draft_steps, draft_stride
+from farm.planning.modes.refine import DRAFT_STRENGTH
 from farm.planning.plan import Plan, Segment
 from farm.planning.planner import plan
 from farm.planning.predict import critical_path, makespan
-from farm.planning.refine import DRAFT_STRENGTH
 
 #: Window, overlap and lowest frame rate of the model; the frames are 8 a second.
 CUTS = [

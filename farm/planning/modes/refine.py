@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farm.planning.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.windows import cropped_windows, shifted_windows
 from farm.planning.plan import FrameRun, Segment, Shot
-from farm.planning.windows import cropped_windows, shifted_windows
 
 #: Of the two passes over a draft, unless one is asked for. Stronger ones make more of their own, each window
 #: something else: with tiny_i2v fewer seams pass (97 % at 0.3, 80 % at 0.6, 57 % at 0.9).

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from farm.capabilities import EngineSpec
+from farm.planning.modes.windows import Window, cropped_windows
 from farm.planning.plan import Segment, Shot
-from farm.planning.windows import Window, cropped_windows
 
 #: A chain drifts; after this many hops it is pulled fully to its first segment's statistics.
 HOPS_BETWEEN_ANCHORS = 6

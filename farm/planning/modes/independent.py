@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from farm.planning.cutting import Cut, final_segments
+from farm.planning.modes.cutting import Cut, final_segments
+from farm.planning.modes.windows import cropped_windows
 from farm.planning.plan import Segment, Shot
-from farm.planning.windows import cropped_windows
 
 
 def independent(shot: Shot, cut: Cut) -> list[Segment]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from farm.capabilities import EngineSpec
-from farm.planning.cutting import Cut, chained, final_segments
+from farm.planning.modes.cutting import Cut, chained, final_segments
+from farm.planning.modes.windows import cropped_windows
 from farm.planning.plan import Segment, Shot
-from farm.planning.windows import cropped_windows
 
 
 def chain(shot: Shot, cut: Cut) -> list[Segment]:

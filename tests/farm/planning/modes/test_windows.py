@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from farm.capabilities import FrameRule
-from farm.planning.windows import Window, cropped_windows, shifted_windows
+from farm.planning.modes.windows import Window, cropped_windows, shifted_windows
 
 WINDOWS_AND_OVERLAPS = [(w, o) for w in (1, 2, 3, 5, 8, 9, 16, 17, 33) for o in range(w // 2 + 1)]
 CUTS = [cropped_windows, shifted_windows]

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from farm.errors import CannotRun
-from farm.planning.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.windows import cropped_windows
 from farm.planning.plan import FrameRun, Segment, Shot
-from farm.planning.windows import cropped_windows
 
 
 def infill(shot: Shot, cut: Cut) -> list[Segment]:

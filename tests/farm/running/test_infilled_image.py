@@ -1,0 +1,95 @@
+"""A photo's video by draft, keyframes and windows between them, with prompts encoded once, through a farm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from farm.capabilities import FrameRule, RungSpec, StageCost, Worker
+from farm.capabilities.engine_spec import EngineSpec
+from farm.planning import RenderTask
+from nodes.engines import RenderInputs
+from nodes.engines.engine import Rendered, Report
+from nodes.engines.procedural.engine import Procedural
+
+Given = dict[str, list[tuple[str, RenderTask, RenderInputs]]]
+
+
+def spec(engine: Procedural) -> EngineSpec:
+    """The drawn camera as a causal model with both ends, whose prompts are encoded by a task of its own."""
+    stages = (StageCost(name="text_encode"), StageCost(name="draw"))
+    return engine.spec.model_copy(
+        update={
+            "takes": frozenset({"image", "last_image", "keyframes", "text"}),
+            "random_access": False,
+            "wants_full_image": False,
+            "frames": FrameRule.causal(4, max_frames=33),
+            "window_frames": 17,
+            "max_end_latents": 2,
+            "min_fps": 0.5,
+            "component_bytes": {"text": 1},
+            "text_components": ("text",),
+            "rungs": (RungSpec(name="resident", resident=("text",), stages=stages),),
+        }
+    )
+
+
+class Recording(Procedural):
+    """Draws the camera's frames and keeps what it was given; fades nothing, invents nothing."""
+
+    def __init__(self, given: Given, worker: Worker) -> None:
+        super().__init__()
+        self.spec = spec(self)
+        self._given, self._worker = given, worker
+
+    def encode_text(self, task: RenderTask, rung: str, report: Report) -> dict[str, Any]:
+        self._given.setdefault("text", []).append((self._worker.id, task, RenderInputs()))
+        return {"prompt_embeds": np.frombuffer(task.prompt.encode(), np.uint8)}
+
+    def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
+        self._given.setdefault(task.level, []).append((self._worker.id, task, inputs))
+        assert inputs.image is not None
+        whole = RenderInputs(image=inputs.image)
+        frames = super().render(task, whole, report).frames.copy()
+        given = {0: inputs.image, **inputs.known}
+        if inputs.last_image is not None:
+            given[task.num_frames - 1] = inputs.last_image
+        for position, frame in given.items():
+            frames[position] = frame
+        return Rendered(frames, {"image": frames[task.handover_index or 0]})
+
+
+async def test_windows_get_their_keyframes_and_the_prompt_that_was_encoded_once(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    given: Given = {}
+    engine = Recording(given, Worker(id="-", node="-", kind="cpu", device_name="", vram_bytes=0))
+    async with run_farm("a/0", "b/0", engine=lambda m, w: Recording(given, w), spec=engine.spec) as farm:
+        request = job_request(photo(), mode="infill", prompts=("pan",), num_frames=40)
+        job = await farm.ended(farm.coordinator.submit(request))
+        assert job.status == "succeeded", job.message
+        assert len(farm.video(job)) == 40
+        clips = {s.start: farm_frames(farm, job, s.id) for s in job.plan.segments if s.level == "keyframes"}
+    assert len(given["text"]) == 2, "the draft tells another rate than the windows"
+    rendered = [row for level in ("draft", "keyframes", "final") for row in given[level]]
+    assert all(bytes(inputs.text["prompt_embeds"]) == b"pan" for _, _, inputs in rendered)
+    assert len(given["final"]) == 3
+    for _, task, inputs in given["final"]:
+        first, last = task.frame_indices[0], task.frame_indices[-1]
+        known = {task.frame_indices[position]: frame for position, frame in inputs.known.items()}
+        if first:
+            known[first] = inputs.image
+        if inputs.last_image is not None:
+            known[last] = inputs.last_image
+        for start, frames in clips.items():
+            for offset in range(5):
+                if first <= start and start + offset <= last and (start == first or last == start + 4):
+                    assert np.array_equal(known.pop(start + offset), frames[offset])
+        assert known == {}, "nothing else is given"
+
+
+def farm_frames(farm: Any, job: Any, segment_id: str) -> Any:
+    from stitching.video_io import read_frames
+
+    return read_frames(farm.storage.path(job.tasks[segment_id].artifact.sha256))
