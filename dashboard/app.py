@@ -38,7 +38,7 @@ from dashboard.api import (
 from dashboard.background import beside
 from dashboard.doors_store import STORE_NAME, open_store
 from dashboard.files import Artifacts, LargeAnswers, PictureCache, WorkersSeen
-from dashboard.http import NO_KEY, answer_errors, answers, describe, document_route
+from dashboard.http import API, NO_KEY, Route, answer_errors, answers, describe, document_route
 from dashboard.intake import Intake, KeptUploads, Specs, Submitting, UploadSpace
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
@@ -115,8 +115,8 @@ def create_app(
     app.add_middleware(CountRequests, metrics=metrics)
     answer_errors(app)
     describe(app)
-    app.add_api_route("/api/v1/openapi.json", document_route(app), methods=["GET"], include_in_schema=False)
-    health = APIRouter(tags=["health"])
+    app.add_api_route(f"{API}/openapi.json", document_route(app), methods=["GET"], include_in_schema=False)
+    health = APIRouter(prefix=API, tags=["health"], route_class=Route)
     health.add_api_route(
         "/health",
         _health,
@@ -152,15 +152,13 @@ def create_app(
         events_router(feed),
         webhooks_router(webhooks),
         access_router(keys, sessions, login_links, audit),
+        videos_router(coordinator, VideosIntake(coordinator.reopening, intake, specs), submitting, artifacts),
+        openai_models_router(models),
+        metrics_router(metrics),
+        pages_router(),
     ):
-        app.include_router(router, prefix="/api/v1")
-    videos = videos_router(
-        coordinator, VideosIntake(coordinator.reopening, intake, specs), submitting, artifacts
-    )
-    app.include_router(videos, prefix="/v1")
-    app.include_router(openai_models_router(models), prefix="/v1")
-    app.include_router(metrics_router(metrics))
-    app.include_router(pages_router())
+        # Included, every route would be made once more with the first request.
+        app.router.routes.extend(router.routes)
     return app
 
 

@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_late
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.http import answers
+from dashboard.http import Route, answers
 from dashboard.live import Feed
 from dashboard.webhooks import Webhooks
 from farm.state import (
@@ -276,21 +276,12 @@ class CountRequests:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = route_of(scope["path"], getattr(scope.get("route"), "path", None))
+                route = getattr(scope.get("route"), "path", "none")
                 answer_s = time.perf_counter() - started
                 self._metrics.note_request(_known(scope["method"]), route, message["status"], answer_s)
             await send(message)
 
         await self._app(scope, receive, counted)
-
-
-def route_of(path: str, template: str | None) -> str:
-    """The whole template of an address; ``template`` lacks the prefix its router was included under."""
-    if template is None or ":path}" in template:
-        return template or "none"
-    # No other parameter holds a slash.
-    prefix = path.split("/")[: path.count("/") - template.count("/") + 1]
-    return "/".join(prefix) + template
 
 
 def _known(method: str) -> str:
@@ -300,7 +291,7 @@ def _known(method: str) -> str:
 
 def metrics_router(metrics: Metrics) -> APIRouter:
     """The route Prometheus asks."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], route_class=Route)
 
     @router.get(
         "/metrics",

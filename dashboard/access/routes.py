@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -14,7 +14,7 @@ from dashboard.access.decisions import COOKIE_NAME, Principal, Scope, asked
 from dashboard.access.keys import Key, Keys
 from dashboard.access.one_time_tokens import LOGIN_EXPIRY_S, OneTimeTokens
 from dashboard.access.sessions import EXPIRY_S, Sessions
-from dashboard.http import NO_KEY, answers, known_query_only
+from dashboard.http import NO_KEY, answers, api_router
 from farm.errors import NotAllowed
 from farm.values import Value
 
@@ -113,7 +113,7 @@ def login_link(login_links: OneTimeTokens, principal_id: str) -> str:
 
 def access_router(keys: Keys, sessions: Sessions, login_links: OneTimeTokens, audit: Audit) -> APIRouter:
     """Routes under which keys are made and revoked, and browsers come in."""
-    router = APIRouter(tags=["access"], dependencies=[Depends(known_query_only)])
+    router = api_router("access")
 
     @router.post(
         "/keys",

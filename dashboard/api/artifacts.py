@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import ARTIFACT, JOB_ID, REPORT
 from dashboard.files import MEDIA_TYPES, ArtifactName, Artifacts, ArtifactSummary
-from dashboard.http import answers, known_query_only
+from dashboard.http import answers, api_router
 from farm.state import Ledger
 
 Name = Annotated[ArtifactName, Path(description="Which file.", examples=["video.mp4"])]
@@ -24,7 +24,7 @@ class ArtifactList(TypedDict):
 
 def artifacts_router(ledger: Ledger, artifacts: Artifacts) -> APIRouter:
     """Routes under which a job's files are listed and fetched."""
-    router = APIRouter(tags=["artifacts"], dependencies=[Depends(known_query_only)])
+    router = api_router("artifacts")
 
     @router.get(
         "/jobs/{job_id}/artifacts",

@@ -7,7 +7,7 @@ import json
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -34,8 +34,8 @@ from dashboard.http import (
     Limit,
     Order,
     answers,
+    api_router,
     body_schema,
-    known_query_only,
     options_schema,
     shown_plan,
 )
@@ -133,7 +133,7 @@ def jobs_router(
     large: LargeAnswers,
 ) -> APIRouter:
     """Every route runs on the event loop, where the coordinator's state lives."""
-    router = APIRouter(tags=["jobs"], dependencies=[Depends(known_query_only)])
+    router = api_router("jobs")
     ledger, storage = coordinator.ledger, coordinator.storage
     summaries = JobSummaries(ledger)
 

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
-from dashboard.http import answers, known_query_only
+from dashboard.http import Route, answers, api_router
 from dashboard.intake import Intake, Specs
 from farm.errors import InvalidInput
 from farm.planning import Choices, choices
@@ -58,7 +58,7 @@ def models_router(
     coordinator: Coordinator, intake: Intake, specs: Specs, models: Callable[[], list[dict[str, Any]]]
 ) -> APIRouter:
     """Routes under which a person, or a program, finds out what may be asked for."""
-    router = APIRouter(tags=["models"], dependencies=[Depends(known_query_only)])
+    router = api_router("models")
 
     @router.get(
         "/models",
@@ -115,7 +115,7 @@ def models_router(
 
 def openai_models_router(models: Callable[[], list[dict[str, Any]]]) -> APIRouter:
     """The route that front ends for OpenAI's API fill their list of models from."""
-    router = APIRouter(tags=["videos"])
+    router = APIRouter(tags=["videos"], prefix="/v1", route_class=Route)
 
     @router.get(
         "/models",

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from dashboard.access import OWNER, Keys, OneTimeTokens, Principal, bearer_token
 from dashboard.api.examples import JOIN_OFFER, NODE, WORKER
-from dashboard.http import MACHINE_KEY, NO_KEY, NodeRequest, ReachRequest, answers, known_query_only
+from dashboard.http import MACHINE_KEY, NO_KEY, NodeRequest, ReachRequest, answers, api_router
 from dashboard.live import (
     NodeSummary,
     WorkerSummary,
@@ -84,7 +84,7 @@ def nodes_router(
     coordinator: Coordinator, join_tokens: OneTimeTokens, membership: Membership, keys: Keys
 ) -> APIRouter:
     """Routes under which machines and their workers are seen, come and go."""
-    router = APIRouter(tags=["nodes"], dependencies=[Depends(known_query_only)])
+    router = api_router("nodes")
     ledger = coordinator.ledger
     state = ledger.state
 

@@ -7,14 +7,14 @@ from bisect import bisect_right
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import JOB_ID, SEAM, SEGMENT, SEGMENT_LOG
 from dashboard.api.segment_log import attempt_number, segment_log
 from dashboard.files import PictureCache, WorkersSeen, open_file, task_events
-from dashboard.http import DEFAULT_LIMIT, Cursor, Limit, answers, known_query_only, page_of
+from dashboard.http import DEFAULT_LIMIT, Cursor, Limit, answers, api_router, page_of
 from farm.errors import InvalidInput, NotFound, NotReady
 from farm.planning import Segment
 from farm.reporting import seam_list, segment_detail
@@ -118,7 +118,7 @@ def segments_router(
     workers_seen: WorkersSeen,
 ) -> APIRouter:
     """Routes under which segments and seams are looked at."""
-    router = APIRouter(tags=["segments"], dependencies=[Depends(known_query_only)])
+    router = api_router("segments")
 
     def found(job_id: str, segment_id: str) -> tuple[Job, Task]:
         job = ledger.job(job_id)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from dashboard.api.examples import STORAGE
-from dashboard.http import answers, known_query_only
+from dashboard.http import answers, api_router
 from farm.keeping import Survey, known, survey
 from farm.running import Coordinator
 
 
 def storage_router(coordinator: Coordinator) -> APIRouter:
     """Routes under which the storage is looked over, and what nobody knows is removed from it."""
-    router = APIRouter(tags=["storage"], dependencies=[Depends(known_query_only)])
+    router = api_router("storage")
     one_at_a_time = asyncio.Lock()
 
     async def surveyed() -> JSONResponse:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import CHECKS, UPLOAD, UPLOAD_ID
 from dashboard.api.segments import PICTURE_SIDE
 from dashboard.files import PictureCache
-from dashboard.http import answers, known_query_only
+from dashboard.http import answers, api_router
 from dashboard.intake import Intake, KeptUpload, caller_of
 
 UploadId = Annotated[str, Path(description="Id of an upload.", examples=[UPLOAD_ID])]
@@ -75,7 +75,7 @@ class UploadSummary(TypedDict):
 
 def uploads_router(intake: Intake, pictures: PictureCache) -> APIRouter:
     """Routes under which files come in."""
-    router = APIRouter(tags=["uploads"], dependencies=[Depends(known_query_only)])
+    router = api_router("uploads")
     uploads = intake.uploads
 
     @router.post(

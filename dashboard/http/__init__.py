@@ -6,17 +6,17 @@ Nothing that knows of keys, jobs under way or pages enters.
 from __future__ import annotations
 
 from dashboard.http.error_answers import answer_errors, error_answer
-from dashboard.http.openapi import MACHINE_KEY, NO_KEY, answers, describe, document_route
+from dashboard.http.openapi import API, MACHINE_KEY, NO_KEY, answers, describe, document_route
 from dashboard.http.queries import (
     DEFAULT_LIMIT,
     Cursor,
     Limit,
     Order,
     cursor_after,
-    known_query_only,
     page_of,
     position_of,
 )
+from dashboard.http.routes import Route, api_router
 from dashboard.http.schemas import (
     NodeRequest,
     ReachRequest,
@@ -32,6 +32,7 @@ from dashboard.http.schemas import (
 from dashboard.http.security_headers import SECURITY_HEADERS
 
 __all__ = [
+    "API",
     "DEFAULT_LIMIT",
     "MACHINE_KEY",
     "NO_KEY",
@@ -41,8 +42,10 @@ __all__ = [
     "NodeRequest",
     "Order",
     "ReachRequest",
+    "Route",
     "answer_errors",
     "answers",
+    "api_router",
     "body_schema",
     "cursor_after",
     "describe",
@@ -52,7 +55,6 @@ __all__ = [
     "job_body",
     "job_options",
     "job_request",
-    "known_query_only",
     "options_schema",
     "page_of",
     "position_of",

@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from dashboard.http import answers, known_query_only, shown_event
+from dashboard.http import answers, api_router, shown_event
 from dashboard.live.event_stream import HEARTBEAT, StoredEvent, event_message, message, stored_events
 from dashboard.live.snapshots import Snapshots, Subject
 from farm.reporting import progress, waits
@@ -266,7 +266,7 @@ def _snapshot(look: tuple[Subject, bytes]) -> Part:
 
 def events_router(feed: Feed) -> APIRouter:
     """The route of everything that happens on the farm."""
-    router = APIRouter(tags=["live"], dependencies=[Depends(known_query_only)])
+    router = api_router("live")
 
     @router.get(
         "/events",

@@ -1,7 +1,7 @@
 """The pages: HTML shells, and the static files that fill them from the API.
 
-Everything is read once, when the router is made. Static files have the hash of all of them in their address,
-so that a browser keeps them for good and a new version of the farm is seen at once.
+Everything is read once, when the first router is made. Static files have the hash of all of them in their
+address, so that a browser keeps them for good and a new version of the farm is seen at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from posixpath import dirname, join, normpath
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
+from dashboard.http import Route
 from farm.errors import NotFound
 
 _HERE = Path(__file__).parent
@@ -26,6 +28,7 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
 _FOR_EVER = "public, max-age=31536000, immutable"
 _IMPORT = re.compile(r'(?:from|import)\s*"(\.[\w./-]+\.js)"')
 
@@ -63,10 +66,9 @@ class StaticFile:
 
 def pages_router() -> APIRouter:
     """Every page and what it loads. No page holds data: what may be seen is for the API to say."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, route_class=Route)
     files = static_files()
     version = _version(files)
-    environment = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
 
     @router.api_route("/static/{asked_version}/{name:path}", methods=["GET", "HEAD"])
     async def static(request: Request, asked_version: str, name: str) -> Response:
@@ -85,12 +87,12 @@ def pages_router() -> APIRouter:
         return Response(content, media_type=file.media_type, headers=headers)
 
     for page in PAGES:
-        _add(router, page, environment, version, modules(files, f"js/pages/{page.name}.js"))
+        _add(router, page, version, modules(files, f"js/pages/{page.name}.js"))
     return router
 
 
-def _add(router: APIRouter, page: Page, environment: Environment, version: str, needed: list[str]) -> None:
-    template = environment.get_template("login.html" if page.name == "login" else "page.html")
+def _add(router: APIRouter, page: Page, version: str, needed: list[str]) -> None:
+    template = _TEMPLATES.get_template("login.html" if page.name == "login" else "page.html")
 
     async def shell(request: Request) -> HTMLResponse:
         parameters = {name: quote(value, safe="") for name, value in request.path_params.items()}
@@ -108,8 +110,9 @@ def _add(router: APIRouter, page: Page, environment: Environment, version: str, 
     router.add_api_route(page.path, shell, methods=["GET", "HEAD"], name=f"page-{page.name}")
 
 
+@cache
 def static_files() -> dict[str, StaticFile]:
-    """What browsers load, by the name under ``static/``."""
+    """What browsers load, by the name under ``static/``; read once."""
     root = _HERE / "static"
     files = {}
     for path in sorted(root.rglob("*")):

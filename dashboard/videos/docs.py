@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import Response
@@ -130,6 +131,7 @@ def documented(
     return described
 
 
+@cache
 def _contents(body: type[Value]) -> dict[str, Any]:
     shared = options_schema()["properties"]
     schema: dict[str, Any] = {

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from dashboard.access import Principal
 from dashboard.files import ArtifactName, Artifacts
+from dashboard.http import Route
 from dashboard.intake import MAX_KEY_CHARS, Submitting, check_key
 from dashboard.live import stored_events
 from dashboard.videos.docs import CONTENT, DELETED, EXAMPLE, PAGE, documented
@@ -121,7 +122,7 @@ def videos_router(
     artifacts: Artifacts,
 ) -> APIRouter:
     """Every route runs on the event loop, where the coordinator's state lives."""
-    router = APIRouter(tags=["videos"], prefix="/videos")
+    router = APIRouter(tags=["videos"], prefix="/v1/videos", route_class=Route)
     door = _Doorway(coordinator, submitting)
 
     @router.post("", **documented("Create a video", EXAMPLE, body=CreateRequest, errors=(404, 413, 422)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal, get_args
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from pydantic import Field, field_validator
 from typing_extensions import TypedDict
 
-from dashboard.http import Limit, answers, known_query_only
+from dashboard.http import Limit, answers, api_router
 from dashboard.webhooks.sending import Webhooks
 from dashboard.webhooks.store import Delivery, Webhook
 from farm.values import Value
@@ -130,7 +130,7 @@ _NONE = {404: "There is no such webhook."}
 
 def webhooks_router(webhooks: Webhooks) -> APIRouter:
     """Routes under which other programs ask to be told."""
-    router = APIRouter(tags=["webhooks"], dependencies=[Depends(known_query_only)])
+    router = api_router("webhooks")
     store = webhooks.store
 
     @router.post(

@@ -52,9 +52,7 @@ class Door:
         self.app.state.keys = self.keys
         self._add_routes()
         login_links = OneTimeTokens(LOGIN_EXPIRY_S)
-        self.app.include_router(
-            access_router(self.keys, self.sessions, login_links, self.audit), prefix="/api/v1"
-        )
+        self.app.router.routes.extend(access_router(self.keys, self.sessions, login_links, self.audit).routes)
         answer_errors(self.app)
         self.app.add_middleware(
             Gate,

@@ -1,0 +1,40 @@
+"""Routes are read once in a process, and each app answers for its own farm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from fastapi.routing import APIRoute
+
+
+async def test_two_farms_of_a_process_share_what_was_read_of_their_routes_and_nothing_else(
+    running_farm: Callable[..., AbstractAsyncContextManager[Any]], tmp_path: Path
+) -> None:
+    async with (
+        running_farm(tmp_path / "a", workers=("attic/cpu0",)) as one,
+        running_farm(tmp_path / "b", workers=("cellar/cpu0",)) as other,
+    ):
+        for farm, node in ((one, "attic"), (other, "cellar")):
+            found = (await farm.get("nodes")).json()["data"]
+            assert [each["name"] for each in found] == [node]
+        assert one.app.openapi() == other.app.openapi()
+        pairs = [
+            (a, b)
+            for a, b in zip(one.app.routes, other.app.routes, strict=True)
+            if isinstance(a, APIRoute)
+            and isinstance(b, APIRoute)
+            and a.path.startswith(("/api/v1/jobs", "/v1"))
+        ]
+    assert len(pairs) > 30
+    for a, b in pairs:
+        assert a.dependant.path_params is b.dependant.path_params
+        assert a.endpoint is not b.endpoint
+        assert b.dependant.call is b.endpoint
+
+
+async def test_routes_of_one_function_under_two_methods_are_two(farm: Any) -> None:
+    operations = farm.app.openapi()["paths"]["/api/v1/jobs/{job_id}/artifacts/{name}"]
+    assert {"get", "head"} <= set(operations)
