@@ -68,8 +68,13 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """The top-level names a file imports, wherever in it, and by text where a call takes a name."""
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(parsed(path)):
         match node:
             case ast.Import(names=names):
@@ -123,6 +128,7 @@ def entries_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield module, ""
 
 
+@cache
 def entries(path: Path) -> list[tuple[str, str]]:
     return list(entries_of(parsed(path)))
 
@@ -175,19 +181,25 @@ def offered(package: str) -> frozenset[str]:
 
 def test_there_is_something_to_check() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in ALL} == set(ROOMS)
-    assert "numpy" in set(imported(ROOT / "stitching" / "stitch.py"))
+    assert "numpy" in imported(ROOT / "stitching" / "stitch.py")
     assert "farm.state.events" in graph()["farm.state.state"]
     assert "nodes.hosting" in run_by("nodes.engines.memory.vram", "nodes.hosting", "render_here")
     assert "Ledger" in offered("farm.state")
     assert {"farm.planning", "nodes.engines.common", "dashboard.api"} <= set(PACKAGES)
 
 
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_a_room_is_entered_through_its_doors_only(path: Path) -> None:
-    room = name_of(path).split("/")[0]
-    if name_of(path) not in DOORLESS:
-        entered = set(imported(path)) & set(ROOMS) - {room}
-        assert entered <= DOORS[room], f"{room} may import {DOORS[room] or 'no other room'}"
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+def test_a_room_is_entered_through_its_doors_only() -> None:
+    wrong = [
+        f"{name_of(path)} imports {room}, and may import {DOORS[room_of(path)] or 'no other room'}"
+        for path in ALL
+        if name_of(path) not in DOORLESS
+        for room in (imported(path) & set(ROOMS)) - {room_of(path)} - DOORS[room_of(path)]
+    ]
+    assert wrong == []
 
 
 def trespass(importer: str, entered: list[tuple[str, str]]) -> str | None:
@@ -214,11 +226,10 @@ def is_family(package: str) -> bool:
     return f"{package}.family" in MODULES and package != "nodes.engines"
 
 
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_a_sub_package_is_entered_by_the_names_it_offers(path: Path) -> None:
+def test_a_sub_package_is_entered_by_the_names_it_offers() -> None:
     """A room's own modules, and those of the packages a file lives in, are entered by themselves."""
-    if wrong := trespass(module_of(path), entries(path)):
-        pytest.fail(f"{name_of(path)} {wrong}")
+    found = ((name_of(path), trespass(module_of(path), entries(path))) for path in ALL)
+    assert [f"{name} {wrong}" for name, wrong in found if wrong] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -296,14 +307,15 @@ def test_no_folder_holds_a_heap(folder: str) -> None:
     assert {where: count for where, count in counts.items() if count > MAX_FILES} == {}
 
 
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_a_library_is_imported_where_it_lives_only(path: Path) -> None:
-    libraries = set(imported(path))
-    room = name_of(path).split("/")[0]
-    for library in libraries & set(KEEPERS):
-        assert name_of(path) in KEEPERS[library], f"{library} is imported by {KEEPERS[library]} alone"
-    for library in libraries & set(HOMES):
-        assert room in HOMES[library], f"{library} is imported in {HOMES[library]} alone"
+def test_a_library_is_imported_where_it_lives_only() -> None:
+    found = [(path, library) for path in ALL for library in imported(path)]
+    wrong = [
+        f"{name_of(path)} imports {library}, which is for {KEEPERS.get(library) or HOMES[library]} alone"
+        for path, library in found
+        if name_of(path) not in KEEPERS.get(library, {name_of(path)})
+        or room_of(path) not in HOMES.get(library, {room_of(path)})
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("library", KEEPERS)
@@ -314,14 +326,20 @@ def test_every_keeper_of_a_library_needs_it(library: str) -> None:
 EVERYTHING = sources(*ROOMS, "tests", "benchmarks", "examples", "models")
 
 
-@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
-def test_a_file_is_one_idea(path: Path) -> None:
+def not_one_idea(path: Path) -> str | None:
     text = path.read_text()
-    assert path.name not in ("utils.py", "helpers.py", "common.py", "misc.py")
-    if name_of(path).split("/")[0] in ROOMS:
-        assert len(text.splitlines()) <= MAX_LINES
-    if text.strip():
-        assert "from __future__ import annotations" in text or text.count("\n") < 3
+    if path.name in ("utils.py", "helpers.py", "common.py", "misc.py"):
+        return "is named after nothing"
+    if room_of(path) in ROOMS and len(text.splitlines()) > MAX_LINES:
+        return f"has {len(text.splitlines())} lines, {MAX_LINES} at most"
+    if text.strip() and "from __future__ import annotations" not in text and text.count("\n") >= 3:
+        return "lacks from __future__ import annotations"
+    return None
+
+
+def test_a_file_is_one_idea() -> None:
+    found = ((name_of(path), not_one_idea(path)) for path in EVERYTHING)
+    assert [f"{name} {wrong}" for name, wrong in found if wrong] == []
 
 
 #: Written in pieces, so that this file does not hold what it looks for.
@@ -334,12 +352,10 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_a_file_is_finished_and_knows_no_machine(path: Path) -> None:
-    text = path.read_text()
-    for pattern in (UNFINISHED, MACHINE_PATH):
-        found = pattern.search(text)
-        assert found is None, f"{name_of(path)} says {found.group()!r}"
+def test_a_file_is_finished_and_knows_no_machine() -> None:
+    found = [(path, each) for path in TEXTS for each in (UNFINISHED, MACHINE_PATH)]
+    said = ((name_of(path), pattern.search(path.read_text())) for path, pattern in found)
+    assert [f"{name} says {match.group()!r}" for name, match in said if match] == []
 
 
 def test_the_tests_are_no_package() -> None:
