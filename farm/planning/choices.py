@@ -9,6 +9,7 @@ from pathlib import Path
 from farm.capabilities import MODES, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import near_size, size_for
+from farm.planning.holding import held_on
 from farm.planning.planner import footprint, plan, source_frames
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.values import Value
@@ -111,7 +112,7 @@ class _Judge:
     """Whether a worker can hold a window of some size and length."""
 
     def __init__(self, spec: EngineSpec, workers: Sequence[Worker], asked: JobRequest) -> None:
-        self._spec, self._workers = spec, workers
+        self._spec, self._workers, self._input = spec, workers, asked.inputs[0]
         guidance = spec.default_guidance_scale if asked.guidance_scale is None else asked.guidance_scale
         self._guided = guidance > 1.0
         self._largest = max(workers, key=lambda w: w.vram_bytes, default=None)
@@ -124,7 +125,10 @@ class _Judge:
         shape = RenderShape(
             num_frames=window, height=height, width=width, num_inference_steps=1, guided=self._guided
         )
-        needs = {kind: footprint(self._spec.on(kind), shape).need_bytes for kind in ("cuda", "cpu")}
+        needs = {
+            kind: footprint(held_on(self._spec, kind, self._input), shape).need_bytes
+            for kind in ("cuda", "cpu")
+        }
         refused = all(why_not(needs[w.kind], w) for w in self._workers)
         reason = why_not(needs[self._largest.kind], self._largest) if refused else None
         return min(needs[self._largest.kind].values()), reason

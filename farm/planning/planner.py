@@ -14,6 +14,7 @@ from itertools import pairwise
 from farm.capabilities import EngineSpec, FrameRule, Mode, RenderShape, need_bytes
 from farm.errors import InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
+from farm.planning.holding import held_on
 from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrained
 from farm.planning.modes import DRAFT_STRENGTH, SEGMENTS_OF, Cut
 from farm.planning.plan import Footprint, Plan, Segment, Shot
@@ -112,7 +113,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         seed=request.seed,
         shots=shots,
         segments=segments,
-        on={kind: footprint(spec.on(kind), shape) for kind in ("cuda", "cpu")},
+        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape) for kind in ("cuda", "cpu")},
         text_on={
             kind: footprint(spec.on(kind), shape, text=True)
             for kind in ("cuda", "cpu")

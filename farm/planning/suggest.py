@@ -8,6 +8,7 @@ from math import log
 from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, need_bytes, why_not
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
+from farm.planning.holding import held_on
 from farm.planning.plan import Plan
 from farm.planning.planner import plan
 from farm.planning.window_choice import nearest_overlap
@@ -88,7 +89,7 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
     if _able(made, workers):
         return None
     largest = max(workers, key=lambda w: w.vram_bytes)
-    near = nearest_settings(made, spec.on(largest.kind), largest)
+    near = nearest_settings(made, held_on(spec, largest.kind, made.shots[0].media), largest)
     hint = "; these fit: " + ", ".join(map(str, near)) if near else "; nothing smaller fits either"
     return (
         f"no worker can hold {made.width}x{made.height} in windows of {made.window_frames} frames: "
