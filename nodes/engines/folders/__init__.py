@@ -8,11 +8,14 @@ from __future__ import annotations
 from nodes.engines.folders.download import model_folder
 from nodes.engines.folders.facts import model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
+from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.layout import Layout, check_folder, variant
-from nodes.engines.folders.stored_tensors import StoredTensor, component_tensors, stored_tensors
+from nodes.engines.folders.single_file import file_tensors
+from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors, stored_tensors
 
 __all__ = [
+    "PLAIN_TYPES",
     "Kept",
     "Layout",
     "StoredTensor",
@@ -20,6 +23,8 @@ __all__ = [
     "check_folder",
     "component_tensors",
     "config_of",
+    "file_tensors",
+    "gguf_file",
     "model_facts",
     "model_folder",
     "read_json",

@@ -6,14 +6,18 @@ What reads, converts or dequantises weights of any diffusion model enters; no fa
 from __future__ import annotations
 
 from nodes.engines.weights.conversion import converted
+from nodes.engines.weights.gguf_blocks import BLOCKS, GgufLinear, dequantised
 from nodes.engines.weights.layers import QuantisedLinear, ScaledLinear, quantised
 from nodes.engines.weights.loading import load_weights
 from nodes.engines.weights.skeleton import kept_by
 
 __all__ = [
+    "BLOCKS",
+    "GgufLinear",
     "QuantisedLinear",
     "ScaledLinear",
     "converted",
+    "dequantised",
     "kept_by",
     "load_weights",
     "quantised",

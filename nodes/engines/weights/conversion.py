@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import nn
 
 from farm.errors import CannotRun
-from nodes.engines.folders import StoredTensor, WeightFormat, stored_tensors
+from nodes.engines.folders import PLAIN_TYPES, Kept, StoredTensor, WeightFormat, stored_tensors
 from nodes.engines.weights.files import TORCH_TYPES, rows_of
 from nodes.engines.weights.layers import quantised
+from nodes.engines.weights.names import Rename, renamed
 from nodes.engines.weights.skeleton import kept_by, linear_weights, skeleton
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ def converted(
     *,
     format: WeightFormat,
     dtype: torch.dtype,
+    rename: Rename | None = None,
 ) -> dict[str, StoredTensor]:
     """The weights of a component in ``format``, converted first when need be; inside ``reading()``.
 
@@ -51,29 +54,33 @@ def converted(
         tensors: Its weights as they are, of types that torch has (see ``component_tensors``).
         format: How to keep the weights of its linear layers.
         dtype: How to keep the rest, but for what its class keeps in float32.
+        rename: Of the family's own names to diffusers', for a single file.
 
     Returns:
         The converted tensors by name, for ``load_weights``.
 
     Raises:
-        CannotRun: the disk has too little space, or no folder can be written to.
+        CannotRun: the disk has too little space, no folder can be written to, or the weights are in fewer
+            bits already.
     """
-    component = component.resolve()
     sources = sorted({tensor.path for tensor in tensors.values()})
+    origin = _origin(component.resolve(), sources)
     format_name = f"{format}-{str(dtype).removeprefix('torch.')}"
     identity = _identity([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources])
     name = f"{format_name}-{identity}"
-    for place in _places(component):
+    for place in _places(origin):
         if (found := _read(place / name)) is not None:
             return found
-    place = _writable(_places(component))
+    place = _writable(_places(origin))
     with FileLock(place / ".lock"):
         if (found := _read(place / name)) is not None:
             return found
         for outdated in place.glob(f"{format_name}-*"):  # of a changed model, or cut short
             shutil.rmtree(outdated)
-        _LOG.info("converting %s to %s once, into %s", component, format_name, place / name)
-        outputs = _outputs(kind, component, tensors, format, dtype)
+        _LOG.info("converting %s to %s once, into %s", origin, format_name, place / name)
+        module = skeleton(kind, component)
+        tensors = renamed(tensors, module.state_dict(), rename)
+        outputs = _outputs(module, kept_by(kind, dtype), tensors, format, dtype)
         _check_space(place, outputs)
         part = place / f"{name}.part"
         part.mkdir()
@@ -91,20 +98,23 @@ _Output = tuple[str, str, tuple[int, ...]]
 
 
 def _outputs(
-    kind: Any,
-    component: Path,
+    module: nn.Module,
+    kept: Kept,
     tensors: Mapping[str, StoredTensor],
     format: WeightFormat,
     dtype: torch.dtype,
 ) -> dict[str, list[_Output]]:
     """What is written of each tensor that the model has."""
-    module = skeleton(kind, component)
-    kept, linears = kept_by(kind, dtype), linear_weights(module)
+    linears = linear_weights(module)
     outputs: dict[str, list[_Output]] = {}
     for name in module.state_dict():
         if name not in tensors:
             continue
-        shape = tensors[name].shape
+        shape, type_name = tensors[name].shape, tensors[name].type
+        if type_name not in PLAIN_TYPES:
+            raise CannotRun(
+                f"{name} of {tensors[name].path} is {type_name}, in fewer bits already: use the file as it is"
+            )
         if format != "plain" and name in linears and kept.quantises(name, shape):
             base = name.removesuffix("weight")
             outputs[name] = [
@@ -150,11 +160,18 @@ def _stored(rows: torch.Tensor, outputs: Sequence[_Output]) -> Sequence[torch.Te
     return quantised(rows, formats[0]) if formats else [rows.to(TORCH_TYPES[type_name])]
 
 
-def _places(component: Path) -> list[Path]:
+def _origin(component: Path, sources: Sequence[Path]) -> Path:
+    """What the converted weights are of: the component, or a single file elsewhere."""
+    if len(sources) == 1 and sources[0].parent.resolve() != component:
+        return sources[0].resolve()
+    return component
+
+
+def _places(origin: Path) -> list[Path]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [
-        component.parent / "farm_weights" / component.name,
-        cache / "reelfarm" / "weights" / _identity(str(component)),
+        origin.parent / "farm_weights" / origin.name,
+        cache / "reelfarm" / "weights" / _identity(str(origin)),
     ]
 
 

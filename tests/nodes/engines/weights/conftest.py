@@ -33,3 +33,34 @@ def tiny_wan(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def of_authors() -> Callable[[str], str]:
+    """The name that Wan's authors give to a tensor of diffusers' name."""
+    parts = {
+        "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+        "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+        "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+        "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+        "condition_embedder.time_proj": "time_projection.1",
+        "attn1": "self_attn",
+        "attn2": "cross_attn",
+        ".to_out.0.": ".o.",
+        ".to_q.": ".q.",
+        ".to_k.": ".k.",
+        ".to_v.": ".v.",
+        "ffn.net.0.proj": "ffn.0",
+        "ffn.net.2": "ffn.2",
+        ".norm2.": ".norm3.",
+        "proj_out": "head.head",
+    }
+
+    def name_of(name: str) -> str:
+        if name == "scale_shift_table":
+            return "head.modulation"
+        for ours, theirs in parts.items():
+            name = name.replace(ours, theirs)
+        return name.replace("scale_shift_table", "modulation")
+
+    return name_of
