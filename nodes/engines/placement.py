@@ -41,8 +41,12 @@ class Placement:
     slowdown: float
 
     def resident(self, parts: Parts) -> tuple[str, ...]:
-        """The components that stay on the card from the first to the last stage."""
-        names = () if self.denoiser_streamed else (*parts.denoisers, parts.vae)
+        """The components that stay on the card from the first to the last stage.
+
+        Of several denoisers, which take turns, none does: each is there for its own steps.
+        """
+        denoisers = parts.denoisers if len(parts.denoisers) == 1 else ()
+        names = () if self.denoiser_streamed else (*denoisers, parts.vae)
         return (*names, *parts.encoders) if self.encoders == "resident" else names
 
     def streamed(self, parts: Parts) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
+from nodes.engines.wan import FAMILY as WAN
 
 #: The table.
 FAMILIES: tuple[Family, ...] = (
     PROCEDURAL,
     INSTANT,
     I2VGEN_XL,
+    WAN,
 )
 #: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.
 ATTENTION_VARIABLE = "REELFARM_ATTENTION"

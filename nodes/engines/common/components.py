@@ -26,6 +26,7 @@ def reading() -> Iterator[None]:
     with _ONE_AT_A_TIME:
         # A worker reports its own phases.
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        diffusers_logging.disable_progress_bar()
         # What they warn of belongs into the attempt's log; by themselves they write to stderr only.
         for logging in (transformers_logging, diffusers_logging):
             logging.enable_propagation()

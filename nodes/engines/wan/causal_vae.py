@@ -1,0 +1,114 @@
+"""The causal video VAE, a latent at a time: all it needs of earlier frames is what they left in its caches.
+
+The stock ``encode`` and ``decode`` run the same calls and keep the whole clip on the device, joined anew
+after each of them; here a chunk's pixels or frames go as soon as its latents or pixels are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
+from numpy.typing import NDArray
+
+from nodes.engines.common import Holder, frames_of, vae_pixels
+from nodes.engines.engine import Frames
+from nodes.engines.wan.layout import VAE
+from nodes.engines.wan.model import Model
+
+OnLatent = Callable[[int, int], None]
+"""``on_latent(done, total)``: called after every latent; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A window's frames in the chunks that the VAE encodes at once."""
+
+    num_frames: int
+    height: int
+    width: int
+    frames_per_latent: int
+
+    def chunks(self, frame_at: Callable[[int], NDArray[np.generic] | None]) -> Iterator[torch.Tensor]:
+        """(3, n, H, W) for each latent; what is no frame is 0, the middle of the range."""
+        empty = torch.zeros(3, self.height, self.width)
+        for start in (0, *range(1, self.num_frames, self.frames_per_latent)):
+            frames = [frame_at(i) for i in range(start, start + (self.frames_per_latent if start else 1))]
+            yield torch.stack([empty if f is None else _pixels(f) for f in frames], dim=1)
+
+
+def _pixels(frame: NDArray[np.generic]) -> torch.Tensor:
+    """(H, W, 3) uint8, or float32 in [-1, 1] already, to (3, H, W)."""
+    if frame.dtype == np.uint8:
+        return vae_pixels(frame.astype(np.uint8))[0]
+    return torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1)
+
+
+@torch.no_grad()
+def encode_chunks(held: Holder[Model], chunks: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Latents (C, L, h, w) float32 on the device: their mode.
+
+    ``chunks`` are the pixels of each latent, (3, n, H, W) float32 in [-1, 1]: one frame for the first and
+    ``frames_per_latent`` for every other.
+    """
+    model, vae = held.placed.model, held.placed.model.vae
+    caches: list[torch.Tensor | None] = _no_caches(vae.encoder)
+
+    def encoded(chunk: torch.Tensor) -> torch.Tensor:
+        pixels = chunk[None].to(held.device, held.dtype)
+        if vae.config.patch_size is not None:
+            pixels = patchify(pixels, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
+        moments = vae.quant_conv(vae.encoder(pixels, feat_cache=caches, feat_idx=[0]))
+        mode: torch.Tensor = moments[0, : vae.config.z_dim]
+        return mode.float()
+
+    with held.placed.on_card(VAE):
+        latents = torch.cat(held.calls.map(encoded, chunks), dim=1)
+    return (latents - model.latent_mean.to(latents)) / model.latent_std.to(latents)
+
+
+@torch.no_grad()
+def encode_video(held: Holder[Model], frames: Frames) -> torch.Tensor:
+    """(F, H, W, 3) uint8 to latents (C, L, h, w) float32 on the device: their mode."""
+    num_frames, height, width, _ = frames.shape
+    clip = Clip(num_frames, height, width, held.placed.model.folder.frames_per_latent)
+    return encode_chunks(held, clip.chunks(lambda place: frames[place]))
+
+
+@torch.no_grad()
+def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | None = None) -> Frames:
+    """Latents (C, L, h, w) of a whole window to its frames (F, H, W, 3) uint8, in memory that does not grow
+    with F.
+    """
+    model, vae = held.placed.model, held.placed.model.vae
+    caches: list[torch.Tensor | None] = _no_caches(vae.decoder)
+    total = latents.shape[1]
+    frames: list[NDArray[np.uint8]] = []
+
+    def decoded(place: int) -> torch.Tensor:
+        latent = latents[:, place : place + 1].to(held.device)
+        scaled = latent * model.latent_std.to(latent) + model.latent_mean.to(latent)
+        out = vae.decoder(
+            vae.post_quant_conv(scaled[None].to(held.dtype)),
+            feat_cache=caches,
+            feat_idx=[0],
+            first_chunk=place == 0,
+        )
+        if vae.config.patch_size is not None:
+            out = unpatchify(out, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
+        return frames_of(out[0].transpose(0, 1))
+
+    with held.placed.on_card(VAE):
+        for place in range(total):
+            frames += [each.numpy() for each in held.calls.map(decoded, [place])]
+            if on_latent is not None:
+                on_latent(place + 1, total)
+    return np.concatenate(frames)
+
+
+def _no_caches(coder: torch.nn.Module) -> list[torch.Tensor | None]:
+    """Room for what each causal convolution keeps of the frames before."""
+    return [None] * sum(isinstance(module, WanCausalConv3d) for module in coder.modules())

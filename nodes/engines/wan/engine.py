@@ -1,0 +1,167 @@
+"""Wan video: a denoising loop of our own over diffusers' models and transformers' text encoder.
+
+The loop is ours because the stock pipelines know a first and a last frame and no other, keep a solver's
+history, draw noise that depends on the window's length, and decode with the whole clip on the card.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from farm.capabilities import EngineSpec, Rung
+from farm.planning import RenderTask
+from nodes.engines.common import Holder
+from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
+from nodes.engines.wan.causal_vae import decode, encode_video
+from nodes.engines.wan.condition import condition
+from nodes.engines.wan.denoise import denoise, initial_latents, noise_of, steps_of
+from nodes.engines.wan.inputs import LATENTS, check_inputs, known_frames, prefix_latents
+from nodes.engines.wan.layout import read_folder
+from nodes.engines.wan.loading import read_model
+from nodes.engines.wan.model import Text
+from nodes.engines.wan.spec import PLACEMENTS, placements
+from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_text, padded
+
+
+class Wan:
+    """One Wan model on one device; the ``Engine`` protocol and its inner verbs.
+
+    Args:
+        spec: From ``wan_spec``, as the device holds it; its rungs are what ``load`` accepts.
+        source: A local folder in diffusers format.
+        device: "cuda" (the process's card) or "cpu".
+        dtype: Of weights and activations; on a card bfloat16 where it computes in it and float16 elsewhere,
+            float32 on a CPU, unless given. Latents are float32 between steps.
+        attention: "sdpa" (PyTorch's own kernels) or "xformers".
+        cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
+            thread, so the frames do not depend on it.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        source: Path,
+        device: str = "cuda",
+        dtype: torch.dtype | None = None,
+        attention: Attentions = "sdpa",
+        cpu_threads: int = 1,
+    ) -> None:
+        self.spec = spec
+        on_cpu = torch.device(device).type == "cpu"
+        dtype = dtype or (torch.float32 if on_cpu else _half_of_the_card())
+        self._held = Holder(
+            spec,
+            device=device,
+            dtype=dtype,
+            parts=read_folder(source).parts,
+            placements=(*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
+            read=partial(read_model, source, dtype=dtype, attention=attention),
+            cpu_threads=cpu_threads,
+        )
+        # The verbs, each usable alone.
+        self.encode_text = partial(encode_text, self._held)
+        self.encode_video = partial(encode_video, self._held)
+        self.condition = partial(condition, self._held)
+        self.noise_of = partial(noise_of, self._held)
+        self.initial_latents = partial(initial_latents, self._held)
+        self.steps_of = partial(steps_of, self._held)
+        self.denoise = partial(denoise, self._held)
+        self.decode = partial(decode, self._held)
+
+    def load(self, rung: Rung) -> None:
+        """Read the model when it is not in memory, and place it as the rung says.
+
+        Raises:
+            ValueError: the spec does not offer the rung.
+            CannotRun: the model is incomplete or none of this family, or the attention kernels do not load.
+            OutOfMemory: the device cannot hold it at this rung; the engine is unloaded.
+        """
+        self._held.load(rung)
+
+    def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
+        """Render the window (see ``Engine.render``).
+
+        From whatever frames are given; from an image and ``inputs.handover["latents"]`` (C, k, h, w), those
+        of the frames behind it; or from ``inputs.video``, noised to ``task.strength``. Prompts are encoded
+        here unless ``inputs.text`` holds them. The hand-over holds "image", the frame at
+        ``task.handover_index``, and "latents", those of the ``task.handover_latents`` behind it.
+
+        Raises:
+            OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
+            ValueError: the task and the inputs do not fit together, or no rung is loaded.
+            FloatingPointError: a step gave values that are not finite.
+        """
+        check_inputs(self.spec, task, inputs)
+        model = self._held.placed.model
+        latent_shape = model.latent_shape(task.height, task.width)
+        prefix = prefix_latents(self.spec, inputs.handover, latent_shape)
+        known = known_frames(task, inputs)
+        if 0 not in known and model.folder.kind != "vace" and not known:
+            raise ValueError("image is missing: give a start image, a known frame or an input video")
+        with self._held.rendering():
+            return self._render(task, inputs, report, known, prefix)
+
+    def unload(self) -> None:
+        """Drop the model from device and host."""
+        self._held.unload()
+
+    def text_of(self, task: RenderTask, inputs: RenderInputs) -> Text:
+        """The prompts of a task, encoded here unless they came with its inputs."""
+        guided = task.guidance_scale > 1
+        text = inputs.text or self.encode_text(
+            task.prompt, task.negative_prompt if guided else None, fps=task.fps
+        )
+        return Text(
+            prompt=padded(self._held, text, PROMPT),
+            negative=padded(self._held, text, NEGATIVE) if guided else None,
+            guidance_scale=task.guidance_scale,
+        )
+
+    def _render(
+        self,
+        task: RenderTask,
+        inputs: RenderInputs,
+        report: Report,
+        known: dict[int, np.ndarray],
+        prefix: np.ndarray | None,
+    ) -> Rendered:
+        report("encode", 0, 2)
+        text = self.text_of(task, inputs)
+        report("encode", 1, 2)
+        given = self.condition(
+            known, num_frames=task.num_frames, height=task.height, width=task.width, prefix=prefix
+        )
+        noise = self.noise_of(task)
+        latents, steps = self.initial_latents(task, noise(0), inputs.video)
+        report("encode", 2, 2)
+        # What one stage cached is not held beside the next: the peak is the largest stage, not their sum.
+        torch.cuda.empty_cache()
+        report("denoise", 0, len(steps))
+        latents = self.denoise(
+            latents,
+            text,
+            given,
+            steps=steps,
+            noise=noise,
+            on_step=lambda done, total: report("denoise", done, total),
+        )
+        torch.cuda.empty_cache()
+        report("decode", 0, latents.shape[1])
+        frames = self.decode(latents, on_latent=lambda done, total: report("decode", done, total))
+        if task.handover_index is None:
+            return Rendered(frames)
+        handover: dict[str, np.ndarray] = {"image": frames[task.handover_index]}
+        if task.handover_latents:
+            first = task.handover_index // self.spec.frames.frames_per_latent + 1
+            handover[LATENTS] = latents[:, first : first + task.handover_latents].cpu().numpy()
+        return Rendered(frames, {name: np.ascontiguousarray(array) for name, array in handover.items()})
+
+
+def _half_of_the_card() -> torch.dtype:
+    """bfloat16 where the card multiplies matrices in it, float16 before (Turing, Pascal)."""
+    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16

@@ -1,0 +1,35 @@
+"""Wan's line of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farm.capabilities import EngineSpec, Worker
+from nodes.engines.engine import Attentions, Engine
+from nodes.engines.family import Family
+from nodes.engines.wan.kinds import TAKES
+from nodes.engines.wan.layout import PIPELINES, claims
+from nodes.engines.wan.spec import wan_spec
+
+
+def _read_spec(folder: Path, model: str, revision: str | None) -> EngineSpec:
+    return wan_spec(folder, model=model, revision=revision)
+
+
+def _create(
+    spec: EngineSpec, folder: Path, worker: Worker, *, cpu_threads: int, attention: Attentions
+) -> Engine:
+    from nodes.engines.wan.engine import Wan  # imports torch and diffusers
+
+    return Wan(spec, source=folder, device=worker.kind, attention=attention, cpu_threads=cpu_threads)
+
+
+FAMILY = Family(
+    name="wan",
+    takes=frozenset().union(*TAKES.values()),
+    read_spec=_read_spec,
+    create=_create,
+    claims=claims,
+    pipelines=PIPELINES,
+    models={"tiny_wan": Path(__file__).parents[3] / "models" / "tiny_wan"},
+)

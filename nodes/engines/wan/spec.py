@@ -1,0 +1,246 @@
+"""What a Wan model needs and allows, from its configs and file headers (no torch, no diffusers).
+
+Activation bytes follow the tensors alive at the peak of each stage, at e bytes an element:
+
+* denoising, per token and guidance pass (d = heads x width of a head, f = feed-forward width): the residual
+  sum behind the feed-forward layer, 22 d in half precision (hidden states, their float32 copy, the layer's
+  output, its float32 copy, product and sum, and the normed input), or that layer itself, 2 e f and 4.5 e d
+  beside it; rotary tables and the latents with what is given come on top. A timestep for each token adds its
+  modulation, 38 d. Traced for the published sizes: 114, 49, 83 and 200 kB a token for A14B, 1.3B and TI2V-5B
+  with one timestep and one a token, where this gives 115, 51, 88 and 205;
+* decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
+  that a latent becomes, 13.5 tensors (21.5 with residual shortcuts); encoding: 10 (16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+from farm.capabilities import DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.errors import CannotRun
+from nodes.engines.folders import check_folder, model_facts, tensor_elements
+from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
+from nodes.engines.wan.facts import ModelFacts
+from nodes.engines.wan.kinds import FACTS, TAKES, max_end_latents, max_prefix_latents, untrained
+from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
+from nodes.engines.wan.steps import check_scheduler
+
+#: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
+CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
+RESERVE_RATIO = {"cuda": 1.1, "cpu": 1.2}
+WORKSPACE_BYTES = 128 * 2**20
+_ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
+#: Parts of a name that the transformers' classes keep in float32, whatever the rest is.
+_FLOAT32 = {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}
+#: The text encoder's table of tokens: its rows are read on the host.
+_TABLES = {"shared.weight", "encoder.embed_tokens.weight"}
+
+#: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
+_PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
+#: Bytes of the cosines and sines of a token, in float32, and of its latents in and out.
+_ROTARY_BYTES_PER_WIDTH = 8
+
+
+#: In the ladder's order. A step of these transformers computes far longer than its weights take to cross, so
+#: streaming them costs little; not measured yet beside the stock loop's 1.05 (docs/architecture/nodes.md).
+PLACEMENTS = (
+    Placement("resident", "resident", False, 1, 1, 1, 1.0),
+    Placement("evict", "visiting", False, 1, 1, 1, 1.01),
+    Placement("chunk", "streamed", False, 1, 1, 1, 1.02),
+    Placement("stream", "streamed", True, 1, 1, 1, 1.06),
+)
+#: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.
+_CPU = (
+    Placement("resident", "resident", False, 1, 2, 1, 1.0),
+    Placement("cfg_split", "resident", False, 1, 1, 1, 1.9),
+)
+
+
+def placements(kind: DeviceKind) -> tuple[Placement, ...]:
+    """The rungs offered on a kind of device."""
+    return PLACEMENTS if kind == "cuda" else _CPU
+
+
+def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+    """Read the spec of a model folder in diffusers format.
+
+    Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
+
+    Args:
+        path: Holds model_index.json, transformer (and transformer_2), vae, text_encoder, tokenizer,
+            scheduler; and farm.json when the weights were not trained for what the published ones were.
+        model: The name the farm knows it by.
+        revision: Pinned hub revision; None for a local folder.
+
+    Raises:
+        CannotRun: the folder lacks a component, is of a Wan that takes no image, or its farm.json is wrong.
+    """
+    folder = read_folder(path)
+    check_folder(path, folder.layout)
+    check_scheduler(folder.scheduler)
+    facts = model_facts(path, FACTS[folder.kind])
+    stride = folder.frames_per_latent
+    frames = FrameRule.causal(stride, min_frames=stride + 1, max_frames=max(facts.windows))
+    for window in (facts.window_frames, *facts.windows):
+        if not frames.allows(window):
+            raise CannotRun(
+                f"{path / 'farm.json'} has a window of {window} frames, and its VAE makes {frames.form()}: "
+                "correct it"
+            )
+    sizes = {name: tensor_elements(path / name, stem) for name, stem in folder.layout.weights.items()}
+    side = folder.pixels_per_latent * folder.patch
+
+    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
+        cost = _Cost.of(folder, sizes, kind)
+        step_s, decode_s, encode_s = _prior_seconds(folder, facts, sizes, kind)
+        return EngineSpec(
+            model=model,
+            engine="wan",
+            revision=revision,
+            takes=TAKES[folder.kind],
+            untrained=untrained(folder.kind, facts),
+            window_frames=facts.window_frames,
+            frames=frames,
+            trained_windows=tuple(sorted(facts.windows)),
+            overlap_frames=frames.overlap_frames(1),
+            max_prefix_latents=max_prefix_latents(facts),
+            max_end_latents=max_end_latents(facts),
+            side_multiple=lcm(side, facts.side_multiple or 1),
+            pixels_per_token=side**2,
+            native_width=facts.native_width,
+            native_height=facts.native_height,
+            native_fps=facts.native_fps,
+            min_fps=facts.min_fps,
+            default_steps=facts.default_steps,
+            default_guidance_scale=facts.default_guidance_scale,
+            default_strength=facts.default_strength,
+            component_bytes=cost.component_bytes,
+            context_bytes=CONTEXT_BYTES[kind],
+            reserve_ratio=RESERVE_RATIO[kind],
+            rungs=tuple(cost.rung(placement) for placement in placements(kind)),
+            prior_seconds_per_mpixel_step=step_s,
+            decode_steps=decode_s / step_s,
+            encode_steps=encode_s / step_s,
+            on_cpu=on_cpu,
+        )
+
+    return on("cuda", on("cpu", None))
+
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""Elements of every tensor, by component and name."""
+
+
+def _bytes_of(component: str, tensors: Mapping[str, int], element_bytes: int) -> dict[str, int]:
+    """Bytes of each tensor that comes to the card."""
+    return {
+        name: count * (4 if _FLOAT32 & set(name.split(".")) and component != VAE else element_bytes)
+        for name, count in tensors.items()
+        if not (component == TEXT_ENCODER and name in _TABLES)
+    }
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Bytes of the stages of one model on one kind of device (formulas: see the module)."""
+
+    folder: WanFolder
+    component_bytes: dict[str, int]
+    #: Card bytes of the ring that streams a component.
+    ring: dict[str, int]
+    per_token: float
+    decode_per_pixel: float
+    encode_per_pixel: float
+    on_cpu: bool
+
+    @classmethod
+    def of(cls, folder: WanFolder, sizes: Sizes, kind: DeviceKind) -> _Cost:
+        element = _ELEMENT_BYTES[kind]
+        weights = {name: _bytes_of(name, tensors, element) for name, tensors in sizes.items()}
+        transformer, vae = folder.transformer, folder.vae
+        head = transformer["attention_head_dim"]
+        width = transformer["num_attention_heads"] * head
+        own_timesteps = 38 * width if folder.kind == "in_place" else 0
+        # The latents, what is given and what is predicted: in float32, and at once in the model's precision.
+        channels = 2 * transformer["in_channels"] + transformer.get("vace_in_channels", 0)
+        widest = max(22 * width, element * (2 * transformer["ffn_dim"] + 4.5 * width))
+        residual = bool(vae.get("is_residual"))
+        pixel = element * 4 / (vae.get("patch_size") or 1) ** 2
+        base = vae["base_dim"]
+        return cls(
+            folder=folder,
+            component_bytes={name: sum(each.values()) for name, each in weights.items()},
+            ring={
+                name: min(
+                    sum(each.values()), RING_SLOTS * max(RING_GROUP_BYTES, max(each.values(), default=0))
+                )
+                for name, each in weights.items()
+            },
+            per_token=widest
+            + own_timesteps
+            + _ROTARY_BYTES_PER_WIDTH * head
+            + 6 * channels * folder.patch**2,
+            decode_per_pixel=pixel * (vae.get("decoder_base_dim") or base) * (21.5 if residual else 13.5),
+            encode_per_pixel=pixel * base * (16.0 if residual else 10.0),
+            on_cpu=kind == "cpu",
+        )
+
+    def rung(self, placement: Placement) -> RungSpec:
+        parts = self.folder.parts
+        streamed = placement.streamed(parts)
+
+        def stage(name: str, component: str, **cost: Any) -> StageCost:
+            return StageCost(
+                name=name,
+                components=() if component in streamed else (component,),
+                fixed_bytes=WORKSPACE_BYTES + (self.ring[component] if component in streamed else 0),
+                **cost,
+            )
+
+        at_once = placement.guided_batch
+        return RungSpec(
+            name=placement.rung,
+            # On a CPU everything is in its one memory.
+            resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(parts),
+            stages=(
+                stage("text_encode", TEXT_ENCODER),
+                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel, frames_at_once=1),
+                *(
+                    stage("denoise", expert, bytes_per_token=self.per_token, batch=at_once)
+                    for expert in parts.denoisers
+                ),
+                stage("vae_decode", VAE, bytes_per_pixel=self.decode_per_pixel, frames_at_once=1),
+            ),
+            slowdown=placement.slowdown,
+        )
+
+
+def _prior_seconds(
+    folder: WanFolder, facts: ModelFacts, sizes: Sizes, kind: DeviceKind
+) -> tuple[float, float, float]:
+    """Seconds per million pixels of a guided step, of decoding and of encoding, before anything is measured.
+
+    Two floating-point operations for each weight and token, and 4 N d for each of N tokens in each layer's
+    attention, at the native size.
+    """
+    transformer = folder.transformer
+    pixels = facts.native_width * facts.native_height
+    latents = (facts.window_frames - 1) // folder.frames_per_latent + 1
+    tokens = pixels * latents / (folder.pixels_per_latent * folder.patch) ** 2
+    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    per_token = 2 * sum(sizes["transformer"].values()) + 4 * tokens * width * transformer["num_layers"]
+    passes = 2 if facts.default_guidance_scale > 1 else 1
+    mpixels = pixels * facts.window_frames / 1e6
+    step = passes * per_token * tokens / 1e12 / mpixels
+    # Counted of the published VAEs, which have 73 and 555 million weights in their decoders.
+    decoder = sum(n for name, n in sizes[VAE].items() if name.startswith("decoder."))
+    encoder = sum(n for name, n in sizes[VAE].items() if name.startswith("encoder."))
+    decode, encode = 8.6 * decoder / 73e6, 5.2 * encoder / 54e6
+    if folder.vae.get("is_residual"):
+        decode, encode = 18.6 * decoder / 555e6, 4.7 * encoder / 150e6
+    rate = _PRIOR_TFLOPS[kind]
+    return step / rate, decode / rate, encode / rate

@@ -1,0 +1,98 @@
+"""Prompts to embeddings, as data: encoded once, they may travel to workers that hold no encoder."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from functools import partial
+
+import ftfy
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from nodes.engines.common import Holder
+from nodes.engines.wan.facts import told_prompt
+from nodes.engines.wan.layout import TEXT_ENCODER
+from nodes.engines.wan.model import Model
+
+PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
+
+
+class EncodedText(nn.Module):
+    """UMT5's layers without its table of tokens, of which only the rows of a prompt are ever needed."""
+
+    def __init__(self, stack: nn.Module) -> None:
+        super().__init__()
+        stack.register_module("embed_tokens", None)
+        self.stack = stack
+
+    def forward(self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(1, L, D) rows of the table and (1, L) which count, to (1, L, D)."""
+        encoded = self.stack(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        return encoded.last_hidden_state  # type: ignore[no-any-return]
+
+
+def cleaned(prompt: str) -> str:
+    """As the prompts of Wan's training were: mended Unicode, no entities, single spaces."""
+    mended = html.unescape(html.unescape(ftfy.fix_text(prompt)))
+    return re.sub(r"\s+", " ", mended).strip()
+
+
+@torch.no_grad()
+def encode_text(
+    held: Holder[Model], prompt: str, negative_prompt: str | None = None, *, fps: float
+) -> dict[str, NDArray[np.float32]]:
+    """The prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with a negative prompt,
+    ``negative_embeds``, each (L, D) float32 of the prompt's own L tokens (4 MB at most).
+
+    Args:
+        held: The loaded model.
+        prompt: What should happen.
+        negative_prompt: What should not; None without guidance.
+        fps: Frame rate of the window, for models that are told it in words.
+    """
+    model = held.placed.model
+    told = {PROMPT: told_prompt(model.facts, cleaned(prompt), fps)}
+    if negative_prompt is not None:
+        told[NEGATIVE] = cleaned(negative_prompt)
+    embeds = held.cached(
+        TEXT_ENCODER, [(f"text {text}", partial(_embed, held, model, text)) for text in told.values()]
+    )
+    rows = zip(told, told.values(), embeds, strict=True)
+    return {name: row[: len(_tokens(model, text))].float().cpu().numpy() for name, text, row in rows}
+
+
+def padded(held: Holder[Model], text: Mapping[str, NDArray[np.generic]], name: str) -> torch.Tensor:
+    """(1, max_sequence_length, D) on the device: zeros beyond the prompt's own tokens.
+
+    Raises:
+        ValueError: the array is missing, or has another width than the model's.
+    """
+    model = held.placed.model
+    length, width = model.facts.max_sequence_length, model.token_embeds.shape[1]
+    if name not in text:
+        raise ValueError(f"text has {', '.join(sorted(text)) or 'nothing'}, expected {name}")
+    embeds = torch.from_numpy(np.asarray(text[name], dtype=np.float32).copy())
+    if embeds.ndim != 2 or embeds.shape[0] > length or embeds.shape[1] != width:
+        raise ValueError(f"{name} is {tuple(embeds.shape)}, expected up to {length} x {width}")
+    return functional.pad(embeds, (0, 0, 0, length - len(embeds)))[None].to(held.device, held.dtype)
+
+
+def _tokens(model: Model, text: str) -> list[int]:
+    length = model.facts.max_sequence_length
+    return list(model.tokenizer(text, max_length=length, truncation=True).input_ids)
+
+
+def _embed(held: Holder[Model], model: Model, text: str) -> torch.Tensor:
+    ids = torch.tensor(_tokens(model, text))
+    length = model.facts.max_sequence_length
+    mask = torch.arange(length)[None] < len(ids)
+    ids = functional.pad(ids, (0, length - len(ids)), value=model.tokenizer.pad_token_id)
+    rows = functional.embedding(ids[None], model.token_embeds)
+    encoder = model.components[TEXT_ENCODER]
+    encoded: torch.Tensor = encoder(rows.to(held.device), mask.to(held.device, torch.long))
+    return encoded
