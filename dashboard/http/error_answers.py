@@ -62,12 +62,14 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> set[str]:
-    """Every method that this address takes."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return methods
+    """Every method that this address takes: of the routes that share the address of the first that has it."""
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {
+        method
+        for route in matching
+        if getattr(route, "path", None) == getattr(matching[0], "path", None)
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:

@@ -15,10 +15,11 @@ from farm.capabilities.engine_spec import (
     Rung,
     RungSpec,
     StageCost,
+    host_need_bytes,
     need_bytes,
 )
 from farm.capabilities.frame_rule import FrameRule
-from farm.capabilities.worker import GIB, Worker, fitting_rungs, gib, why_not, workers_from_json
+from farm.capabilities.worker import GIB, Need, Worker, fitting_rungs, gib, why_not, workers_from_json
 
 __all__ = [
     "GIB",
@@ -28,6 +29,7 @@ __all__ = [
     "EngineSpec",
     "FrameRule",
     "Mode",
+    "Need",
     "RenderShape",
     "Rung",
     "RungSpec",
@@ -35,6 +37,7 @@ __all__ = [
     "Worker",
     "fitting_rungs",
     "gib",
+    "host_need_bytes",
     "need_bytes",
     "why_not",
     "workers_from_json",

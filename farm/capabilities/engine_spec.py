@@ -177,3 +177,11 @@ def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bo
         activations = batch * (stage.bytes_per_pixel * frames * pixels + stage.bytes_per_token * tokens)
         peak = max(peak, on_card + stage.fixed_bytes + activations)
     return round(spec.context_bytes + spec.reserve_ratio * peak)
+
+
+def host_need_bytes(spec: EngineSpec, rung: RungSpec, *, text: bool = False) -> int:
+    """Bytes of a machine's memory that a task keeps beside a card at this rung: components that are not there
+    from the first to the last stage. ``text`` as for ``need_bytes``."""
+    apart = set(spec.text_components)
+    mine = {name for name in spec.component_bytes if not apart or (name in apart) == text}
+    return sum(spec.component_bytes[name] for name in mine - set(rung.resident))

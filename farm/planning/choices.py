@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
-from farm.capabilities import MODES, EngineSpec, Mode, RenderShape, Worker, why_not
+from farm.capabilities import MODES, DeviceKind, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import near_size, size_for
 from farm.planning.holding import held_on
@@ -126,12 +127,12 @@ class _Judge:
             num_frames=window, height=height, width=width, num_inference_steps=1, guided=self._guided
         )
         needs = {
-            kind: footprint(held_on(self._spec, kind, self._input), shape).need_bytes
-            for kind in ("cuda", "cpu")
+            kind: footprint(held_on(self._spec, kind, self._input), shape, kind).needs
+            for kind in get_args(DeviceKind)
         }
         refused = all(why_not(needs[w.kind], w) for w in self._workers)
         reason = why_not(needs[self._largest.kind], self._largest) if refused else None
-        return min(needs[self._largest.kind].values()), reason
+        return min(need.vram_bytes for need in needs[self._largest.kind].values()), reason
 
 
 def _shape(spec: EngineSpec, media: MediaInfo, area_scale: float) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from farm.capabilities import DeviceKind, Mode, Rung
+from farm.capabilities import DeviceKind, Mode, Need, Rung
 from farm.planning.render_task import Level, RenderTask, num_steps_run
 from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
@@ -88,6 +88,8 @@ class Footprint(Value):
 
     #: Bytes it holds, per rung, fastest first.
     need_bytes: dict[Rung, int]
+    #: Bytes of the machine's memory beside a card, likewise; empty: not told.
+    host_bytes: dict[Rung, int] = Field(default_factory=dict)
     #: Seconds relative to the resident rung.
     slowdown: dict[Rung, float]
     #: Before anything was measured on a worker.
@@ -97,6 +99,11 @@ class Footprint(Value):
     #: What the VAE takes for a frame, in denoising steps.
     decode_steps: float = 0.0
     encode_steps: float = 0.0
+
+    @property
+    def needs(self) -> dict[Rung, Need]:
+        """All that is held, per rung, fastest first."""
+        return {rung: Need(n, self.host_bytes.get(rung, 0)) for rung, n in self.need_bytes.items()}
 
 
 class Plan(Value):

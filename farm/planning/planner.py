@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from farm.capabilities import EngineSpec, FrameRule, Mode, RenderShape, need_bytes
+from farm.capabilities import (
+    DeviceKind,
+    EngineSpec,
+    FrameRule,
+    Mode,
+    RenderShape,
+    host_need_bytes,
+    need_bytes,
+)
 from farm.errors import InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import held_on
@@ -113,9 +121,9 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         seed=request.seed,
         shots=shots,
         segments=segments,
-        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape) for kind in ("cuda", "cpu")},
+        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape, kind) for kind in ("cuda", "cpu")},
         text_on={
-            kind: footprint(spec.on(kind), shape, text=True)
+            kind: footprint(spec.on(kind), shape, kind, text=True)
             for kind in ("cuda", "cpu")
             if spec.on(kind).text_components
         },
@@ -176,12 +184,18 @@ def _with_texts(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return (*texts.values(), *waiting)
 
 
-def footprint(spec: EngineSpec, shape: RenderShape, *, text: bool = False) -> Footprint:
-    """Memory and time of one window, or of encoding its prompts, per rung."""
+def footprint(spec: EngineSpec, shape: RenderShape, kind: DeviceKind, *, text: bool = False) -> Footprint:
+    """Memory and time of one window on such a worker, or of encoding its prompts, per rung.
+
+    ``spec`` is the model as that kind holds it.
+    """
     apart = set(spec.text_components)
     loaded = sum(n for name, n in spec.component_bytes.items() if not apart or (name in apart) == text)
     return Footprint(
         need_bytes={rung.name: need_bytes(spec, rung, shape, text=text) for rung in spec.rungs},
+        host_bytes={
+            rung.name: host_need_bytes(spec, rung, text=text) for rung in spec.rungs if kind == "cuda"
+        },
         slowdown={rung.name: rung.slowdown for rung in spec.rungs},
         prior_seconds_per_mpixel_step=spec.prior_seconds_per_mpixel_step,
         prior_load_s=LIBRARIES_S + loaded / LOAD_BYTES_PER_S if spec.component_bytes else 0.0,

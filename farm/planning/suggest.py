@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import log
 
-from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, need_bytes, why_not
+from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, why_not
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.holding import held_on
 from farm.planning.plan import Plan
-from farm.planning.planner import plan
+from farm.planning.planner import footprint, plan
 from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
 from farm.values import Value
@@ -72,7 +72,7 @@ def _in_windows_that_fit(
 
 
 def _able(made: Plan, workers: Iterable[Worker]) -> list[Worker]:
-    return [w for w in workers if fitting_rungs(made.on[w.kind].need_bytes, w)]
+    return [w for w in workers if fitting_rungs(made.on[w.kind].needs, w)]
 
 
 def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | None:
@@ -80,11 +80,11 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
     workers = list(workers)
     if not workers:
         return None
-    if made.text_on and not any(fitting_rungs(made.text_on[w.kind].need_bytes, w) for w in workers):
+    if made.text_on and not any(fitting_rungs(made.text_on[w.kind].needs, w) for w in workers):
         largest = max(workers, key=lambda w: w.vram_bytes)
         return (
             f"no worker can hold what encodes the prompts of {made.model}: "
-            f"{why_not(made.text_on[largest.kind].need_bytes, largest)}; add a machine with more memory"
+            f"{why_not(made.text_on[largest.kind].needs, largest)}; add a machine with more memory"
         )
     if _able(made, workers):
         return None
@@ -93,7 +93,7 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
     hint = "; these fit: " + ", ".join(map(str, near)) if near else "; nothing smaller fits either"
     return (
         f"no worker can hold {made.width}x{made.height} in windows of {made.window_frames} frames: "
-        f"{why_not(made.on[largest.kind].need_bytes, largest)}{hint}"
+        f"{why_not(made.on[largest.kind].needs, largest)}{hint}"
     )
 
 
@@ -106,8 +106,8 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
     fitting = []
     for width, height in sizes:
         for window in windows:
-            need = _smallest_need(made, spec, width, height, window)
-            if need <= worker.vram_bytes:
+            need = _smallest_need(made, spec, worker, width, height, window)
+            if need is not None and need <= worker.vram_bytes:
                 pixels = log(made.width * made.height / (width * height))
                 frames = log(made.window_frames / window)
                 fitting.append((abs(pixels) + frames, -width, -window, width, height, need))
@@ -129,7 +129,10 @@ def _other_overlap(made: Plan, spec: EngineSpec, window: int) -> int | None:
     return None if nearest == made.overlap_frames else nearest
 
 
-def _smallest_need(made: Plan, spec: EngineSpec, width: int, height: int, window: int) -> int:
+def _smallest_need(
+    made: Plan, spec: EngineSpec, worker: Worker, width: int, height: int, window: int
+) -> int | None:
+    """Bytes at the smallest rung whose weights the worker's machine can keep; None where there is none."""
     shape = RenderShape(
         num_frames=window,
         height=height,
@@ -137,4 +140,6 @@ def _smallest_need(made: Plan, spec: EngineSpec, width: int, height: int, window
         num_inference_steps=made.num_inference_steps,
         guided=made.guidance_scale > 1.0,
     )
-    return min(need_bytes(spec, rung, shape) for rung in spec.rungs)
+    needs = footprint(spec, shape, worker.kind).needs.values()
+    on_host = [n.vram_bytes for n in needs if worker.host_bytes is None or n.host_bytes <= worker.host_bytes]
+    return min(on_host, default=None)

@@ -188,7 +188,10 @@ def eta_s(state: State, job: Job, now: float) -> float | None:
 
 
 def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
-    """Who can hold every window of the plan, and how fast. Times are seconds from now."""
+    """Who can hold every window of the plan, if one of them can hold its prompts, and how fast.
+
+    Times are seconds from now.
+    """
     workers, runners = [], []
     needs_of = {
         kind: [state.profiles.needs(plan, sample, kind) for sample in drawn.samples] for kind in plan.on
@@ -199,13 +202,19 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
         for sample, needs in zip(drawn.samples, needs_of[worker.kind], strict=True):
             rungs = fitting_rungs(needs, worker)
             costs.append(state.profiles.render_s(plan, sample, worker, rungs[0]) if rungs else inf)
-        if worker_state.draining or inf in costs:
+        can_render = all(
+            cost < inf for sample, cost in zip(drawn.samples, costs, strict=True) if sample.level != "text"
+        )
+        if worker_state.draining or not can_render:
             continue
         warm = worker_state.warm_model == plan.model
         load_s = 0.0 if warm else state.profiles.loading_s(plan, worker)
         free_at = sum(end for _, _, end in _running(state, worker_state, now))
         workers.append(worker)
         runners.append(Runner(tuple(costs), load_s, free_at))
+    prompts = [kind for kind, sample in enumerate(drawn.samples) if sample.level == "text"]
+    if any(all(runner.costs[kind] == inf for runner in runners) for kind in prompts):
+        return _Crew([], [])  # nobody of them can encode what they would render
     return _Crew(workers, runners)
 
 
@@ -303,6 +312,6 @@ def _share(profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerS
         segments=0,
         busy_s=0.0,
         rung=rungs[0] if rungs else None,
-        need_bytes=needs[rungs[0]] if rungs else min(needs.values()),
+        need_bytes=needs[rungs[0]].vram_bytes if rungs else min(need.vram_bytes for need in needs.values()),
         why_not="is draining" if worker_state.draining else why_not(needs, worker),
     )

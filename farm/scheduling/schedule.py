@@ -95,7 +95,7 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
             run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
             if worker_state.warm_model != job.plan.model and task.segment.level != "text":
                 run_s += state.profiles.loading_s(job.plan, worker)
-            found.append(Offer(worker_state, rungs[0], needs[rungs[0]], run_s))
+            found.append(Offer(worker_state, rungs[0], needs[rungs[0]].vram_bytes, run_s))
     return found
 
 

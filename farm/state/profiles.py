@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from farm.capabilities import DeviceKind, Rung, Worker
+from farm.capabilities import DeviceKind, Need, Rung, Worker
 from farm.planning import Plan, Segment
 
 #: Weight of the newest measurement in the running mean of a worker's speed.
@@ -80,11 +80,15 @@ class Profiles:
         key = shape_key(plan, segment, rung, kind)
         self.too_small_bytes[key] = max(held_bytes, self.too_small_bytes.get(key, 0))
 
-    def needs(self, plan: Plan, segment: Segment, kind: DeviceKind) -> dict[Rung, int]:
+    def needs(self, plan: Plan, segment: Segment, kind: DeviceKind) -> dict[Rung, Need]:
         """Predicted need per rung, raised where a card of that size ran out of memory."""
         return {
-            rung: max(need, self.too_small_bytes.get(shape_key(plan, segment, rung, kind), -1) + 1)
-            for rung, need in plan.footprint(segment, kind).need_bytes.items()
+            rung: need._replace(
+                vram_bytes=max(
+                    need.vram_bytes, self.too_small_bytes.get(shape_key(plan, segment, rung, kind), -1) + 1
+                )
+            )
+            for rung, need in plan.footprint(segment, kind).needs.items()
         }
 
     def render_s(self, plan: Plan, segment: Segment, worker: Worker, rung: Rung) -> float:

@@ -119,7 +119,7 @@ def _cards(workers: Iterable[Worker]) -> Iterable[Finding]:
         num_frames=spec.window_frames, height=512, width=512, num_inference_steps=1, guided=False
     )
     for worker in workers:
-        needs = footprint(spec.on(worker.kind), shape).need_bytes
+        needs = footprint(spec.on(worker.kind), shape, worker.kind).needs
         rungs = fitting_rungs(needs, worker)
         fits = f"renders 512x512x8 of {spec.model} at {rungs[0]}" if rungs else "holds no window of any model"
         yield Finding(

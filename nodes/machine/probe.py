@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import psutil
+
 from farm.capabilities import GIB, Worker
 from farm.errors import CannotRun
 
@@ -12,6 +14,8 @@ from farm.errors import CannotRun
 DESKTOP_RESERVE_BYTES = 400 * 2**20
 #: Share of the memory that is free now that a CPU worker may use.
 CPU_MEMORY_SHARE = 0.8
+#: Share of it in which weights that are not on a card may wait, all cards of the machine together.
+HOST_MEMORY_SHARE = 0.8
 
 
 def probe(
@@ -24,7 +28,12 @@ def probe(
     Raises:
         CannotRun: a card is there and cannot be asked.
     """
-    workers = list(_cards(node, address)) or [_cpu(node, address)]
+    workers = list(_cards(node, address))
+    if workers:
+        host_bytes = round(psutil.virtual_memory().available * HOST_MEMORY_SHARE) // len(workers)
+        workers = [worker.model_copy(update={"host_bytes": host_bytes}) for worker in workers]
+    else:
+        workers = [_cpu(node, address)]
     share = None if price_per_hour is None else price_per_hour / len(workers)
     return [
         worker.model_copy(
@@ -77,8 +86,6 @@ def _card(index: int, node: str, address: str) -> Worker:
 
 
 def _cpu(node: str, address: str) -> Worker:
-    import psutil
-
     available = psutil.virtual_memory().available
     return Worker(
         id=f"{node}/cpu0",

@@ -157,6 +157,12 @@ async def test_a_method_that_is_not_taken_is_refused(farm: Any) -> None:
     answer = await farm.http.delete("/api/v1/jobs")
     assert (answer.status_code, farm.error_of(answer)["code"]) == (405, "method_not_allowed")
     assert "DELETE" in farm.error_of(answer)["message"]
+    assert answer.headers["Allow"] == "GET, POST"
+
+
+async def test_an_address_with_a_name_of_its_own_allows_what_it_takes_alone(farm: Any) -> None:
+    answer = await farm.http.request("OPTIONS", "/v1/videos/edits")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
 
 async def test_a_wrong_query_is_refused_by_name(farm: Any) -> None:

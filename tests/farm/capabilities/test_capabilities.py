@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from farm.capabilities import FrameRule
-from farm.capabilities.engine_spec import RUNG_ORDER, EngineSpec, RenderShape, need_bytes
-from farm.capabilities.worker import GIB, fitting_rungs, why_not, workers_from_json
+from farm.capabilities.engine_spec import RUNG_ORDER, EngineSpec, RenderShape, host_need_bytes, need_bytes
+from farm.capabilities.worker import GIB, Need, fitting_rungs, why_not, workers_from_json
 from nodes.engines.procedural import engine as procedural
 
-NEEDS: dict[Any, int] = {"resident": 8 * GIB, "evict": 6 * GIB, "stream": 2 * GIB}
+NEEDS: dict[Any, Need] = {
+    "resident": Need(8 * GIB),
+    "evict": Need(6 * GIB, host_bytes=4 * GIB),
+    "stream": Need(2 * GIB, host_bytes=12 * GIB),
+}
 
 
 def shape(**changes: Any) -> RenderShape:
@@ -94,6 +98,40 @@ def test_why_a_worker_is_too_small_is_said_with_both_numbers(make: Any) -> None:
     assert why_not(NEEDS, make.worker("a/0", 1.5)) == (
         "a/0 has 1.50 GiB, the smallest rung (stream) needs 2.00 GiB"
     )
+
+
+@pytest.mark.parametrize(
+    ("vram_gib", "host_gib", "rungs"),
+    [
+        (24, None, ["resident", "evict", "stream"]),
+        (24, 1, ["resident"]),
+        (7, 8, ["evict"]),
+        (7, 12, ["evict", "stream"]),
+        (4, 12, ["stream"]),
+        (4, 8, []),
+    ],
+)
+def test_weights_that_are_not_on_the_card_need_room_in_the_machines_memory(
+    make: Any, vram_gib: float, host_gib: float | None, rungs: list[str]
+) -> None:
+    host_bytes = None if host_gib is None else round(host_gib * GIB)
+    worker = make.worker("a/0", vram_gib, host_bytes=host_bytes)
+    assert fitting_rungs(NEEDS, worker) == rungs
+    assert (why_not(NEEDS, worker) is None) == bool(rungs)
+
+
+def test_a_machine_with_too_little_memory_is_told_with_both_numbers(make: Any) -> None:
+    assert why_not(NEEDS, make.worker("a/0", 4, host_bytes=8 * GIB)) == (
+        "a/0 has 8.00 GiB of its machine's memory, rung stream keeps 12.00 GiB of weights there"
+    )
+
+
+def test_a_machine_keeps_the_components_that_are_not_always_on_its_card(make: Any) -> None:
+    spec = make.spec()
+    assert [host_need_bytes(spec, rung) for rung in spec.rungs] == [0, 3 * GIB, 3 * GIB]
+    apart = spec.model_copy(update={"text_components": ("text",)})
+    assert [host_need_bytes(apart, rung) for rung in apart.rungs] == [0, 2 * GIB, 2 * GIB]
+    assert [host_need_bytes(apart, rung, text=True) for rung in apart.rungs] == [0, GIB, GIB]
 
 
 def test_every_spec_offers_its_rungs_in_the_ladders_order(make: Any) -> None:

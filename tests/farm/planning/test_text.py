@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from farm.capabilities.engine_spec import EngineSpec, RungSpec, StageCost
-from farm.capabilities.worker import GIB
+from farm.capabilities.worker import GIB, Need
 from farm.errors import CannotRun
 from farm.planning.plan import Plan
 from farm.planning.suggest import plan_over
+from farm.scheduling.forecast import quote
 from farm.state.profiles import Profiles
 
 
@@ -51,8 +52,8 @@ def test_no_window_holds_an_encoder_and_a_prompt_holds_nothing_else(make: Any) -
     profiles = Profiles()
     text, window = made.segments[0], made.segments[1]
     prompts, windows = (profiles.needs(made, s, "cuda") for s in (text, window))
-    assert prompts == {"resident": 10 * GIB + GIB // 2, "chunk": GIB + GIB // 2}
-    assert all(need < 3.5 * GIB for need in windows.values())
+    assert prompts == {"resident": Need(10 * GIB + GIB // 2), "chunk": Need(GIB + GIB // 2, 10 * GIB)}
+    assert all(need.vram_bytes < 3.5 * GIB for need in windows.values())
     assert profiles.render_s(made, text, make.worker("a/0", 24), "resident") > 10
 
 
@@ -71,6 +72,20 @@ def test_a_farm_without_room_for_the_encoder_says_which_machine_lacks_how_much(m
         plan_over(make.request(), resident_only, [make.worker("a/0", 8)])
     assert plan_over(make.request(), resident_only, [make.worker("a/0", 8), make.worker("b/0", 12)])
     assert plan_over(make.request(), spec, [make.worker("a/0", 4)])
+
+
+def test_a_quote_counts_workers_that_hold_windows_where_one_holds_the_prompts(make: Any) -> None:
+    spec = text_spec(make).model_copy(update={"rungs": text_spec(make).rungs[:1]})
+    made = make.plan(spec, num_frames=40)
+
+    def quoted(*workers: Any) -> Any:
+        state = make.state(make.joined(*workers))
+        return quote(state, made, 0.0)
+
+    assert quoted(make.worker("a/0", 8), make.worker("b/0", 8)).predicted_s is None
+    whole = quoted(make.worker("a/0", 8), make.worker("b/0", 12))
+    assert whole.predicted_s is not None
+    assert sum(share.segments > 0 for share in whole.workers) >= 1
 
 
 def test_a_model_that_encodes_for_itself_has_no_such_task(make: Any) -> None:

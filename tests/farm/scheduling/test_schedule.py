@@ -153,7 +153,7 @@ def test_no_assignment_ever_breaks_a_rule_in_random_states(make: Any) -> None:
             worker, job = state.workers[a.worker_id], state.jobs[a.job_id]
             task = job.tasks[a.task_id]
             needs = state.profiles.needs(job.plan, task.segment, worker.worker.kind)
-            assert needs[a.rung] == a.need_bytes <= worker.worker.vram_bytes
+            assert needs[a.rung].vram_bytes == a.need_bytes <= worker.worker.vram_bytes
             assert not worker.draining
             assert not worker.attempts
             assert job.status == "running"

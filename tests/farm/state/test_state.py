@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities.worker import GIB
+from farm.capabilities.worker import GIB, Need
 from farm.planning.planner import LIBRARIES_S
 from farm.scheduling.schedule import schedule
 from farm.state.changes import refusal
@@ -216,11 +216,13 @@ def test_what_was_taken_back_is_no_failure(make: Any, kind: Any) -> None:
 def test_running_out_of_memory_raises_the_need_of_that_shape_at_that_rung(make: Any) -> None:
     state = chain(make)
     task, worker = task_of(state), state.workers["a/0"].worker
-    before = state.profiles.needs(state.jobs["job"].plan, task.segment, "cuda")
+    before, on_cpu = (
+        state.profiles.needs(state.jobs["job"].plan, task.segment, kind) for kind in ("cuda", "cpu")
+    )
     make.happen(state, make.assigned("s0-0", "a/0"), make.failed("s0-0", "oom"))
     after = state.profiles.needs(state.jobs["job"].plan, task.segment, "cuda")
-    assert after == before | {"resident": worker.vram_bytes + 1}
-    assert state.profiles.needs(state.jobs["job"].plan, task.segment, "cpu") == before
+    assert after == before | {"resident": Need(worker.vram_bytes + 1)}
+    assert state.profiles.needs(state.jobs["job"].plan, task.segment, "cpu") == on_cpu
 
 
 def test_a_worker_that_leaves_takes_its_warm_model_and_load_along(make: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun
-from nodes.machine.probe import CPU_MEMORY_SHARE, DESKTOP_RESERVE_BYTES, probe
+from nodes.machine.probe import CPU_MEMORY_SHARE, DESKTOP_RESERVE_BYTES, HOST_MEMORY_SHARE, probe
 
 CARDS = [
     ("GPU-1b2c3d4e-0000-0000-0000-000000000000", "NVIDIA GeForce RTX 3060", 12 * GIB, (8, 6)),
@@ -75,6 +75,8 @@ def test_every_card_is_a_worker_with_its_memory_less_a_reserve(driver: Driver) -
     assert first.vram_bytes == 12 * GIB - DESKTOP_RESERVE_BYTES
     assert (second.id, second.vram_bytes) == ("attic/gpu-5f607182", 8 * GIB - DESKTOP_RESERVE_BYTES)
     assert (first.price_per_hour, second.price_per_hour) == (None, None)
+    assert first.host_bytes == second.host_bytes
+    assert 0 < first.host_bytes <= HOST_MEMORY_SHARE * psutil.virtual_memory().total / 2
     assert driver.opened == 0, "NVML is closed again"
 
 
