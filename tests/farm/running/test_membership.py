@@ -248,10 +248,11 @@ async def test_a_port_is_reached_where_the_right_word_is_said(monkeypatch: pytes
     monkeypatch.setattr(reach, "ANSWER_S", 0.3)
 
     async def says(stack: AsyncExitStack, word: bytes) -> int:
-        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(word)
-            if word:
-                writer.close()
+            if not word:
+                await reader.read()  # until whoever asked has gone: Python 3.12 waits for open connections
+            writer.close()
 
         server = await stack.enter_async_context(await asyncio.start_server(greet, "127.0.0.1", 0))
         port: int = server.sockets[0].getsockname()[1]
