@@ -28,6 +28,7 @@ WAITING = ("ray", "browser", "clients")
 #: What a Python beside the usual one does without (make test-pythons), and whose tests may need it.
 HEAVY = re.compile("No module named '(?:torch|diffusers|transformers|accelerate)'")
 HEAVY_ROOMS = ("tests/models/", "tests/nodes/")
+FARMS_IN_PROCESS = ("tests/farm/", "tests/dashboard/")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,6 +80,15 @@ def no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         raise AssertionError("this test started a Ray; mark it with @pytest.mark.ray if it has to")
 
     monkeypatch.setattr(cluster, "start_driver", refuse)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_contact_sheets(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The sheets of a farm in this process have small tiles: a test's job would be half sheet."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.nodeid.startswith(FARMS_IN_PROCESS):
+            patch.setattr("stitching.contact_sheet._TILE_WIDTH", 40)
+        yield
 
 
 @dataclass(frozen=True)
