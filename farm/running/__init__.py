@@ -31,7 +31,7 @@ from farm.running.job_records import RECORD_NAME, read_record, record_head, writ
 from farm.running.joining import StitchFailed
 from farm.running.membership import ClusterAccess, Membership, Reached
 from farm.running.queueing import prioritize
-from farm.running.reach import unreached
+from farm.running.reach import still_unreached, unreached
 from farm.running.reopening import Reopening
 from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
@@ -69,6 +69,7 @@ __all__ = [
     "prioritize",
     "read_record",
     "record_head",
+    "still_unreached",
     "stored_bytes",
     "unreached",
     "write_record",

@@ -26,3 +26,9 @@ async def unreached(host: str, ports: Iterable[int], word: bytes = b"") -> list[
     asked = list(ports)
     answers = await asyncio.gather(*map(reached, asked))
     return [port for port, answer in zip(asked, answers, strict=True) if not answer]
+
+
+async def still_unreached(host: str, ports: Iterable[int]) -> list[int]:
+    """Those that are not reached twice in a row: a machine may be busy for some seconds."""
+    once = await unreached(host, ports)
+    return await unreached(host, once) if once else []

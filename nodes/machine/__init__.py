@@ -21,7 +21,7 @@ from nodes.machine.ray_node import (
     ray_environment,
     threads_per_worker,
 )
-from nodes.machine.reach import look, problems
+from nodes.machine.reach import WAY_INTERVAL_S, look, lost_way, problems
 from nodes.machine.session_folder import SessionFolder, new_session_folder, scratch_folder
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "NAMESPACE",
     "OBJECT_STORE_BYTES",
     "RESOURCE_PREFIX",
+    "WAY_INTERVAL_S",
     "WORKERS_VARIABLE",
     "SessionFolder",
     "allowed_hosts",
@@ -37,6 +38,7 @@ __all__ = [
     "how_to_join",
     "listening",
     "look",
+    "lost_way",
     "member",
     "new_session_folder",
     "new_token",

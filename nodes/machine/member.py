@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from farm.addresses import is_loopback, resolved, split_host_port, url_of
 from farm.capabilities import Worker
 from farm.client import FarmClient
-from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
+from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound, PortClosed
 from farm.machines import DEFAULT_PORTS, Ports
 from farm.state import make_private, write_private
 from farm.values import Value
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
-from nodes.machine.reach import check
+from nodes.machine.reach import check, way_watched
 from nodes.machine.session_folder import new_session_folder
 
 MEMBER_NAME = "member.json"
@@ -223,8 +223,12 @@ class Joined(Value):
         Raises:
             NotAllowed: this machine was removed.
         """
+        head, first = split_host_port(self.ray_address)
+        # Of the farm's machine: Ray's three, and between them the one to which workers connect.
+        ports = range(first, first + 4)
         while True:
-            process.wait()
+            with way_watched("the farm's machine", head, ports, self.address, say):
+                process.wait()
             if not was_lost(self.state):
                 return
             stop_process(process.pid, patience_s=0.0)  # what is left of it
@@ -252,7 +256,8 @@ class Joined(Value):
             except FarmError as error:  # it is away, on its way up, or down
                 if error.message != told:
                     told = error.message
-                    say(f"{self.node} waits for the farm: {told}")
+                    opens = error.commands if isinstance(error, PortClosed) else ()
+                    say("\n  ".join((f"{self.node} waits for the farm: {told}", *opens)))
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, RETURN_AT_MOST_S)
         return None

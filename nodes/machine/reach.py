@@ -11,7 +11,7 @@ import secrets
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -19,13 +19,15 @@ from farm.addresses import family_of, resolved
 from farm.client import FarmClient
 from farm.errors import CannotRun, PortClosed
 from farm.machines import Ports
-from farm.running import unreached
+from farm.running import still_unreached, unreached
 from farm.values import Value
 from nodes.machine.addresses import address_towards
 from nodes.machine.firewall import listed, opening
 
 #: A word that others of this network do not guess.
 WORD_BYTES = 16
+#: Between looks at whether a machine is still reached; with two tries of ``unreached`` less than 15 s.
+WAY_INTERVAL_S = 3.0
 
 
 class Reach(Value):
@@ -126,6 +128,42 @@ def check(url: str, ports: Ports) -> str:
     for problem in problems(found):
         raise problem
     return found.own
+
+
+def lost_way(whose: str, address: str, closed: Sequence[int], own: str) -> str:
+    """That ports of ``whose`` machine were reached and are not any more, with what opens them."""
+    span = str(closed[0]) if len(closed) == 1 else f"{min(closed)}-{max(closed)}"
+    return "\n  ".join(
+        (
+            f"this machine does not reach port {listed(closed)} of {whose}, {address}, any more: it is off, "
+            "its network is away, or a firewall there, or on the way, was closed; one of these, typed there, "
+            "opens it",
+            *opening(span, own),
+        )
+    )
+
+
+@contextmanager
+def way_watched(
+    whose: str, address: str, ports: Sequence[int], own: str, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Say when ports of a machine are not reached any more, and when they are, while the block lasts."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        before: list[int] = []
+        while not ended.wait(WAY_INTERVAL_S):
+            closed = asyncio.run(still_unreached(address, ports))
+            if closed != before and not ended.is_set():
+                say(lost_way(whose, address, closed, own) if closed else f"{whose} is reached again")
+            before = closed
+
+    thread = threading.Thread(target=watch, daemon=True, name="way")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def check_free(address: str, ports: Ports) -> None:

@@ -19,8 +19,19 @@ from typing import Any
 from farm.addresses import host_port
 from farm.capabilities import Worker
 from farm.errors import CannotRun
-from farm.running import Failed, Finished, Message, Order, StitchOrder, StitchSession, WorkerDown, WorkerUp
+from farm.running import (
+    Failed,
+    Finished,
+    Message,
+    Order,
+    StitchOrder,
+    StitchSession,
+    WorkerDown,
+    WorkerUp,
+    still_unreached,
+)
 from nodes.link import Connection, LinkBroken, Listener, Misbehaved
+from nodes.machine import WAY_INTERVAL_S, lost_way
 from nodes.ray.driver_process import DriverProcess, Launch, RayEnded, start_driver
 from nodes.ray.protocol import Employ, Ended, Kill, Nodes, Place, Told
 
@@ -84,6 +95,8 @@ class RayCluster:
         #: Workers of the nodes that are alive.
         self._places: dict[str, Place] = {}
         self._numbers = itertools.count(1)
+        #: Of machines that are not reached: (address, ports) -> those of them that are closed.
+        self._closed: dict[tuple[str, tuple[int, ...]], list[int]] = {}
         #: When a Ray that ended was up again, on the loop's clock.
         self._restarted_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +144,7 @@ class RayCluster:
             await listener.close()
             raise
         cluster._spawn(cluster._keep_ray(launch))
+        cluster._spawn(cluster._watch_ways())
         return cluster
 
     async def messages(self) -> AsyncIterator[Message]:
@@ -255,7 +269,27 @@ class RayCluster:
         # A machine that left may come back under its name.
         self._released &= self._places.keys()
         for worker_id in self._places.keys() - self._employed.keys() - self._released:
-            self._spawn(self._employ(self._places[worker_id]))
+            place = self._places[worker_id]
+            if (place.address, place.ports) not in self._closed:
+                self._spawn(self._employ(place))
+
+    async def _watch_ways(self) -> None:
+        """Name what is closed between here and a machine; none of its workers is started until it is open."""
+        while True:
+            await asyncio.sleep(WAY_INTERVAL_S)
+            ways = {
+                (place.address, place.ports): _node_of(place.worker_id)
+                for place in self._places.values()
+                if place.address and not place.same_machine
+            }
+            found = await asyncio.gather(*(still_unreached(*way) for way in ways))
+            closed = {way: ports for way, ports in zip(ways, found, strict=True) if ports}
+            for way in closed.keys() - self._closed.keys():
+                log.warning("%s", lost_way(ways[way], way[0], closed[way], self._listener.host))
+            for way in self._closed.keys() - closed.keys():
+                if way in ways:
+                    log.warning("%s is reached again", ways[way])
+            self._closed = closed
 
     # Workers.
 

@@ -135,6 +135,8 @@ def _nodes(own: str) -> Nodes:
                     worker_id=resource.removeprefix(RESOURCE_PREFIX),
                     node_id=node["NodeID"],
                     same_machine=node["NodeID"] == own,
+                    address=node["NodeManagerAddress"],
+                    ports=(node["NodeManagerPort"], node["ObjectManagerPort"]),
                 )
                 for resource in node["Resources"]
                 if resource.startswith(RESOURCE_PREFIX)

@@ -46,6 +46,9 @@ class Place(Value):
     node_id: str
     #: Whether it is the coordinator's machine.
     same_machine: bool
+    #: Of the node's Ray, as it says itself: where others reach it.
+    address: str = ""
+    ports: tuple[int, ...] = ()
 
 
 class Nodes(Value):

@@ -300,8 +300,8 @@ def test_a_closed_port_is_named_and_a_machine_that_was_cut_off_or_restarted_come
     join = ("join", f"{HEAD}:{PORT}", "--name", "attic", "--workers", "8GiB,8GiB")
     doctor = ("doctor", "--join", f"{HEAD}:{PORT}", "--json")
 
-    def firewall(*arguments: str, rules: str | None = None) -> None:
-        command = ["ip", "netns", "exec", other.name, "nft", *arguments]
+    def firewall(*arguments: str, rules: str | None = None, of: Machine = other) -> None:
+        command = ["ip", "netns", "exec", of.name, "nft", *arguments]
         subprocess.run(command, input=rules, text=True, check=True)
 
     firewall("-f", "-", rules=CLOSED)
@@ -319,6 +319,16 @@ def test_a_closed_port_is_named_and_a_machine_that_was_cut_off_or_restarted_come
     joined = other.start(*join, "--token", token, own_processes=True)
     until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
     workers = {worker["id"] for worker in workers_of(head)}
+
+    # What is closed later is named, too, by whoever is not let in; connections that are there stay.
+    for closed, by, name, port in ((other, head, "attic", 8473), (head, other, "the farm's machine", 8471)):
+        firewall("-f", "-", rules=CLOSED, of=closed)
+        said = f"does not reach port {port}-8474 of {name}, {closed.address}, any more"
+        until(lambda: said in by.logs(), "word of the closed ports", machines, timeout_s=15)  # noqa: B023
+        assert f"ufw allow proto tcp from {by.address} to any port {port}:8474" in by.logs()
+        assert {worker["id"] for worker in workers_of(head)} == workers
+        firewall("delete", "table", "inet", "closed", of=closed)
+        until(lambda: f"{name} is reached again" in by.logs(), "the return", machines)  # noqa: B023
     ip("-n", other.name, "link", "set", "eth0", "down")
     until(lambda: nodes_of(head) == set(), "the loss being noticed", machines)
     ip("-n", other.name, "link", "set", "eth0", "up")

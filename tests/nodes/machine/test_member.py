@@ -162,6 +162,25 @@ def test_a_machine_may_leave_while_it_waits_for_its_farm(joined: Joined, farm: t
     assert said[-1] == "attic waits for the farm: no farm answers"
 
 
+def test_a_machine_that_does_not_come_back_for_a_closed_port_says_what_opens_it(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(url: str, ports: Any) -> str:
+        raise PortClosed("port 8472 is closed", ("ufw: open it", "nft: open it"))
+
+    monkeypatch.setattr(member, "check", closed)
+    is_member(joined)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "waits" in line:
+            member.leave(joined.state, for_good=True)
+
+    joined.stay(EndedRay(), say)  # type: ignore[arg-type]
+    assert said[-1] == "attic waits for the farm: port 8472 is closed\n  ufw: open it\n  nft: open it"
+
+
 def test_a_machine_whose_ray_runs_is_in_its_farm(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member, "process_alive", lambda pid, word: pid == os.getpid())
     is_member(joined, os.getpid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import socket
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 
 from farm.errors import CannotRun, PortClosed
 from farm.machines.ports import Ports
-from farm.running.reach import unreached
+from farm.running.reach import still_unreached, unreached
 from nodes.machine import reach
 from nodes.machine.firewall import listed, opening
-from nodes.machine.reach import Reach, answering, check, check_free, look, problems
+from nodes.machine.reach import Reach, answering, check, check_free, look, problems, way_watched
 
 URL, HEAD, OWN = "http://10.0.0.1:8470", "10.0.0.1", "10.0.0.2"
 
@@ -137,3 +138,33 @@ def test_a_look_asks_the_farm_to_try_every_port_that_ray_will_have(monkeypatch: 
     assert tried == []
     assert (found.seen, found.own, found.own_closed) == ("127.0.0.1", "127.0.0.1", (29873,))
     assert (found.head_closed, found.head_ports, found.own_ports) == ((1,), "1-30", "29871-29899")
+
+
+def test_a_port_that_is_closed_later_is_named_with_what_opens_it_and_so_is_its_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reach, "WAY_INTERVAL_S", 0.01)
+    said: queue.Queue[str] = queue.Queue()
+    with socket.create_server(("127.0.0.1", 0)) as kept, socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ports = [kept.getsockname()[1], port]
+        with way_watched("the farm's machine", "127.0.0.1", ports, OWN, said.put):
+            server.close()
+            lines = said.get(timeout=20).splitlines()
+            assert f"does not reach port {port} of the farm's machine, 127.0.0.1, any more" in lines[0]
+            assert [line.strip() for line in lines[1:]] == list(opening(str(port), OWN))
+            with socket.create_server(("127.0.0.1", port)):
+                assert said.get(timeout=20) == "the farm's machine is reached again"
+    assert said.empty()
+
+
+def test_one_that_does_not_answer_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [[8472, 8473], [8473]]
+
+    async def asked(host: str, ports: list[int]) -> list[int]:
+        return answers.pop(0)
+
+    monkeypatch.setattr("farm.running.reach.unreached", asked)
+    assert asyncio.run(still_unreached("10.0.0.1", [8471, 8472, 8473])) == [8473]
+    answers[:] = [[]]
+    assert asyncio.run(still_unreached("10.0.0.1", [8471])) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -104,6 +105,7 @@ async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Played]:
 
     monkeypatch.setattr(cluster, "start_driver", start_driver)
     monkeypatch.setattr(cluster, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(cluster, "WAY_INTERVAL_S", 0.01)
     play.cluster = await RayCluster.open(
         "127.0.0.1", play.launch, no_stitcher, lambda: play.spent.append(len(play.launches))
     )
@@ -278,3 +280,28 @@ async def test_a_machine_that_is_expelled_while_ray_starts_does_not_know_the_tok
     played.driver.words.put_nowait(RayEnded("has ended"))
     await until(lambda: played.launches == [False, True, True])
     assert played.spent[-1] == 2, "what was started meanwhile may have had the old one"
+
+
+async def test_a_worker_whose_machine_is_not_reached_is_not_started_and_the_closed_port_is_named(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    there = Place(
+        worker_id="attic/cpu0", node_id="n1", same_machine=False, address="127.0.0.1", ports=(port, port)
+    )
+    played.driver.comes_up = False
+    played.driver.say(there)  # nothing is known of the way yet
+    await until(lambda: f"does not reach port {port}" in caplog.text)
+    assert "of attic, 127.0.0.1, any more" in caplog.text
+    assert f"to any port {port}" in caplog.text
+    played.driver.comes_up = True
+    played.driver.words.put_nowait(Ended(worker_id="attic/cpu0", number=played.driver.employed[0].number))
+    for _ in range(3):
+        played.driver.say(there)
+        await asyncio.sleep(0.02)
+    assert len(played.driver.employed) == 1
+    with socket.create_server(("127.0.0.1", port)):
+        await until(lambda: "attic is reached again" in caplog.text)
+        played.driver.say(there)
+        assert isinstance(await played.next(), WorkerUp)
