@@ -344,6 +344,43 @@ def test_a_closed_port_is_named_and_a_machine_that_was_cut_off_or_restarted_come
     other.run("leave")
 
 
+@pytest.mark.long
+def test_a_machine_that_was_cut_off_for_two_minutes_has_its_place_and_its_workers_and_no_late_word_counts(
+    machines: tuple[Machine, Machine], undisturbed_sha256: Callable[..., str]
+) -> None:
+    head, other = machines
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    token = head.run("join-token").strip()
+    joined = other.start(
+        "join", f"{HEAD}:{PORT}", "--token", token, "--name", "attic", "--workers", "8GiB,8GiB"
+    )
+    until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
+    workers = {worker["id"] for worker in workers_of(head)}
+    job_id = head.run("submit", str(PHOTO), *JOB).strip()
+    until(lambda: rendered_by(head, "attic") >= 1, "work of the machine", machines)
+
+    ip("-n", other.name, "link", "set", "eth0", "down")
+    cut_off_at = time.monotonic()
+    until(lambda: nodes_of(head) == set(), "the loss being noticed", machines)
+    lost = [a for s in report(head, job_id)["segments"] for a in s["attempts"] if a["outcome"] == "lost"]
+    assert lost, "it was in the middle of its work"
+    time.sleep(max(0.0, cut_off_at + 120 - time.monotonic()))
+    assert report(head, job_id)["status"] == "running"
+    ip("-n", other.name, "link", "set", "eth0", "up")
+
+    until(lambda: {w["id"] for w in workers_of(head)} == workers, "the return", machines, timeout_s=180)
+    assert joined.poll() is None, "`farm join` has stayed"
+    head.run("watch", job_id, timeout_s=240)
+    told = report(head, job_id)
+    assert told["status"] == "succeeded"
+    by_segment = [[a["outcome"] for a in s["attempts"]] for s in told["segments"]]
+    assert all(outcomes.count("succeeded") == 1 for outcomes in by_segment)
+    assert told["totals"]["frames_sha256"] == undisturbed_sha256(
+        model="procedural", width=256, height=256, num_frames=200, overlap_frames=1
+    )
+
+
 @pytest.fixture
 def ssh_access(machines: tuple[Machine, Machine], tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """An SSH server on the other machine, and the key that opens it: (key, port)."""
