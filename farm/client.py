@@ -69,7 +69,7 @@ class FarmClient:
         """Start a job. Returns its summary.
 
         Args:
-            options: the fields of ``JobRequest`` but ``inputs``, and ``preset``; ``audio`` is a path.
+            options: the fields of ``JobRequest`` but ``inputs``, ``preset``, ``clip``; ``audio`` is a path.
             idempotency_key: however often a submit with this key is sent, it starts one job.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}

@@ -1,9 +1,11 @@
-"""Checks and normalises one image or video of a stranger: ``python -m stitching.intake INPUT OUTPUT_DIR``.
+"""Checks and normalises one image or video of a stranger:
+``python -m stitching.intake INPUT OUTPUT_DIR [--clip]``.
 
 Written to run in a child process with limits (it decodes hostile bytes). The kind is decided by the first
 bytes, never by the name. An image becomes an RGB PNG: upright, 8 bits, in sRGB, without metadata, with
 transparency laid on white as web pages and viewers show it, its sides no longer than a video's. A video is
-decoded once from end to end and kept as it is. The result is named by the SHA-256 of its bytes.
+decoded once from end to end and kept as it is; an animated picture is a video where ``--clip`` is given.
+The result is named by the SHA-256 of its bytes.
 
 One JSON line is printed: kind, width, height, num_frames, fps ("num/den", null for an image), sha256, path
 and notes of what is changed, with status 0, or {"error": one sentence} with status 2. Of a video it says too
@@ -40,6 +42,8 @@ MAX_VIDEO_SIDE = 8192
 MAX_VIDEO_BYTES = 64 << 30
 #: Nine hours at 30 frames a second.
 MAX_VIDEO_FRAMES = 1_000_000
+#: The argument by which an animated picture is a video.
+CLIP = "--clip"
 #: Of a file, to tell what it is.
 HEAD_BYTES = 512
 #: Between two lines of progress.
@@ -75,7 +79,7 @@ def main(arguments: list[str]) -> int:
     warnings.simplefilter("ignore")
     source, output_dir = Path(arguments[0]), Path(arguments[1])
     try:
-        described = normalise_file(source, output_dir, _Told())
+        described = normalise_file(source, output_dir, _Told(), clip=CLIP in arguments[2:])
     except IntakeError as error:
         refusal = str(error)
     except MemoryError:
@@ -109,11 +113,16 @@ class _Told:
 
 
 def normalise_file(
-    source: Path, output_dir: Path, on_progress: Progress = lambda num_frames, share: None
+    source: Path,
+    output_dir: Path,
+    on_progress: Progress = lambda num_frames, share: None,
+    *,
+    clip: bool = False,
 ) -> Described:
     """Check ``source`` and write its normalised copy into ``output_dir``; what was printed is returned.
 
     on_progress: told often, while a video is looked at, how many frames were seen and which share that is.
+    clip: an animated picture is a video; else its first picture is taken.
 
     Raises:
         IntakeError: the file is refused. A partial file may be left in ``output_dir``.
@@ -123,6 +132,8 @@ def normalise_file(
         size = os.fstat(file.fileno()).st_size
         suffix = known_suffix(file.read(HEAD_BYTES), name)
         file.seek(0)
+        if suffix == ".png" and clip and (found := _clip(file, size, name, output_dir, on_progress)):
+            return found
         if suffix == ".png":
             return _normalise_image(file, size, name, output_dir)
         if suffix in SOUND_SUFFIXES:
@@ -243,6 +254,27 @@ def _normalise_image(file: BinaryIO, size: int, name: str, output_dir: Path) -> 
     pixels.save(path, format="PNG", compress_level=3)
     notes = [f"{name} {note}" for note in picture.notes]
     return _describe(path, "image", pixels.width, pixels.height, 1, None) | {"notes": notes}
+
+
+def _clip(file: BinaryIO, size: int, name: str, output_dir: Path, on_progress: Progress) -> Described | None:
+    """An animated picture as a video; None: it is none."""
+    from stitching.pictures import PictureError
+    from stitching.source import animation_as_video
+
+    _check_bytes(size, MAX_IMAGE_BYTES, name)
+    path = output_dir / "animation.mkv"
+    try:
+        count = animation_as_video(file, path, on_progress)
+    except PictureError as error:
+        raise IntakeError(f"{name} {error}.") from None
+    if count is None:
+        file.seek(0)
+        return None
+    with path.open("rb") as written:
+        found = _normalise_video(written, path.stat().st_size, ".mkv", name, output_dir, on_progress)
+    path.unlink()
+    said = f"{name} is animated: its {count} pictures are read as a video, once through"
+    return found | {"notes": [said, *found["notes"]]}
 
 
 # --------------------------------------------------------------------------------------------------- videos

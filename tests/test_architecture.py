@@ -38,6 +38,7 @@ KEEPERS: dict[str, set[str]] = {
         "stitching/sound/probing.py",
         "stitching/sound/track.py",
         "stitching/source/decoding.py",
+        "stitching/source/animation.py",
         "stitching/source/conversion.py",
         "stitching/source/remux.py",
     },

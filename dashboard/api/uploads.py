@@ -31,7 +31,12 @@ _UPLOAD_BODY: dict[str, Any] = {
                             "type": "string",
                             "format": "binary",
                             "description": "A picture, a video or a sound; docs/inputs.md lists the kinds.",
-                        }
+                        },
+                        "clip": {
+                            "type": "boolean",
+                            "default": False,
+                            "description": "An animated picture is a video; else its first picture is taken.",
+                        },
                     },
                 },
                 "example": {"file": "(the bytes of photo.jpg)"},

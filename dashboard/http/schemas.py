@@ -85,6 +85,7 @@ JobOptions: type[Value] = create_model(
     "JobOptions",
     __base__=Value,
     preset=(str | None, None),
+    clip=(bool, False),
     **{  # type: ignore[call-overload]
         name: (field.annotation, field)
         for name, field in JobRequest.model_fields.items()
@@ -110,6 +111,10 @@ def options_schema() -> dict[str, Any]:
         for choice in properties[name].get("anyOf", [properties[name]]):
             if choice.get("type") in ("integer", "number"):
                 choice |= {"minimum": low, "maximum": high}
+    properties["clip"]["description"] = (
+        "Of an animated GIF, WebP, PNG or AVIF among the files: a video; else its first picture is taken. "
+        "An upload has its own."
+    )
     properties["preset"] = {
         "anyOf": [{"type": "string", "enum": [p.name for p in PRESETS]}, {"type": "null"}],
         "default": None,

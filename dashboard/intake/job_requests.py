@@ -103,8 +103,10 @@ class Intake:
         with self.space.taken(caller_of(request)):
             return await read_body(request)
 
-    async def checked(self, request: Request, file: File, *, param: str) -> MediaInfo:
+    async def checked(self, request: Request, file: File, *, param: str, clip: bool = False) -> MediaInfo:
         """A file as what it is after it was decoded whole and written anew beside it.
+
+        clip: an animated picture is a video; else its first picture is taken.
 
         Raises:
             InvalidInput: it is refused; ``param`` is the field it came in.
@@ -113,7 +115,8 @@ class Intake:
         try:
             with self.looks.begun(caller_of(request), file.name) as look:
                 async with self._turns.one(caller_of(request)):
-                    check = partial(self.tools.normalise, file.path, file.path.parent, look.told)
+                    normalise = self.tools.normalise_clip if clip else self.tools.normalise
+                    check = partial(normalise, file.path, file.path.parent, look.told)
                     media = await while_wanted(request, look, check)
             notes = tuple(note.replace(file.path.name, file.name) for note in media.notes)
             return media.model_copy(update={"notes": notes})
@@ -133,7 +136,10 @@ class Intake:
             if not found.files:
                 raise InvalidInput("file is missing: a picture or a video", param="file")
             file = found.files[0]
-            media = await self.checked(request, file, param="file")
+            clip = found.texts.get("clip", b"false")
+            if clip not in (b"true", b"false"):
+                raise InvalidInput("clip: expected true or false", param="clip")
+            media = await self.checked(request, file, param="file", clip=clip == b"true")
             return await asyncio.to_thread(self.uploads.keep, media, file.name)
 
     async def _from_form(self, request: Request, folder: Path) -> JobRequest:
@@ -143,12 +149,17 @@ class Intake:
         if not found.files:
             raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
         options = job_options(bytes(found.texts["request"]))
-        media = [await self.checked(request, file, param="inputs") for file in found.files]
+        clip = options.pop("clip", False)
+        media = [await self.checked(request, file, param="inputs", clip=clip) for file in found.files]
         return job_request(options, media, await self._audio(request, options, folder))
 
     async def _from_json(self, request: Request, folder: Path) -> JobRequest:
         options, inputs = await asyncio.to_thread(job_body, await self.body(request))
-        media = [await self._named(request, text, folder / f"input-{i}") for i, text in enumerate(inputs, 1)]
+        clip = options.pop("clip", False)
+        media = [
+            await self._named(request, text, folder / f"input-{i}", clip=clip)
+            for i, text in enumerate(inputs, 1)
+        ]
         return job_request(options, media, await self._audio(request, options, folder))
 
     async def _audio(self, request: Request, options: dict[str, Any], folder: Path) -> MediaInfo | None:
@@ -156,12 +167,14 @@ class Intake:
         text = options.get("audio")
         return None if text is None else await self._named(request, text, folder / "audio", param="audio")
 
-    async def _named(self, request: Request, text: str, path: Path, *, param: str = "inputs") -> MediaInfo:
+    async def _named(
+        self, request: Request, text: str, path: Path, *, param: str = "inputs", clip: bool = False
+    ) -> MediaInfo:
         """A file that is named in JSON: an upload by its id, or a data: URL."""
         if UPLOAD_ID.fullmatch(text):
             return (await asyncio.to_thread(self.uploads.get, text)).media
         await asyncio.to_thread(self.write_data_url, text, path, param=param)
-        return await self.checked(request, File(path, path.name), param=param)
+        return await self.checked(request, File(path, path.name), param=param, clip=clip)
 
     def write_data_url(self, text: str, path: Path, *, param: str = "inputs") -> None:
         """The bytes of a base64 data: URL as a file. Its media type is not believed. Blocks.

@@ -48,7 +48,7 @@ class Form:
 
 
 JOB_FORM = Form(files="inputs", max_files=MAX_INPUTS, texts=frozenset({"request"}))
-UPLOAD_FORM = Form(files="file", max_files=1, texts=frozenset())
+UPLOAD_FORM = Form(files="file", max_files=1, texts=frozenset({"clip"}))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ def _options(
     fit: Annotated[
         str, typer.Option(help="An input of another shape: crop its edges, pad it with bars, or stretch it.")
     ] = "crop",
+    clip: Annotated[
+        bool, typer.Option("--clip", help="An animated GIF, WebP, PNG or AVIF is a video to restyle.")
+    ] = False,
     audio: Annotated[
         Path | None,
         typer.Option(
@@ -48,8 +51,8 @@ def _options(
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
 ) -> dict[str, Any]:
-    """Their definition for typer; the value is that of ``request_options``."""
-    return request_options(
+    """Their definition for typer; the value is that of ``request_options``, and ``clip`` where it is true."""
+    options = request_options(
         prompts=prompt or (),
         negative_prompt=negative_prompt,
         model=model,
@@ -70,6 +73,7 @@ def _options(
         seed=seed,
         priority=priority,
     )
+    return options | {"clip": True} if clip else options
 
 
 def describes_video(command: Callable[..., None]) -> Callable[..., None]:

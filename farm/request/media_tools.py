@@ -56,6 +56,8 @@ class MediaTools:
     #: (path, folder, on_look) -> the checked copy of a user's file, named by its hash in ``folder``: a
     #: picture upright and plain, a video as it is.
     normalise: Callable[[Path, Path, OnLook], MediaInfo]
+    #: The same, but of an animated picture a video, where ``normalise`` takes its first picture.
+    normalise_clip: Callable[[Path, Path, OnLook], MediaInfo]
     #: (first bytes): nothing, or InvalidInput when no known image or video begins so. Give it 16 bytes or
     #: more; only a file that has fewer may be asked about with fewer.
     refuse_unknown: Callable[[bytes], None]

@@ -33,13 +33,20 @@ TURN_INTERVAL_S = 0.5
 
 
 def take_in(
-    paths: Sequence[Path], folder: Path, on_look: Callable[[str, int, float | None], None] | None = None
+    paths: Sequence[Path],
+    folder: Path,
+    on_look: Callable[[str, int, float | None], None] | None = None,
+    *,
+    clip: bool = False,
 ) -> tuple[MediaInfo, ...]:
     """Check and normalise a user's files into ``folder``, each decoded in a child process.
 
     on_look: told how far the look at a file is, by its name; what it raises ends it.
+    clip: an animated picture is a video; else its first picture is taken.
     """
-    return tuple(normalise(path, folder, on_look and partial(on_look, path.name)) for path in paths)
+    return tuple(
+        normalise(path, folder, on_look and partial(on_look, path.name), clip=clip) for path in paths
+    )
 
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:

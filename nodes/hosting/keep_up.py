@@ -161,6 +161,7 @@ def media_tools() -> MediaTools:
     """The real tools behind the doors' port to pictures and videos."""
     return MediaTools(
         normalise=normalise,
+        normalise_clip=partial(normalise, clip=True),
         refuse_unknown=pictures.refuse_unknown,
         picture=pictures.picture,
         thumbnail=pictures.thumbnail,

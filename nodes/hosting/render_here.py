@@ -46,8 +46,9 @@ def described(
     check_numbers(options)
     audio = options["audio"]
     taken = {**options, "audio": None if audio is None else take_in([audio], folder, on_look)[0]}
+    clip = taken.pop("clip", False)
     try:
-        return JobRequest(inputs=take_in(inputs, folder, on_look), **taken)
+        return JobRequest(inputs=take_in(inputs, folder, on_look, clip=clip), **taken)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

@@ -69,6 +69,7 @@ def normalise(
     memory_bytes: int = MEMORY_BYTES,
     file_bytes: int = FILE_BYTES,
     picture_cpu_s: int = PICTURE_CPU_S,
+    clip: bool = False,
 ) -> MediaInfo:
     """Check an image or video and put its normalised copy into ``output_dir``, named by its SHA-256.
 
@@ -80,6 +81,7 @@ def normalise(
         memory_bytes: address space of the child.
         file_bytes: largest file the child may write.
         picture_cpu_s: processor seconds of the child, where the file is a picture.
+        clip: an animated picture is taken as a video; else its first picture is.
 
     Raises:
         InvalidInput: the file is refused, or its decoder crashed or passed a limit; one line says which.
@@ -87,10 +89,12 @@ def normalise(
     staging = Path(tempfile.mkdtemp(prefix=".intake-", dir=output_dir.absolute()))
     try:
         cpu_s, moving = math.ceil(silence_s * _CPU_S_PER_S), "moving"
-        if _is_picture(path):
+        if _is_picture(path) and not clip:
             cpu_s, moving = min(cpu_s, picture_cpu_s), "fixed"
         limits = (memory_bytes, cpu_s, file_bytes, moving)
-        printed = _run(path, staging, limits=limits, silence_s=silence_s, on_look=on_look or _not_told)
+        printed = _run(
+            path, staging, limits=limits, silence_s=silence_s, on_look=on_look or _not_told, clip=clip
+        )
         found = _described(printed, path)
         # A decoder that was taken over may say anything: believe only what lies in its folder.
         staged = staging / f"{found.sha256}{found.path.suffix}"
@@ -124,7 +128,13 @@ def _sha256(path: Path) -> str:
 
 
 def _run(
-    path: Path, staging: Path, *, limits: tuple[int | str, ...], silence_s: float, on_look: OnLook
+    path: Path,
+    staging: Path,
+    *,
+    limits: tuple[int | str, ...],
+    silence_s: float,
+    on_look: OnLook,
+    clip: bool,
 ) -> str:
     """The last line that the child printed. Whatever happens, the child is gone when this returns."""
     environment = {
@@ -137,7 +147,7 @@ def _run(
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-P", "-s", "-B", "-c", _LIMITED_RUN, *map(str, limits)]
-    command += [os.path.abspath(path), str(staging)]
+    command += [os.path.abspath(path), str(staging), *([intake.CLIP] if clip else [])]
     try:
         child = subprocess.Popen(
             command,

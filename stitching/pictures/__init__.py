@@ -6,6 +6,6 @@ Hostile bytes enter, in a child process with limits; an upright 8-bit sRGB pictu
 from __future__ import annotations
 
 from stitching.pictures.kinds import PictureError, is_picture
-from stitching.pictures.reading import read_picture
+from stitching.pictures.reading import read_animation, read_picture
 
-__all__ = ["PictureError", "is_picture", "read_picture"]
+__all__ = ["PictureError", "is_picture", "read_animation", "read_picture"]

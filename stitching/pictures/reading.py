@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,6 +16,10 @@ _HEAD_BYTES = 64
 _SAY_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Tags of TIFF and EXIF.
 _ORIENTATION, _SUBFILE_TYPE, _DNG_VERSION = 274, 254, 50706
+#: Formats of Pillow in which pictures follow each other in time.
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+#: Browsers show a picture for a tenth of a second that says so little, or nothing.
+_TOO_SHORT_MS, _INSTEAD_MS = 10, 100
 #: Rows of 16-bit grey that are scaled at a time.
 _ROWS = 256
 
@@ -60,7 +65,8 @@ def read_picture(file: BinaryIO, max_side: int) -> Picture:
     # A phone's JPEG may hold several pictures (MPO: depth, gain map); the first is the photo.
     num_pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if num_pictures > 1 and image.format != "HEIF":
-        notes.append(f"holds {num_pictures} pictures, the first is taken")
+        as_video = " (with --clip, or clip in the API, it is a video)" if image.format in _ANIMATED else ""
+        notes.append(f"holds {num_pictures} pictures, the first is taken{as_video}")
     try:
         if max(width, height) > max_side:
             shrink = max_side / max(width, height)
@@ -81,6 +87,46 @@ def read_picture(file: BinaryIO, max_side: int) -> Picture:
         ) from None
     # Pixels alone: no profile, text or EXIF.
     return Picture(Image.frombytes("RGB", rgb.size, rgb.tobytes()), tuple(notes))
+
+
+def read_animation(file: BinaryIO) -> Iterator[tuple[Image.Image, int]] | None:
+    """The pictures of an animated GIF, PNG, WebP or AVIF, RGB, each with the milliseconds it is shown for.
+
+    None: the picture is none of these, or stands still. Raises PictureError as ``read_picture`` does.
+    """
+    from PIL import Image
+
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    readers = formats(head)
+    if readers == ("WEBP",):
+        _check_pixels(*webp_sides(head))
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        image = Image.open(file, formats=[name for name in readers if name in _ANIMATED])
+        num_pictures = getattr(image, "n_frames", 1)
+    except MemoryError:
+        raise
+    except Exception:  # ``read_picture`` says what it is, if it is anything
+        return None
+    _check_pixels(*image.size)
+    return _pictures(image, num_pictures) if num_pictures > 1 else None
+
+
+def _pictures(image: Image.Image, num_pictures: int) -> Iterator[tuple[Image.Image, int]]:
+    for number in range(num_pictures):
+        try:
+            image.seek(number)
+            image.load()
+            rgb = _in_srgb(_on_white(_eight_bits(image)), image.info.get("icc_profile"))
+        except MemoryError:
+            raise
+        except Exception:
+            raise PictureError(
+                f"is cut off or damaged: its picture {number} cannot be decoded; export it again"
+            ) from None
+        shown_ms = round(image.info.get("duration") or 0)
+        yield rgb, shown_ms if shown_ms > _TOO_SHORT_MS else _INSTEAD_MS
 
 
 def _check_pixels(width: int, height: int) -> None:

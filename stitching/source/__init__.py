@@ -7,10 +7,20 @@ Bytes of strangers enter; nothing that knows of jobs, workers or models does.
 
 from __future__ import annotations
 
+from stitching.source.animation import animation_as_video
 from stitching.source.containers import container_of
 from stitching.source.look import look
 from stitching.source.moments import Reading, first_frame, frames_at
 from stitching.source.remux import indexed
 from stitching.source.whole import ends_early
 
-__all__ = ["Reading", "container_of", "ends_early", "first_frame", "frames_at", "indexed", "look"]
+__all__ = [
+    "Reading",
+    "animation_as_video",
+    "container_of",
+    "ends_early",
+    "first_frame",
+    "frames_at",
+    "indexed",
+    "look",
+]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from farm.cli.main import app
 from farm.planning.plan import Plan
@@ -162,3 +163,14 @@ def test_a_journal_that_is_none_is_named(farm: Any, tmp_path: Path, command: tup
     outcome = farm(*command)
     assert "journal.sqlite cannot be opened (file is not a database)" in outcome.error()
     assert outcome.status == 3
+
+
+def test_an_animation_is_a_video_with_clip(farm: Any, tmp_path: Path) -> None:
+    first, *others = (Image.new("RGB", (64, 64), (level,) * 3) for level in (20, 90, 160))
+    path = tmp_path / "a.gif"
+    first.save(path, save_all=True, append_images=others, duration=100)
+    asked = ("plan", str(path), "--json", "--model", "procedural", "--size", "64x64")
+    still, moving = (Plan.model_validate_json(farm(*asked, *more).out) for more in ((), ("--clip",)))
+    assert still.shots[0].media.kind == "image"
+    assert "the first is taken (with --clip" in still.notes[0]
+    assert (moving.shots[0].media.kind, moving.num_frames, moving.fps) == ("video", 3, 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib
+import io
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dashboard.intake.kept_uploads import KEEP_S, KeptUploads
 from farm.errors import NotFound
@@ -410,3 +412,26 @@ async def test_how_far_a_check_is_can_be_asked_by_whoever_sent_the_file(
         end.set()
     assert (await upload).status_code == 201
     assert await told() == []
+
+
+def animation() -> bytes:
+    first, *others = (Image.new("RGB", (64, 64), (level,) * 3) for level in (20, 90, 160))
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=100)
+    return buffer.getvalue()
+
+
+async def test_an_animation_is_a_picture_or_by_its_word_a_video(start_farm: Any) -> None:
+    farm = await start_farm()
+    asked = {"model": "procedural", "width": 64, "height": 64}
+    for word, kind, status in (("false", "image", 201), ("true", "video", 201), ("yes", None, 400)):
+        answer = await farm.post("uploads", files={"file": ("a.gif", animation())}, data={"clip": word})
+        assert answer.status_code == status, answer.text
+        assert answer.json().get("kind") == kind
+    form = {"request": json.dumps(asked | {"clip": True})}
+    planned = await farm.post("plans", files={"inputs": ("a.gif", animation())}, data=form)
+    assert planned.status_code == 200, planned.text
+    assert planned.json()["plan"]["num_frames"] == 3
+    assert "a.gif is animated: its 3 pictures are read as a video" in planned.json()["plan"]["notes"][0]
+    body = asked | {"clip": True, "inputs": [data_url(animation(), "image/gif")]}
+    assert (await farm.post("plans", json=body)).json()["plan"]["num_frames"] == 3

@@ -186,3 +186,11 @@ def test_a_photo_of_a_hundred_million_pixels_is_made_smaller_within_the_limits(t
     found = normalise(photo, tmp_path / "out")
     assert (found.width, found.height) == (4096, 2867)
     assert found.notes == ("photo.jpg is 12000x8400, scaled down to 4096x2867",)
+
+
+def test_an_animation_is_a_video_where_one_is_asked_for(tmp_path: Path, output_dir: Path) -> None:
+    first, *others = (Image.new("RGB", (64, 48), (level,) * 3) for level in (20, 90, 160))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=100)
+    assert normalise(tmp_path / "a.gif", output_dir).kind == "image"
+    found = normalise(tmp_path / "a.gif", output_dir, clip=True)
+    assert (found.kind, found.num_frames, found.fps) == ("video", 3, 10)
