@@ -10,7 +10,7 @@ from farm.planning.framing import Framing, framing
 from farm.planning.plan import FrameRun, Plan, Segment
 from farm.planning.planner import footprint
 from farm.planning.predict import Left, Outline, Runner, Simulated, all_of, longest_path, outline, simulate
-from farm.planning.render_task import Phase, RenderTask
+from farm.planning.render_task import Phase, RenderTask, num_steps_run
 from farm.planning.suggest import plan_over, refusal
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "footprint",
     "framing",
     "longest_path",
+    "num_steps_run",
     "outline",
     "plan_over",
     "refusal",

@@ -15,6 +15,7 @@ from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family, HubModel
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
+from nodes.engines.ltx import FAMILY as LTX
 from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.wan import FAMILY as WAN
@@ -24,6 +25,7 @@ FAMILIES: tuple[Family, ...] = (
     PROCEDURAL,
     INSTANT,
     I2VGEN_XL,
+    LTX,
     WAN,
 )
 #: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.

@@ -12,13 +12,14 @@ from nodes.engines.common.cache import image_hash
 from nodes.engines.common.components import read_component, reading
 from nodes.engines.common.holder import Holder
 from nodes.engines.common.noise import causal_indices, frame_noise
-from nodes.engines.common.pieces import wrap_in_pieces
+from nodes.engines.common.pieces import InPieces, wrap_in_pieces
 from nodes.engines.common.pixels import frames_of, vae_pixels
 from nodes.engines.common.placing import PlacedModel
 from nodes.engines.common.temporal_convs import fold_temporal_convs
 
 __all__ = [
     "Holder",
+    "InPieces",
     "PlacedModel",
     "causal_indices",
     "channel_statistics",

@@ -1,0 +1,33 @@
+"""LTX-Video's line of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farm.capabilities import EngineSpec, Worker
+from nodes.engines.engine import Attentions, Engine
+from nodes.engines.family import Family
+from nodes.engines.ltx.layout import PIPELINES, claims
+from nodes.engines.ltx.spec import TAKES, ltx_spec
+
+
+def _read_spec(folder: Path, model: str, revision: str | None) -> EngineSpec:
+    return ltx_spec(folder, model=model, revision=revision)
+
+
+def _create(
+    spec: EngineSpec, folder: Path, worker: Worker, *, cpu_threads: int, attention: Attentions
+) -> Engine:
+    from nodes.engines.ltx.engine import LTXVideo  # imports torch and diffusers
+
+    return LTXVideo(spec, folder, device=worker.kind, attention=attention, cpu_threads=cpu_threads)
+
+
+FAMILY = Family(
+    name="ltx",
+    takes=TAKES,
+    read_spec=_read_spec,
+    create=_create,
+    claims=claims,
+    pipelines=PIPELINES,
+)

@@ -1,0 +1,49 @@
+"""One LTX-Video model in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nodes.engines.ltx.conditioning import Places
+from nodes.engines.ltx.facts import ModelFacts
+from nodes.engines.ltx.layout import TEXT_ENCODER, TRANSFORMER, VAE, LtxFolder
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of one model. ``components`` maps transformer, vae and text_encoder to modules."""
+
+    folder: LtxFolder
+    facts: ModelFacts
+    components: dict[str, Any]
+    tokenizer: Any
+    #: (V, T): the text encoder's table, of which a prompt reads a few rows; it stays on the host.
+    token_embeds: torch.Tensor
+    #: (C, 1, 1, 1) each, float32: latents are (z - mean) / std of what the VAE gives.
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
+
+    @property
+    def transformer(self) -> Any:
+        return self.components[TRANSFORMER]
+
+    @property
+    def vae(self) -> Any:
+        return self.components[VAE]
+
+    @property
+    def text_encoder(self) -> Any:
+        return self.components[TEXT_ENCODER]
+
+    @property
+    def places(self) -> Places:
+        folder = self.folder
+        return Places(folder.frames_per_latent, folder.pixels_per_latent, causal=folder.takes_any_frame)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of one latent of frames of ``height`` x ``width`` pixels."""
+        side = self.folder.pixels_per_latent
+        return self.folder.latent_channels, height // side, width // side

@@ -1,0 +1,240 @@
+"""What an LTX-Video model needs and allows, from its configs and file headers (no torch, no diffusers).
+
+Activation bytes follow the tensors alive at the peak of each stage, at e bytes an element:
+
+* denoising, per token and guidance pass (d = the transformer's width): 10 d elements within a feed-forward
+  layer (hidden states, the normed input, the layer four times as wide before and behind its activation), or
+  in pieces 6 d within attention (hidden states, normed input, queries, keys, values, output); beside them
+  the rotary table, 4 d bytes, and the latents in float32. The stock forward, with a timestep for every
+  token, holds 58 d bytes where this holds 24 d, or 16 d;
+* decoding, per pixel of ONE frame whatever the window (c = channels of the last level over its patch's area):
+  77 c elements kept between chunks and 8.7 c more for each frame in flight; encoding 74 c and 6 c.
+
+Traced by tests/nodes/engines/ltx/test_live_bytes.py; not measured on a card yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.errors import CannotRun
+from nodes.engines.folders import check_folder, tensor_sizes
+from nodes.engines.ltx.facts import ModelFacts, facts_of
+from nodes.engines.ltx.layout import (
+    PARTS,
+    TEXT_ENCODER,
+    TRANSFORMER,
+    VAE,
+    WEIGHTS,
+    LtxFolder,
+    layout,
+    read_folder,
+)
+from nodes.engines.ltx.placements import placements
+from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
+
+TAKES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"})
+#: What a model that was trained to be given its first frame alone can be given too.
+_LATER: frozenset[Conditioning] = frozenset({"last_image", "keyframes", "prefix"})
+_MAX_FRAMES = 257
+_MAX_PREFIX_LATENTS = 3
+#: Latents beside the window that a need counts with: a clip at its end, or two keyframes.
+_LATENTS_BESIDE = 2
+
+#: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
+CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
+RESERVE_RATIO = {"cuda": 1.05, "cpu": 1.2}
+WORKSPACE_BYTES = 64 * 2**20
+_ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
+
+#: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
+_PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
+_ENCODE_SHARE = 0.5
+
+
+def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+    """Read the spec of a model folder in diffusers format.
+
+    Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
+
+    Args:
+        path: Holds model_index.json, transformer, vae, text_encoder, tokenizer, scheduler; and farm.json when
+            the weights were not trained for what the published ones were.
+        model: The name the farm knows it by.
+        revision: Pinned hub revision; None for a local folder.
+
+    Raises:
+        CannotRun: the folder lacks a component, is of another model, or its farm.json is wrong.
+    """
+    check_folder(path, layout(path))
+    folder = read_folder(path)
+    facts = facts_of(folder)
+    stride, side = folder.frames_per_latent, folder.pixels_per_latent
+    frames = FrameRule.causal(stride, min_frames=stride + 1, max_frames=_MAX_FRAMES)
+    for window in (facts.window_frames, *facts.windows):
+        if not frames.allows(window):
+            raise CannotRun(
+                f"{path / 'farm.json'} has a window of {window} frames, and this engine renders "
+                f"{frames.form()}: correct it"
+            )
+    elements = {name: tensor_sizes(path / name, stem) for name, stem in WEIGHTS.items()}
+    # The text encoder's table of tokens stays on the host, where a prompt's rows of it are read.
+    table = folder.text_encoder["vocab_size"] * folder.text_encoder["d_model"]
+    elements[TEXT_ENCODER] = [count for count in elements[TEXT_ENCODER] if count != table]
+
+    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
+        cost = _Cost.of(folder, elements, kind)
+        step_s = _tflop_per_mpixel_step(folder, facts, sum(elements[TRANSFORMER])) / _PRIOR_TFLOPS[kind]
+        decode_s = decoder_tflop_per_mpixel(folder) / _PRIOR_TFLOPS[kind]
+        return EngineSpec(
+            model=model,
+            engine="ltx",
+            revision=revision,
+            takes=TAKES,
+            untrained=frozenset() if folder.takes_any_frame else _LATER,
+            window_frames=facts.window_frames,
+            frames=frames,
+            trained_windows=tuple(sorted(facts.windows)),
+            overlap_frames=frames.overlap_frames(1),
+            max_prefix_latents=_MAX_PREFIX_LATENTS,
+            max_end_latents=2,
+            keyframe_stride=stride,
+            side_multiple=side,
+            pixels_per_token=side**2,
+            native_width=facts.native_width,
+            native_height=facts.native_height,
+            native_fps=facts.native_fps,
+            min_fps=facts.min_fps,
+            default_steps=facts.default_steps,
+            default_guidance_scale=facts.default_guidance_scale,
+            default_strength=facts.default_strength,
+            component_bytes=cost.component_bytes,
+            context_bytes=CONTEXT_BYTES[kind],
+            reserve_ratio=RESERVE_RATIO[kind],
+            rungs=tuple(cost.rung(placement) for placement in placements(kind)),
+            prior_seconds_per_mpixel_step=step_s,
+            decode_steps=decode_s / step_s,
+            encode_steps=_ENCODE_SHARE * decode_s / step_s,
+            on_cpu=on_cpu,
+        )
+
+    return on("cuda", on("cpu", None))
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Bytes of the stages of one model on one kind of device (formulas: see the module)."""
+
+    folder: LtxFolder
+    component_bytes: dict[str, int]
+    #: Card bytes of the ring that streams a component.
+    ring: dict[str, int]
+    element_bytes: int
+    on_cpu: bool
+
+    @classmethod
+    def of(cls, folder: LtxFolder, elements: dict[str, list[int]], kind: DeviceKind) -> _Cost:
+        element = _ELEMENT_BYTES[kind]
+        return cls(
+            folder=folder,
+            component_bytes={name: sum(tensors) * element for name, tensors in elements.items()},
+            ring={
+                name: min(
+                    sum(tensors) * element,
+                    RING_SLOTS * max(RING_GROUP_BYTES, max(tensors, default=0) * element),
+                )
+                for name, tensors in elements.items()
+            },
+            element_bytes=element,
+            on_cpu=kind == "cpu",
+        )
+
+    def per_token(self, *, whole: bool) -> float:
+        width = self.folder.dim
+        return width * (4 + self.element_bytes * (10 if whole else 6)) + 32 * self.folder.latent_channels
+
+    def decode_per_pixel(self, frames_at_once: int) -> float:
+        vae = self.folder.vae
+        width = float(_decoder_widths(vae)[-1][0])
+        return self.element_bytes * width / _patch(vae) ** 2 * (77 + 8.7 * frames_at_once)
+
+    def encode_per_pixel(self, frames_at_once: int) -> float:
+        vae = self.folder.vae
+        width = float(vae.get("block_out_channels", (128,))[0])
+        return self.element_bytes * width / _patch(vae) ** 2 * (74 + 6.0 * frames_at_once)
+
+    def rung(self, placement: Placement) -> RungSpec:
+        streamed = placement.streamed(PARTS)
+
+        def stage(name: str, component: str, **cost: Any) -> StageCost:
+            return StageCost(
+                name=name,
+                components=() if component in streamed else (component,),
+                fixed_bytes=WORKSPACE_BYTES + (self.ring[component] if component in streamed else 0),
+                **cost,
+            )
+
+        at_once = placement.decode_frames
+        per_token = self.per_token(whole=placement.pieces == 1)
+        return RungSpec(
+            name=placement.rung,
+            # On a CPU everything is in its one memory.
+            resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(PARTS),
+            stages=(
+                stage("text_encode", TEXT_ENCODER),
+                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel(at_once), frames_at_once=1),
+                stage(
+                    "denoise",
+                    TRANSFORMER,
+                    bytes_per_token=per_token,
+                    # Of the latents beside the window, as of that many frames of latents.
+                    bytes_per_pixel=per_token * _LATENTS_BESIDE / self.folder.pixels_per_latent**2,
+                    frames_at_once=1,
+                    batch=placement.guided_batch,
+                ),
+                stage("vae_decode", VAE, bytes_per_pixel=self.decode_per_pixel(at_once), frames_at_once=1),
+            ),
+            slowdown=placement.slowdown,
+        )
+
+
+def _patch(vae: dict[str, Any]) -> int:
+    return int(vae.get("patch_size", 4))
+
+
+def _decoder_widths(vae: dict[str, Any]) -> list[tuple[int, int, bool]]:
+    """Of every level of the decoder: channels, by how much they were divided, whether it doubles its size."""
+    widths = vae.get("decoder_block_out_channels", (128, 256, 512, 512))
+    factors = vae.get("upsample_factor", (1,) * len(widths))
+    scaled = vae.get("decoder_spatio_temporal_scaling", (True, True, True, False))
+    levels = zip(reversed(widths), reversed(factors), reversed(scaled), strict=True)
+    return [(width // factor, factor, bool(scales)) for width, factor, scales in levels]
+
+
+def decoder_tflop_per_mpixel(folder: LtxFolder) -> float:
+    """Work of the VAE's decoder for a million pixels of a frame: twice the multiply-adds of its 3 x 3 x 3
+    convolutions."""
+    vae = folder.vae
+    first, *layers = reversed(vae.get("decoder_layers_per_block", (4, 3, 3, 3, 4)))
+    share = 1 / (folder.pixels_per_latent**2 * folder.frames_per_latent)
+    macs = first * 2 * 27 * vae.get("decoder_block_out_channels", (512,))[-1] ** 2 * share
+    for (width, factor, scales), resnets in zip(_decoder_widths(vae), layers, strict=True):
+        if scales:
+            macs += 27 * (width * factor) * width * 8 * share
+            share *= 8
+        macs += resnets * 2 * 27 * width**2 * share
+    return float(2 * macs / 1e6)
+
+
+def _tflop_per_mpixel_step(folder: LtxFolder, facts: ModelFacts, parameters: int) -> float:
+    """Work of a step for a million pixels of a frame, its guidance passes together, at the native size: two
+    operations for each weight and token, and 4 N d for each of N tokens in every layer's attention."""
+    latents = (facts.window_frames - 1) // folder.frames_per_latent + 1
+    tokens = latents * facts.native_width * facts.native_height / folder.pixels_per_latent**2
+    per_token = 2 * parameters + 4 * tokens * folder.dim * folder.num_layers
+    passes = 2 if facts.default_guidance_scale > 1 else 1
+    mpixels = facts.native_width * facts.native_height * facts.window_frames / 1e6
+    return passes * per_token * tokens / 1e12 / mpixels
