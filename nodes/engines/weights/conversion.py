@@ -17,9 +17,18 @@ from filelock import FileLock
 from torch import nn
 
 from farm.errors import CannotRun
-from nodes.engines.folders import PLAIN_TYPES, Kept, StoredTensor, WeightFormat, stored_tensors
+from nodes.engines.folders import (
+    PLAIN_TYPES,
+    Kept,
+    LoraFile,
+    StoredTensor,
+    WeightFormat,
+    file_tensors,
+    stored_tensors,
+)
 from nodes.engines.weights.files import TORCH_TYPES, rows_of
 from nodes.engines.weights.layers import quantised
+from nodes.engines.weights.lora import Change, read_loras
 from nodes.engines.weights.names import Rename, renamed
 from nodes.engines.weights.skeleton import kept_by, linear_weights, skeleton
 
@@ -28,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 1
 _TYPE_NAMES = {dtype: name for name, dtype in TORCH_TYPES.items()}
 _STORED_TYPES: dict[WeightFormat, str] = {"float8": "F8_E4M3", "int8": "I8"}
+#: What a folder ends with until it is whole.
+_PART = ".part"
 #: Left on the disk beside what a conversion writes.
 _SPARE_BYTES = 2**30
 
@@ -40,6 +51,7 @@ def converted(
     format: WeightFormat,
     dtype: torch.dtype,
     rename: Rename | None = None,
+    loras: Sequence[LoraFile] = (),
 ) -> dict[str, StoredTensor]:
     """The weights of a component in ``format``, converted first when need be; inside ``reading()``.
 
@@ -54,20 +66,26 @@ def converted(
         tensors: Its weights as they are, of types that torch has (see ``component_tensors``).
         format: How to keep the weights of its linear layers.
         dtype: How to keep the rest, but for what its class keeps in float32.
-        rename: Of the family's own names to diffusers', for a single file.
+        rename: Of the family's own names to diffusers', for single files and LoRAs.
+        loras: What is added to the weights first, in float32 and rounded with them; a set of LoRAs has a
+            conversion of its own.
 
     Returns:
         The converted tensors by name, for ``load_weights``.
 
     Raises:
-        CannotRun: the disk has too little space, no folder can be written to, or the weights are in fewer
-            bits already.
+        InvalidInput: a LoRA does not fit the model.
+        CannotRun: a LoRA is missing or damaged, the disk has too little space, no folder can be written to,
+            or the weights are in fewer bits already.
     """
     sources = sorted({tensor.path for tensor in tensors.values()})
     origin = _origin(component.resolve(), sources)
     format_name = f"{format}-{str(dtype).removeprefix('torch.')}"
-    identity = _identity([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources])
-    name = f"{format_name}-{identity}"
+    source = _identity([_file(path) for path in sources])
+    for lora in loras:
+        file_tensors(lora.path)  # refuses what is no file
+    added = [(lora.scale, *_file(lora.path)) for lora in loras]
+    name = f"{format_name}-{source}" + (f"-{_identity(added)}" if added else "")
     for place in _places(origin):
         if (found := _read(place / name)) is not None:
             return found
@@ -75,18 +93,21 @@ def converted(
     with FileLock(place / ".lock"):
         if (found := _read(place / name)) is not None:
             return found
-        for outdated in place.glob(f"{format_name}-*"):  # of a changed model, or cut short
-            shutil.rmtree(outdated)
+        for folder in place.glob(f"{format_name}-*"):  # of a model that has changed, or cut short
+            if source not in folder.name or folder.name in (name, f"{name}{_PART}"):
+                shutil.rmtree(folder)
         _LOG.info("converting %s to %s once, into %s", origin, format_name, place / name)
         module = skeleton(kind, component)
         tensors = renamed(tensors, module.state_dict(), rename)
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        changes = read_loras(loras, shapes, rename)
         outputs = _outputs(module, kept_by(kind, dtype), tensors, format, dtype)
         _check_space(place, outputs)
-        part = place / f"{name}.part"
+        part = place / f"{name}{_PART}"
         part.mkdir()
         for path in sources:
             of_file = {each: tensors[each] for each in outputs if tensors[each].path == path}
-            _write(part / f"{path.stem}.safetensors", of_file, outputs)
+            _write(part / f"{path.stem}.safetensors", of_file, outputs, changes)
         part.rename(place / name)
         found = _read(place / name)
         assert found is not None
@@ -126,7 +147,12 @@ def _outputs(
     return outputs
 
 
-def _write(path: Path, tensors: Mapping[str, StoredTensor], outputs: Mapping[str, list[_Output]]) -> None:
+def _write(
+    path: Path,
+    tensors: Mapping[str, StoredTensor],
+    outputs: Mapping[str, list[_Output]],
+    changes: Mapping[str, Sequence[Change]],
+) -> None:
     """Write one safetensors file: a header (see ``tensors_of``), then every tensor's rows in their place."""
     header: dict[str, Any] = {}
     end = 0
@@ -143,6 +169,8 @@ def _write(path: Path, tensors: Mapping[str, StoredTensor], outputs: Mapping[str
         start = file.tell()
         for source, tensor in tensors.items():
             for first, rows in rows_of(tensor):
+                for change in changes.get(source, ()):
+                    rows += change.rows(first, rows.shape[0])
                 for (name, type_name, _), made in zip(
                     outputs[source], _stored(rows, outputs[source]), strict=True
                 ):
@@ -211,6 +239,12 @@ def _read(folder: Path) -> dict[str, StoredTensor] | None:
         } or None
     except CannotRun:
         return None
+
+
+def _file(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
 
 
 def _identity(value: Any) -> str:

@@ -68,6 +68,12 @@ def read_into(tensor: StoredTensor, buffer: torch.Tensor, *, first: int = 0) -> 
             done += count
 
 
+def whole(tensor: StoredTensor) -> torch.Tensor:
+    """A tensor of a type that torch has, float32, in its shape."""
+    rows = [rows for _, rows in rows_of(tensor)]
+    return torch.cat(rows).view(tensor.shape) if rows else torch.empty(tensor.shape)
+
+
 def rows_of(tensor: StoredTensor) -> Iterator[tuple[int, torch.Tensor]]:
     """The rows (n, elements of a row) float32 of a tensor of a type that torch has, some at a time.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from farm.errors import CannotRun
-from nodes.engines.folders import Kept, StoredTensor
+from farm.errors import CannotRun, InvalidInput
+from nodes.engines.folders import Kept, LoraFile, StoredTensor
 from nodes.engines.weights.files import TORCH_TYPES, MappedFiles
 from nodes.engines.weights.gguf_blocks import BLOCKS, GgufLinear, dequantised, row_bytes
 from nodes.engines.weights.layers import QuantisedLinear, ScaledLinear
+from nodes.engines.weights.lora import Change, read_loras
 from nodes.engines.weights.names import Rename, renamed
 from nodes.engines.weights.skeleton import kept_by, skeleton
 
@@ -28,25 +29,30 @@ def load_weights(
     *,
     dtype: torch.dtype,
     rename: Rename | None = None,
+    loras: Sequence[LoraFile] = (),
 ) -> nn.Module:
     """A component with the weights of ``tensors``, to be run and not trained; inside ``reading()``.
 
     Nothing is read of what already has its dtype, nor of weights in fewer bits: they are mapped, and the
     system brings them when they are used. Linear layers whose weights are float8, int8 or GGUF blocks
-    dequantise them as they compute, unless the component's class keeps them in float32.
+    dequantise them as they compute, unless the component's class keeps them in float32. LoRAs are added to
+    plain tensors, in float32 and rounded once; beside a weight in fewer bits they are a low-rank branch.
 
     Args:
         kind: Its class, of diffusers or transformers.
         component: Its folder, with the config.
         tensors: Its weights by name: of a folder, of a single file, or as ``converted`` gives them.
         dtype: Of computation; what its class keeps in float32 is float32.
-        rename: Of the family's own names to diffusers', for a single file.
+        rename: Of the family's own names to diffusers', for single files and LoRAs.
+        loras: All for this component, in the order they are added.
 
     Raises:
         CannotRun: weights are missing, of a type that is not known, or do not fit the config.
+        InvalidInput: a LoRA does not fit the model, or changes a weight in fewer bits by a whole difference.
     """
     module, kept = skeleton(kind, component), kept_by(kind, dtype)
-    reader = _Reader(renamed(tensors, _names_with_stored(module), rename), kept, dtype)
+    changes = read_loras(loras, {name: tensor.shape for name, tensor in module.state_dict().items()}, rename)
+    reader = _Reader(renamed(tensors, _names_with_stored(module), rename), kept, dtype, changes)
     for path, parent in list(module.named_modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
@@ -78,15 +84,28 @@ def _names_with_stored(module: nn.Module) -> list[str]:
 class _Reader:
     """The tensors of files as a module wants them; ``used`` are those that became part of a layer."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor], kept: Kept, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, StoredTensor],
+        kept: Kept,
+        dtype: torch.dtype,
+        changes: Mapping[str, Sequence[Change]],
+    ) -> None:
         self.tensors = tensors
         self.used: set[str] = set()
+        self._changes = changes
         self._kept = kept
         self._dtype = dtype
         self._files = MappedFiles()
 
     def layer(self, path: str, linear: nn.Linear) -> QuantisedLinear | None:
-        """A layer around a linear layer's weight in fewer bits; None where it is plain."""
+        """A layer around a linear layer's weight in fewer bits and its LoRAs; None where it is plain."""
+        layer = self._layer(path, linear)
+        if layer is not None and (changes := self._changes.get(f"{path}.weight")):
+            layer.set_branch(*_branch(f"{path}.weight", changes, self._dtype))
+        return layer
+
+    def _layer(self, path: str, linear: nn.Linear) -> QuantisedLinear | None:
         name = f"{path}.weight"
         if f"{path}.stored" in self.tensors:
             stored, scale = self.tensors[f"{path}.stored"], self._files.tensor(self.tensors[f"{path}.scale"])
@@ -105,13 +124,22 @@ class _Reader:
         return None
 
     def tensor(self, name: str, shape: torch.Size) -> torch.Tensor:
-        """A tensor in its dtype.
+        """A tensor in its dtype, with its LoRAs.
 
         Raises:
             CannotRun: its type is not known, or its shape is another.
         """
-        stored = self.tensors[name]
+        changes = self._changes.get(name)
         wanted = torch.float32 if self._kept.is_float32(name) else self._dtype
+        if not changes:
+            return self._plain(name, shape, wanted)
+        value = self._plain(name, shape, torch.float32)
+        for change in changes:
+            value = value + change.rows(0, change.num_rows).view(shape)
+        return value.to(wanted)
+
+    def _plain(self, name: str, shape: torch.Size, wanted: torch.dtype) -> torch.Tensor:
+        stored = self.tensors[name]
         # Some tools leave dimensions of one away.
         if [n for n in stored.shape if n != 1] != [n for n in shape if n != 1]:
             raise CannotRun(
@@ -142,6 +170,18 @@ class _Reader:
             if (stored := self.tensors.get(f"{path}.{name}")) is not None:
                 return self._files.tensor(stored).float().reshape(())
         return torch.ones(())
+
+
+def _branch(name: str, changes: Sequence[Change], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """All LoRAs of a weight as one: (ranks, in) and (out, ranks)."""
+    if any(change.up is None for change in changes):
+        raise InvalidInput(
+            f"a LoRA changes {name} by a whole difference, which weights in fewer bits cannot take: use the "
+            "model in 16 bits, whose LoRAs are merged before it is converted",
+            param="lora",
+        )
+    downs, ups = zip(*(change.branch() for change in changes), strict=True)
+    return torch.cat(downs).to(dtype), torch.cat(ups, dim=1).to(dtype)
 
 
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
