@@ -10,7 +10,7 @@ const MODE_WORDS = {
   independent: "Segments at once, each from its own frame",
   chain: "Each segment starts where the last one ended",
   refine: "A quick draft first, then all segments at once",
-  infill: "Between pictures: all segments at once",
+  infill: "Keyframes first, then all segments between them at once",
   co_denoise: "Windows fused while they are denoised",
 };
 
