@@ -62,14 +62,10 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> set[str]:
-    """Every method that this address takes: of the routes that share the address of the first that has it."""
-    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {
-        method
-        for route in matching
-        if getattr(route, "path", None) == getattr(matching[0], "path", None)
-        for method in getattr(route, "methods", None) or ()
-    }
+    """Every method that this address takes, by the template that says most of it: an id could be any word."""
+    matching = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    template = min((route.path for route in matching), key=lambda path: path.count("{"))
+    return set().union(*(route.methods for route in matching if route.path == template))
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.routing import APIRoute
 
 
@@ -38,3 +39,21 @@ async def test_two_farms_of_a_process_share_what_was_read_of_their_routes_and_no
 async def test_routes_of_one_function_under_two_methods_are_two(farm: Any) -> None:
     operations = farm.app.openapi()["paths"]["/api/v1/jobs/{job_id}/artifacts/{name}"]
     assert {"get", "head"} <= set(operations)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/videos/edits", "POST"),
+        ("/v1/videos/extensions", "POST"),
+        ("/v1/videos/video_1", "DELETE, GET"),
+        ("/api/v1/jobs", "GET, POST"),
+        ("/api/v1/health", "GET"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
+    shared_farm: Any, path: str, allowed: str
+) -> None:
+    answer = await shared_farm.http.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
