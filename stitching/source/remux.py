@@ -6,6 +6,7 @@ from their beginning, and the work grow with the square of their length.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,8 @@ def indexed(
         copy: does not exist, and on None is of no use.
         on_progress: (frames so far, share of the whole), often.
     """
+    if path.stat().st_size > shutil.disk_usage(copy.parent).free // 2:
+        return None  # others write to this disk, too
     try:
         _write(path, looked.seen, copy, on_progress)
         return _compared(copy, looked, on_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import av
@@ -154,3 +155,14 @@ def test_a_copy_that_shows_something_else_is_not_taken(
     assert found["path"].endswith(".mpg")
     assert "every window is read from its beginning" in found["notes"][0]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_copy_takes_the_room_that_others_need(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("full.mpg", map(grey, LEVELS), codec="mpeg2video", options={"g": "12", "bf": "2"})
+    free = 2 * path.stat().st_size - 2
+    monkeypatch.setattr("stitching.source.remux.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    found = normalise_file(path, tmp_path)
+    assert found["path"].endswith(".mpg")
+    assert "every window is read from its beginning" in found["notes"][0]
