@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from farm.capabilities.engine_spec import (
     MODES,
+    TEXT_STAGE,
     Conditioning,
     DeviceKind,
     EngineSpec,
@@ -24,6 +25,7 @@ from farm.capabilities.worker import GIB, Need, Worker, fitting_rungs, gib, why_
 __all__ = [
     "GIB",
     "MODES",
+    "TEXT_STAGE",
     "Conditioning",
     "DeviceKind",
     "EngineSpec",

@@ -17,7 +17,8 @@ class Parts:
     """Which components of a model do what, by their names."""
 
     denoisers: tuple[str, ...]
-    vae: str
+    #: None of a model that makes nothing of latents: prompts are encoded by one of their own.
+    vae: str | None
     encoders: tuple[str, ...]
 
 
@@ -46,7 +47,8 @@ class Placement:
         Of several denoisers, which take turns, none does: each is there for its own steps.
         """
         denoisers = parts.denoisers if len(parts.denoisers) == 1 else ()
-        names = () if self.denoiser_streamed else (*denoisers, parts.vae)
+        vae = () if parts.vae is None else (parts.vae,)
+        names = () if self.denoiser_streamed else (*denoisers, *vae)
         return (*names, *parts.encoders) if self.encoders == "resident" else names
 
     def streamed(self, parts: Parts) -> tuple[str, ...]:

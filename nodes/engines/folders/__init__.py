@@ -9,7 +9,7 @@ from nodes.engines.folders.download import model_folder
 from nodes.engines.folders.facts import model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
-from nodes.engines.folders.headers import config_of, read_json, tensor_elements, tensor_sizes
+from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.layout import Layout, check_folder, variant
 from nodes.engines.folders.lora_files import LoraFile, WeightFile, lora_file, weight_file
 from nodes.engines.folders.single_file import file_tensors
@@ -34,7 +34,6 @@ __all__ = [
     "read_json",
     "stored_bytes",
     "stored_tensors",
-    "tensor_elements",
     "tensor_sizes",
     "variant",
     "weight_file",

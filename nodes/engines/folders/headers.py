@@ -38,19 +38,14 @@ def config_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def tensor_sizes(component: Path, stem: str) -> list[int]:
-    """Elements of every tensor of a component's folder (see ``tensor_elements``)."""
-    return list(tensor_elements(component, stem).values())
-
-
-def tensor_elements(component: Path, stem: str) -> dict[str, int]:
-    """Elements of every tensor of a component's folder by name, from the headers of its safetensors files.
+    """Elements of every tensor of a component's folder, from the headers of its safetensors files alone.
 
     Raises:
         CannotRun: a file is truncated or no safetensors file.
     """
     fp16 = variant(component, stem, half=False) == "fp16"
     paths = [path for path in weight_files(component, stem) if (f"{stem}.fp16" in path.name) == fp16]
-    return {name: math.prod(entry["shape"]) for path in paths for name, entry in tensors_of(path).items()}
+    return [math.prod(entry["shape"]) for path in paths for entry in tensors_of(path).values()]
 
 
 def tensors_of(path: Path) -> dict[str, dict[str, Any]]:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec, Rung
-from farm.planning import RenderTask
+from farm.planning import Phase, RenderTask
 from nodes.engines.common import Holder
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
 from nodes.engines.wan.causal_vae import decode, encode_video
 from nodes.engines.wan.condition import condition
 from nodes.engines.wan.denoise import denoise, initial_latents, noise_of, steps_of
 from nodes.engines.wan.inputs import LATENTS, check_inputs, known_frames, prefix_latents
-from nodes.engines.wan.layout import read_folder
-from nodes.engines.wan.loading import read_model
+from nodes.engines.wan.layout import TEXT_PARTS, read_folder
+from nodes.engines.wan.loading import read_model, read_text_model
 from nodes.engines.wan.model import Text
 from nodes.engines.wan.spec import PLACEMENTS, placements
-from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_text, padded
+from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_prompts, padded
+
+
+def _nothing(phase: Phase, done: int, total: int) -> None:
+    """A report that nobody hears."""
 
 
 class Wan:
@@ -54,17 +60,20 @@ class Wan:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else _half_of_the_card())
-        self._held = Holder(
-            spec,
-            device=device,
-            dtype=dtype,
-            parts=read_folder(source).parts,
-            placements=(*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, source, dtype=dtype, attention=attention),
-            cpu_threads=cpu_threads,
-        )
+        held: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "placements": (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
+            "cpu_threads": cpu_threads,
+        }
+        read = partial(read_model, source, dtype=dtype, attention=attention)
+        self._held = Holder(spec, parts=read_folder(source).parts, read=read, **held)
+        read_text = partial(read_text_model, source, dtype=dtype)
+        self._text = Holder(spec, parts=TEXT_PARTS, read=read_text, **held)
+        #: The last prompts that were encoded here: windows of one job have the same.
+        self._last_key: tuple[str, str | None, float] | None = None
+        self._last_text: dict[str, NDArray[np.float32]] = {}
         # The verbs, each usable alone.
-        self.encode_text = partial(encode_text, self._held)
         self.encode_video = partial(encode_video, self._held)
         self.condition = partial(condition, self._held)
         self.noise_of = partial(noise_of, self._held)
@@ -101,34 +110,63 @@ class Wan:
         latent_shape = model.latent_shape(task.height, task.width)
         prefix = prefix_latents(self.spec, inputs.handover, latent_shape)
         known = known_frames(task, inputs)
-        if 0 not in known and model.folder.kind != "vace" and not known:
+        if not known and model.folder.kind != "vace":
             raise ValueError("image is missing: give a start image, a known frame or an input video")
         with self._held.rendering():
             return self._render(task, inputs, report, known, prefix)
 
+    def encode_text(
+        self, task: RenderTask, rung: Rung, report: Report = _nothing
+    ) -> dict[str, NDArray[np.float32]]:
+        """The task's prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with guidance,
+        ``negative_embeds``, each (L, D) float32 of its own tokens. The encoder alone is loaded, and let go.
+
+        Raises:
+            OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
+        """
+        self.unload()
+        return self._encode_text(task, rung, report)
+
     def unload(self) -> None:
         """Drop the model from device and host."""
         self._held.unload()
+        self._text.unload()
 
     def text_of(self, task: RenderTask, inputs: RenderInputs) -> Text:
         """The prompts of a task, encoded here unless they came with its inputs."""
+        text = inputs.text
+        if not text:
+            text = self._encode_text(task, self._held.placed.placement.rung, _nothing)
+        model = self._held.placed.model
+        length, width = model.facts.max_sequence_length, model.folder.transformer["text_dim"]
+        like = torch.empty(0, device=self._held.device, dtype=self._held.dtype)
         guided = task.guidance_scale > 1
-        text = inputs.text or self.encode_text(
-            task.prompt, task.negative_prompt if guided else None, fps=task.fps
-        )
         return Text(
-            prompt=padded(self._held, text, PROMPT),
-            negative=padded(self._held, text, NEGATIVE) if guided else None,
+            prompt=padded(text, PROMPT, length, width, like),
+            negative=padded(text, NEGATIVE, length, width, like) if guided else None,
             guidance_scale=task.guidance_scale,
         )
+
+    def _encode_text(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, NDArray[np.float32]]:
+        negative = task.negative_prompt if task.guidance_scale > 1 else None
+        key = (task.prompt, negative, task.fps)
+        if key != self._last_key:
+            report("encode", 0, 1)
+            self._text.load(rung)
+            with self._text.rendering():
+                self._last_text = encode_prompts(self._text, task.prompt, negative, fps=task.fps)
+            self._last_key = key
+            self._text.unload()
+        report("encode", 1, 1)
+        return self._last_text
 
     def _render(
         self,
         task: RenderTask,
         inputs: RenderInputs,
         report: Report,
-        known: dict[int, np.ndarray],
-        prefix: np.ndarray | None,
+        known: dict[int, NDArray[np.uint8]],
+        prefix: NDArray[np.float32] | None,
     ) -> Rendered:
         report("encode", 0, 2)
         text = self.text_of(task, inputs)
@@ -155,7 +193,7 @@ class Wan:
         frames = self.decode(latents, on_latent=lambda done, total: report("decode", done, total))
         if task.handover_index is None:
             return Rendered(frames)
-        handover: dict[str, np.ndarray] = {"image": frames[task.handover_index]}
+        handover: dict[str, NDArray[np.generic]] = {"image": frames[task.handover_index]}
         if task.handover_latents:
             first = task.handover_index // self.spec.frames.frames_per_latent + 1
             handover[LATENTS] = latents[:, first : first + task.handover_latents].cpu().numpy()

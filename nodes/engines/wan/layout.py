@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farm.errors import CannotRun
-from nodes.engines.folders import Layout, config_of, read_json
+from nodes.engines.folders import Kept, Layout, config_of, read_json
 from nodes.engines.placement import Parts
 
 #: How the frames that are given reach the transformer: as channels beside the noisy latents (Wan 2.2 A14B),
@@ -17,6 +17,12 @@ Kind = Literal["channels", "in_place", "vace"]
 PIPELINES = ("WanImageToVideoPipeline", "WanPipeline", "WanVACEPipeline")
 TEXT_ENCODER = "text_encoder"
 VAE = "vae"
+TEXT_PARTS = Parts(denoisers=(), vae=None, encoders=(TEXT_ENCODER,))
+#: What the classes keep in float32 of a transformer and of the text encoder, whatever the rest is in.
+KEPT = {
+    "transformer": Kept(float32=("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")),
+    TEXT_ENCODER: Kept(float32=("wo",)),
+}
 _TRANSFORMERS = ("WanTransformer3DModel", "WanVACETransformer3DModel")
 
 
@@ -37,7 +43,8 @@ class WanFolder:
 
     @property
     def parts(self) -> Parts:
-        return Parts(denoisers=self.experts, vae=VAE, encoders=(TEXT_ENCODER,))
+        """What renders windows: prompts are encoded apart from them."""
+        return Parts(denoisers=self.experts, vae=VAE, encoders=())
 
     @property
     def layout(self) -> Layout:

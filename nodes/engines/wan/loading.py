@@ -13,15 +13,16 @@ from farm.errors import CannotRun
 from nodes.engines.common import read_component, reading
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder, model_facts
+from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS
 from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
-from nodes.engines.wan.model import Model
+from nodes.engines.wan.model import Model, TextModel
 from nodes.engines.wan.steps import check_scheduler
 from nodes.engines.wan.text import EncodedText
 
 
 def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
-    """Load every component onto the host in ``dtype``; what its class keeps in float32 stays there.
+    """Load what renders windows onto the host in ``dtype``; what its class keeps in float32 stays there.
 
     Raises:
         CannotRun: a file is damaged, weights are missing from it, the scheduler is not known here, or the
@@ -30,32 +31,48 @@ def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Mode
     folder = read_folder(path)
     check_folder(path, folder.layout)
     check_scheduler(folder.scheduler)
-    with reading():
-        return _read_model(folder, dtype, attention)
-
-
-def _read_model(folder: WanFolder, dtype: torch.dtype, attention: Attentions) -> Model:
-    weights = folder.layout.weights
-
-    def read(kind: Any, component: str) -> Any:
-        return read_component(kind, folder.path / component, stem=weights[component], dtype=dtype)
-
     transformer = WanVACETransformer3DModel if folder.kind == "vace" else WanTransformer3DModel
-    components = {name: read(transformer, name) for name in folder.experts}
-    for expert in components.values():
+    with reading():
+        experts = {name: _read(transformer, folder, name, dtype) for name in folder.experts}
+        vae = _read(AutoencoderKLWan, folder, VAE, dtype)
+    for expert in experts.values():
         _set_attention(expert, attention)
-    text_encoder = read(UMT5EncoderModel, TEXT_ENCODER)
-    components |= {VAE: read(AutoencoderKLWan, VAE), TEXT_ENCODER: EncodedText(text_encoder.encoder).eval()}
     channels = (-1, 1, 1, 1)
     return Model(
         folder=folder,
-        facts=model_facts(folder.path, FACTS[folder.kind]),
-        components=components,
-        tokenizer=AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True),
-        token_embeds=text_encoder.shared.weight.data,
-        latent_mean=torch.tensor(components[VAE].config.latents_mean).view(channels),
-        latent_std=torch.tensor(components[VAE].config.latents_std).view(channels),
+        facts=_facts(folder),
+        components={**experts, VAE: vae},
+        latent_mean=torch.tensor(vae.config.latents_mean).view(channels),
+        latent_std=torch.tensor(vae.config.latents_std).view(channels),
     )
+
+
+def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
+    """Load what encodes prompts onto the host in ``dtype``, and nothing else.
+
+    Raises:
+        CannotRun: a file is damaged, or weights are missing from it.
+    """
+    folder = read_folder(path)
+    check_folder(path, folder.layout)
+    with reading():
+        whole = _read(UMT5EncoderModel, folder, TEXT_ENCODER, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    return TextModel(
+        facts=_facts(folder),
+        components={TEXT_ENCODER: EncodedText(whole.encoder).eval()},
+        tokenizer=tokenizer,
+        token_embeds=whole.shared.weight.data,
+    )
+
+
+def _read(kind: Any, folder: WanFolder, component: str, dtype: torch.dtype) -> Any:
+    stem = folder.layout.weights[component]
+    return read_component(kind, folder.path / component, stem=stem, dtype=dtype)
+
+
+def _facts(folder: WanFolder) -> ModelFacts:
+    return model_facts(folder.path, FACTS[folder.kind])
 
 
 def _set_attention(transformer: Any, attention: Attentions) -> None:

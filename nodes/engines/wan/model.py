@@ -13,14 +13,11 @@ from nodes.engines.wan.layout import VAE, WanFolder
 
 @dataclass(frozen=True)
 class Model:
-    """The parts of one model. ``components`` maps transformer(s), vae and text_encoder to modules."""
+    """What renders windows. ``components`` maps transformer(s) and vae to modules."""
 
     folder: WanFolder
     facts: ModelFacts
     components: dict[str, Any]
-    tokenizer: Any
-    #: (V, D): the text encoder's table, of which a prompt reads a few rows; it stays on the host.
-    token_embeds: torch.Tensor
     #: (C, 1, 1, 1) each: latents are (z - mean) / std of what the VAE gives.
     latent_mean: torch.Tensor
     latent_std: torch.Tensor
@@ -36,6 +33,17 @@ class Model:
 
     def num_latents(self, num_frames: int) -> int:
         return (num_frames - 1) // self.folder.frames_per_latent + 1
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """What encodes prompts. ``components`` maps text_encoder to its module."""
+
+    facts: ModelFacts
+    components: dict[str, Any]
+    tokenizer: Any
+    #: (V, D): the text encoder's table, of which a prompt reads a few rows; it stays on the host.
+    token_embeds: torch.Tensor
 
 
 @dataclass(frozen=True)

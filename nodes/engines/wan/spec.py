@@ -14,19 +14,26 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import lcm
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.capabilities import TEXT_STAGE, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
 from farm.errors import CannotRun
-from nodes.engines.folders import check_folder, model_facts, tensor_elements
+from nodes.engines.folders import (
+    Kept,
+    StoredTensor,
+    check_folder,
+    component_tensors,
+    model_facts,
+    stored_bytes,
+)
 from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
 from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS, TAKES, max_end_latents, max_prefix_latents, untrained
-from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
+from nodes.engines.wan.layout import KEPT, TEXT_ENCODER, TEXT_PARTS, VAE, WanFolder, read_folder
 from nodes.engines.wan.steps import check_scheduler
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
@@ -34,9 +41,8 @@ CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.1, "cpu": 1.2}
 WORKSPACE_BYTES = 128 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
-#: Parts of a name that the transformers' classes keep in float32, whatever the rest is.
-_FLOAT32 = {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}
-#: The text encoder's table of tokens: its rows are read on the host.
+#: The text encoder's table of tokens, which stays on the host: a prompt reads a few of its rows.
+_TABLE = "token_embeds"
 _TABLES = {"shared.weight", "encoder.embed_tokens.weight"}
 
 #: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
@@ -45,12 +51,12 @@ _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
 _ROTARY_BYTES_PER_WIDTH = 8
 
 
-#: In the ladder's order. A step of these transformers computes far longer than its weights take to cross, so
-#: streaming them costs little; not measured yet beside the stock loop's 1.05 (docs/architecture/nodes.md).
+#: In the ladder's order. Prompts are encoded by a task of their own, so a window's rungs differ in whether
+#: the expert is on the card or streamed, and a prompt's in whether the encoder is. A step of the published
+#: transformers computes far longer than its weights take to cross; not measured here yet.
 PLACEMENTS = (
-    Placement("resident", "resident", False, 1, 1, 1, 1.0),
-    Placement("evict", "visiting", False, 1, 1, 1, 1.01),
-    Placement("chunk", "streamed", False, 1, 1, 1, 1.02),
+    Placement("resident", "visiting", False, 1, 1, 1, 1.0),
+    Placement("chunk", "streamed", False, 1, 1, 1, 1.0),
     Placement("stream", "streamed", True, 1, 1, 1, 1.06),
 )
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.
@@ -91,12 +97,19 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
                 f"{path / 'farm.json'} has a window of {window} frames, and its VAE makes {frames.form()}: "
                 "correct it"
             )
-    sizes = {name: tensor_elements(path / name, stem) for name, stem in folder.layout.weights.items()}
+    tensors: dict[str, Tensors] = {
+        name: component_tensors(path / name, stem, half=False) for name, stem in folder.layout.weights.items()
+    }
+    encoder = tensors[TEXT_ENCODER]
+    tensors |= {
+        TEXT_ENCODER: {name: tensor for name, tensor in encoder.items() if name not in _TABLES},
+        _TABLE: {name: tensor for name, tensor in encoder.items() if name in _TABLES},
+    }
     side = folder.pixels_per_latent * folder.patch
 
     def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
-        cost = _Cost.of(folder, sizes, kind)
-        step_s, decode_s, encode_s = _prior_seconds(folder, facts, sizes, kind)
+        cost = _Cost.of(folder, tensors, kind)
+        step_s, decode_s, encode_s = _prior_seconds(folder, facts, tensors, kind)
         return EngineSpec(
             model=model,
             engine="wan",
@@ -109,7 +122,7 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             overlap_frames=frames.overlap_frames(1),
             max_prefix_latents=max_prefix_latents(facts),
             max_end_latents=max_end_latents(facts),
-            side_multiple=lcm(side, facts.side_multiple or 1),
+            side_multiple=math.lcm(side, facts.side_multiple or 1),
             pixels_per_token=side**2,
             native_width=facts.native_width,
             native_height=facts.native_height,
@@ -119,6 +132,7 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             default_guidance_scale=facts.default_guidance_scale,
             default_strength=facts.default_strength,
             component_bytes=cost.component_bytes,
+            text_components=(TEXT_ENCODER, _TABLE),
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
@@ -131,17 +145,20 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
     return on("cuda", on("cpu", None))
 
 
-Sizes = Mapping[str, Mapping[str, int]]
-"""Elements of every tensor, by component and name."""
+Tensors = Mapping[str, StoredTensor]
 
 
-def _bytes_of(component: str, tensors: Mapping[str, int], element_bytes: int) -> dict[str, int]:
-    """Bytes of each tensor that comes to the card."""
-    return {
-        name: count * (4 if _FLOAT32 & set(name.split(".")) and component != VAE else element_bytes)
-        for name, count in tensors.items()
-        if not (component == TEXT_ENCODER and name in _TABLES)
-    }
+def _bytes_of(component: str, tensors: Tensors, element_bytes: int) -> list[int]:
+    """Bytes of each tensor."""
+    kept = KEPT.get("transformer" if component.startswith("transformer") else component, Kept())
+    return [
+        stored_bytes({name: tensor}, "plain", kept=kept, dtype_bytes=element_bytes)
+        for name, tensor in tensors.items()
+    ]
+
+
+def _elements(tensors: Tensors, start: str = "") -> int:
+    return sum(math.prod(tensor.shape) for name, tensor in tensors.items() if name.startswith(start))
 
 
 @dataclass(frozen=True)
@@ -158,9 +175,9 @@ class _Cost:
     on_cpu: bool
 
     @classmethod
-    def of(cls, folder: WanFolder, sizes: Sizes, kind: DeviceKind) -> _Cost:
+    def of(cls, folder: WanFolder, tensors: Mapping[str, Tensors], kind: DeviceKind) -> _Cost:
         element = _ELEMENT_BYTES[kind]
-        weights = {name: _bytes_of(name, tensors, element) for name, tensors in sizes.items()}
+        weights = {name: _bytes_of(name, each, element) for name, each in tensors.items()}
         transformer, vae = folder.transformer, folder.vae
         head = transformer["attention_head_dim"]
         width = transformer["num_attention_heads"] * head
@@ -173,11 +190,9 @@ class _Cost:
         base = vae["base_dim"]
         return cls(
             folder=folder,
-            component_bytes={name: sum(each.values()) for name, each in weights.items()},
+            component_bytes={name: sum(each) for name, each in weights.items()},
             ring={
-                name: min(
-                    sum(each.values()), RING_SLOTS * max(RING_GROUP_BYTES, max(each.values(), default=0))
-                )
+                name: min(sum(each), RING_SLOTS * max(RING_GROUP_BYTES, max(each, default=0)))
                 for name, each in weights.items()
             },
             per_token=widest
@@ -191,7 +206,8 @@ class _Cost:
 
     def rung(self, placement: Placement) -> RungSpec:
         parts = self.folder.parts
-        streamed = placement.streamed(parts)
+        streamed = {*placement.streamed(parts), *placement.streamed(TEXT_PARTS)}
+        resident = {*placement.resident(parts), *placement.resident(TEXT_PARTS)}
 
         def stage(name: str, component: str, **cost: Any) -> StageCost:
             return StageCost(
@@ -205,9 +221,9 @@ class _Cost:
         return RungSpec(
             name=placement.rung,
             # On a CPU everything is in its one memory.
-            resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(parts),
+            resident=tuple(n for n in self.component_bytes if self.on_cpu or n in resident),
             stages=(
-                stage("text_encode", TEXT_ENCODER),
+                stage(TEXT_STAGE, TEXT_ENCODER),
                 stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel, frames_at_once=1),
                 *(
                     stage("denoise", expert, bytes_per_token=self.per_token, batch=at_once)
@@ -220,7 +236,7 @@ class _Cost:
 
 
 def _prior_seconds(
-    folder: WanFolder, facts: ModelFacts, sizes: Sizes, kind: DeviceKind
+    folder: WanFolder, facts: ModelFacts, tensors: Mapping[str, Tensors], kind: DeviceKind
 ) -> tuple[float, float, float]:
     """Seconds per million pixels of a guided step, of decoding and of encoding, before anything is measured.
 
@@ -232,13 +248,12 @@ def _prior_seconds(
     latents = (facts.window_frames - 1) // folder.frames_per_latent + 1
     tokens = pixels * latents / (folder.pixels_per_latent * folder.patch) ** 2
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-    per_token = 2 * sum(sizes["transformer"].values()) + 4 * tokens * width * transformer["num_layers"]
+    per_token = 2 * _elements(tensors["transformer"]) + 4 * tokens * width * transformer["num_layers"]
     passes = 2 if facts.default_guidance_scale > 1 else 1
     mpixels = pixels * facts.window_frames / 1e6
     step = passes * per_token * tokens / 1e12 / mpixels
     # Counted of the published VAEs, which have 73 and 555 million weights in their decoders.
-    decoder = sum(n for name, n in sizes[VAE].items() if name.startswith("decoder."))
-    encoder = sum(n for name, n in sizes[VAE].items() if name.startswith("encoder."))
+    decoder, encoder = _elements(tensors[VAE], "decoder."), _elements(tensors[VAE], "encoder.")
     decode, encode = 8.6 * decoder / 73e6, 5.2 * encoder / 54e6
     if folder.vae.get("is_residual"):
         decode, encode = 18.6 * decoder / 555e6, 4.7 * encoder / 150e6

@@ -17,7 +17,7 @@ from torch.nn import functional
 from nodes.engines.common import Holder
 from nodes.engines.wan.facts import told_prompt
 from nodes.engines.wan.layout import TEXT_ENCODER
-from nodes.engines.wan.model import Model
+from nodes.engines.wan.model import TextModel
 
 PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
 
@@ -43,14 +43,14 @@ def cleaned(prompt: str) -> str:
 
 
 @torch.no_grad()
-def encode_text(
-    held: Holder[Model], prompt: str, negative_prompt: str | None = None, *, fps: float
+def encode_prompts(
+    held: Holder[TextModel], prompt: str, negative_prompt: str | None = None, *, fps: float
 ) -> dict[str, NDArray[np.float32]]:
     """The prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with a negative prompt,
-    ``negative_embeds``, each (L, D) float32 of the prompt's own L tokens (4 MB at most).
+    ``negative_embeds``, each (L, D) float32 of the prompt's own L tokens (8 MB at most).
 
     Args:
-        held: The loaded model.
+        held: The loaded text model.
         prompt: What should happen.
         negative_prompt: What should not; None without guidance.
         fps: Frame rate of the window, for models that are told it in words.
@@ -59,40 +59,37 @@ def encode_text(
     told = {PROMPT: told_prompt(model.facts, cleaned(prompt), fps)}
     if negative_prompt is not None:
         told[NEGATIVE] = cleaned(negative_prompt)
-    embeds = held.cached(
-        TEXT_ENCODER, [(f"text {text}", partial(_embed, held, model, text)) for text in told.values()]
-    )
-    rows = zip(told, told.values(), embeds, strict=True)
-    return {name: row[: len(_tokens(model, text))].float().cpu().numpy() for name, text, row in rows}
+    encoded = {}
+    with held.placed.on_card(TEXT_ENCODER):
+        for name, text in told.items():
+            rows = held.made(partial(_embed, held, model, text))
+            encoded[name] = rows[0].float().cpu().numpy()
+    return encoded
 
 
-def padded(held: Holder[Model], text: Mapping[str, NDArray[np.generic]], name: str) -> torch.Tensor:
-    """(1, max_sequence_length, D) on the device: zeros beyond the prompt's own tokens.
+def padded(
+    text: Mapping[str, NDArray[np.generic]], name: str, length: int, width: int, like: torch.Tensor
+) -> torch.Tensor:
+    """(1, length, width) with the device and dtype of ``like``: zeros beyond the prompt's own tokens.
 
     Raises:
-        ValueError: the array is missing, or has another width than the model's.
+        ValueError: the array is missing, or is of another size than the model's.
     """
-    model = held.placed.model
-    length, width = model.facts.max_sequence_length, model.token_embeds.shape[1]
     if name not in text:
         raise ValueError(f"text has {', '.join(sorted(text)) or 'nothing'}, expected {name}")
     embeds = torch.from_numpy(np.asarray(text[name], dtype=np.float32).copy())
     if embeds.ndim != 2 or embeds.shape[0] > length or embeds.shape[1] != width:
         raise ValueError(f"{name} is {tuple(embeds.shape)}, expected up to {length} x {width}")
-    return functional.pad(embeds, (0, 0, 0, length - len(embeds)))[None].to(held.device, held.dtype)
+    return functional.pad(embeds, (0, 0, 0, length - len(embeds)))[None].to(like)
 
 
-def _tokens(model: Model, text: str) -> list[int]:
+def _embed(held: Holder[TextModel], model: TextModel, text: str) -> torch.Tensor:
+    """(1, L, D) of the prompt's own tokens; the encoder sees as many as the model was trained with."""
     length = model.facts.max_sequence_length
-    return list(model.tokenizer(text, max_length=length, truncation=True).input_ids)
-
-
-def _embed(held: Holder[Model], model: Model, text: str) -> torch.Tensor:
-    ids = torch.tensor(_tokens(model, text))
-    length = model.facts.max_sequence_length
+    ids = torch.tensor(model.tokenizer(text, max_length=length, truncation=True).input_ids)
     mask = torch.arange(length)[None] < len(ids)
-    ids = functional.pad(ids, (0, length - len(ids)), value=model.tokenizer.pad_token_id)
-    rows = functional.embedding(ids[None], model.token_embeds)
+    filled = functional.pad(ids, (0, length - len(ids)), value=model.tokenizer.pad_token_id)
+    rows = functional.embedding(filled[None], model.token_embeds)
     encoder = model.components[TEXT_ENCODER]
     encoded: torch.Tensor = encoder(rows.to(held.device), mask.to(held.device, torch.long))
-    return encoded
+    return encoded[:, : len(ids)]

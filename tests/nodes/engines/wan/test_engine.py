@@ -72,7 +72,7 @@ def test_given_frames_come_back_and_those_between_move(real: Wan) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rung", ["evict", "chunk", "stream"])
+@pytest.mark.parametrize("rung", ["chunk", "stream"])
 def test_every_rung_renders_what_the_resident_one_does(wan_engine: WanEngine, kind: str, rung: Rung) -> None:
     inputs = RenderInputs(image=picture(kind))
     resident = _render(wan_engine(kind), kind, inputs).frames
@@ -142,7 +142,8 @@ def test_latents_taken_over_stand_where_the_window_before_had_them(wan_engine: W
 def test_encoded_prompts_are_data_and_leave_the_encoder_alone(wan_engine: WanEngine) -> None:
     engine = wan_engine("ti2v")
     task = window("ti2v", prompt="a prompt of its own")
-    text = engine.encode_text(task.prompt, task.negative_prompt, fps=task.fps)
+    text = engine.encode_text(task, "chunk")
+    engine.load("resident")
     assert {name: array.dtype for name, array in text.items()} == {
         "prompt_embeds": np.float32,
         "negative_embeds": np.float32,

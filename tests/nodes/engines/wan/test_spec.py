@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities.engine_spec import RenderShape, need_bytes
+from farm.capabilities.engine_spec import RenderShape, host_need_bytes, need_bytes
 from farm.errors import CannotRun
 from nodes.engines.table import spec_of
 from nodes.engines.wan.layout import claims
@@ -114,10 +114,10 @@ def _shape(width: int, height: int, num_frames: int) -> RenderShape:
     return RenderShape(num_frames=num_frames, height=height, width=width, num_inference_steps=4, guided=True)
 
 
-def _needs(path: Path, shape: RenderShape) -> dict[str, float]:
+def _needs(path: Path, shape: RenderShape, *, text: bool) -> dict[str, float]:
     """GB of each rung."""
     spec = wan_spec(path, model="m")
-    return {rung.name: need_bytes(spec, rung, shape) / 1e9 for rung in spec.rungs}
+    return {rung.name: need_bytes(spec, rung, shape, text=text) / 1e9 for rung in spec.rungs}
 
 
 def test_two_experts_are_told_by_their_configs(published: Callable[..., Path]) -> None:
@@ -134,14 +134,20 @@ def test_two_experts_are_told_by_their_configs(published: Callable[..., Path]) -
     assert spec.frames.allows(81)
     # The text encoder's table of tokens stays on the host: 9.2 of 11.4 GB come to the card.
     assert spec.component_bytes["text_encoder"] == pytest.approx(9.2e9, rel=0.01)
+    assert host_need_bytes(spec, spec.rungs[0], text=True) == pytest.approx(11.4e9, rel=0.01)
+    assert host_need_bytes(spec, spec.rungs[0]) == pytest.approx(2 * 28.6e9, rel=0.01)
 
 
 def test_streamed_experts_fit_a_card_of_six_gigabytes(published: Callable[..., Path]) -> None:
-    needs = _needs(published(A14B, VAE_21, EXPERTS, A14B_WEIGHTS), _shape(832, 480, 81))
+    folder = published(A14B, VAE_21, EXPERTS, A14B_WEIGHTS)
+    needs, texts = (_needs(folder, _shape(832, 480, 81), text=text) for text in (False, True))
     assert needs["stream"] < 6.4
     # One expert at a time, not both.
     assert 28.6 < needs["chunk"] < 40
-    assert needs["resident"] > needs["evict"] >= needs["chunk"] > needs["stream"]
+    # Prompts are encoded apart from the windows, whole or streamed.
+    assert needs["resident"] == needs["chunk"]
+    assert texts["resident"] > 9.2
+    assert texts["stream"] == texts["chunk"] < 2
 
 
 def test_a_window_four_times_as_long_needs_its_tokens_and_no_more_of_the_vae(
