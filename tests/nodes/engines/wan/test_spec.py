@@ -232,7 +232,7 @@ def test_what_a_folder_was_trained_for_is_in_its_farm_json() -> None:
     spec = spec_of("tiny_wan")
     assert spec.trained_windows == (9, 17, 33)
     assert spec.window_frames == 17
-    assert spec.untrained == frozenset()
+    assert spec.untrained == {"video"}
     assert (spec.max_prefix_latents, spec.max_end_latents) == (2, 2)
     assert (spec.default_steps, spec.default_guidance_scale, spec.min_fps) == (4, 1.0, 0.5)
 
