@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nodes.engines.common import Holder, frames_of
 from nodes.engines.engine import Frames
-from nodes.engines.ltx.layout import VAE
+from nodes.engines.ltx.layout import VAE_DECODER
 from nodes.engines.ltx.model import Model
 from nodes.engines.ltx.vae import decoded
 
@@ -39,7 +39,7 @@ def decode(
     latents = latents.to(held.device)
     clean = (latents * std.to(held.device) + mean.to(held.device)).to(held.dtype)
     timestep = None
-    if model.vae.config.timestep_conditioning:
+    if model.folder.vae.get("timestep_conditioning"):
         timestep = torch.tensor([facts.decode_timestep], device=held.device, dtype=held.dtype)
         if noise is not None:
             share = facts.decode_noise
@@ -47,8 +47,10 @@ def decode(
     total = (latents.shape[1] - 1) * model.folder.frames_per_latent + 1
     frames: list[NDArray[np.uint8]] = []
     done = 0
-    with placed.on_card(VAE):
-        chunks = decoded(model.vae, clean[None], timestep, frames_at_once=placed.placement.decode_frames)
+    with placed.on_card(VAE_DECODER):
+        chunks = decoded(
+            model.vae_decoder, clean[None], timestep, frames_at_once=placed.placement.decode_frames
+        )
 
         def following() -> torch.Tensor:
             return frames_of(next(chunks)[0].transpose(0, 1))

@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from nodes.engines.common import Holder, image_hash, vae_pixels
 from nodes.engines.engine import Frames
-from nodes.engines.ltx.layout import TEXT_ENCODER, VAE
-from nodes.engines.ltx.model import Model
+from nodes.engines.ltx.layout import TEXT_ENCODER, VAE_ENCODER
+from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.vae import encoded
 
 PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
 
 
 @torch.no_grad()
-def encode_text(
-    held: Holder[Model], prompt: str, negative_prompt: str | None = None
+def encode_prompts(
+    held: Holder[TextModel], prompt: str, negative_prompt: str | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """The prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with a negative prompt,
     ``negative_embeds``, each (L, T) float32 of the prompt's own L tokens (4 MB at most).
@@ -30,19 +30,14 @@ def encode_text(
     Padding is not encoded: the stock pipelines mask it everywhere, which leaves nothing of it.
 
     Args:
-        held: The loaded model.
+        held: The loaded encoder.
         prompt: What should happen.
         negative_prompt: What should not; None without guidance.
     """
-    model = held.placed.model
     told = {PROMPT: prompt} | ({} if negative_prompt is None else {NEGATIVE: negative_prompt})
-    return {
-        name: held.cached(TEXT_ENCODER, [(f"text {each}", partial(_embed, held, model, each))])[0]
-        .float()
-        .cpu()
-        .numpy()
-        for name, each in told.items()
-    }
+    with held.placed.on_card(TEXT_ENCODER):
+        embeds = {name: held.made(partial(_embed, held, text)) for name, text in told.items()}
+    return {name: each[0].float().cpu().numpy() for name, each in embeds.items()}
 
 
 def embeds_of(
@@ -53,7 +48,7 @@ def embeds_of(
     Raises:
         ValueError: an array is missing, or has another width than the model's.
     """
-    width = held.placed.model.token_embeds.shape[1]
+    width = held.placed.model.text_width
     found = []
     for name in (PROMPT, NEGATIVE)[: 2 if guided else 1]:
         if name not in text:
@@ -69,7 +64,7 @@ def embeds_of(
 def encode_frames(held: Holder[Model], frames: Frames) -> torch.Tensor:
     """An image or a clip (F, H, W, 3) uint8 to its latents (C, k + 1, h, w) float32 on the device: their
     mode, normalized. F is frames per latent x k + 1. Cached by content."""
-    return held.cached(VAE, [(f"latents {image_hash(frames)}", partial(_encode, held, frames))])[0]
+    return held.cached(VAE_ENCODER, [(f"latents {image_hash(frames)}", partial(_encode, held, frames))])[0]
 
 
 def _encode(held: Holder[Model], frames: Frames) -> torch.Tensor:
@@ -79,7 +74,7 @@ def _encode(held: Holder[Model], frames: Frames) -> torch.Tensor:
         for frame in frames:
             yield vae_pixels(frame)[:, :, None].to(held.device, held.dtype)
 
-    chunks = encoded(model.vae, _joined(pixels(), placed.placement.decode_frames))
+    chunks = encoded(model.vae_encoder, _joined(pixels(), placed.placement.decode_frames))
     latents = torch.cat([chunk.float() for chunk in chunks], dim=2)
     mean, std = model.latent_mean.to(held.device), model.latent_std.to(held.device)
     return (latents - mean) / std
@@ -91,8 +86,9 @@ def _joined(frames: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor
         yield torch.cat(some, dim=2)
 
 
-def _embed(held: Holder[Model], model: Model, text: str) -> torch.Tensor:
+def _embed(held: Holder[TextModel], text: str) -> torch.Tensor:
+    model = held.placed.model
     ids = model.tokenizer(text, max_length=model.facts.max_sequence_length, truncation=True).input_ids
     rows = functional.embedding(torch.tensor([ids]), model.token_embeds)
-    embeds: torch.Tensor = model.text_encoder(rows.to(held.device))
+    embeds: torch.Tensor = model.components[TEXT_ENCODER](rows.to(held.device))
     return embeds

@@ -6,28 +6,35 @@ make a modulation for every token, batch the guidance passes and decode the whol
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec, Rung
-from farm.planning import RenderTask
+from farm.planning import Phase, RenderTask
 from nodes.engines.common import Holder, causal_indices
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
 from nodes.engines.ltx.conditioning import Given
 from nodes.engines.ltx.decode import decode
 from nodes.engines.ltx.denoise import denoise, drawn, starting_window
-from nodes.engines.ltx.encode import embeds_of, encode_frames, encode_text
+from nodes.engines.ltx.encode import embeds_of, encode_frames, encode_prompts
 from nodes.engines.ltx.inputs import check_inputs, clips_of
-from nodes.engines.ltx.layout import PARTS
-from nodes.engines.ltx.loading import read_model
-from nodes.engines.ltx.model import Model
-from nodes.engines.ltx.placements import CUDA, placements
+from nodes.engines.ltx.layout import PARTS, TEXT_PARTS
+from nodes.engines.ltx.loading import read_model, read_text_model
+from nodes.engines.ltx.model import Model, TextModel
+from nodes.engines.ltx.placements import CUDA, TEXT_ENCODERS, placements
 
 #: Added to a task's noise level: the noise its decoder removes is drawn apart from that it starts with.
 _DECODER_LEVELS = 1024
+
+
+def _unheard(phase: Phase, done: int, total: int) -> None:
+    """A report that nobody hears."""
 
 
 class LTXVideo:
@@ -57,17 +64,24 @@ class LTXVideo:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else _half())
+        held: dict[str, Any] = {"device": device, "dtype": dtype, "cpu_threads": cpu_threads}
         self._held: Holder[Model] = Holder(
             spec,
-            device=device,
-            dtype=dtype,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=lambda: read_model(folder, dtype=dtype, attention=attention),
-            cpu_threads=cpu_threads,
+            read=partial(read_model, folder, dtype=dtype, attention=attention),
+            **held,
         )
+        self._text: Holder[TextModel] = Holder(
+            spec,
+            parts=TEXT_PARTS,
+            placements=tuple(TEXT_ENCODERS.values()),
+            read=partial(read_text_model, folder, dtype=dtype),
+            **held,
+        )
+        #: The last prompts that were encoded here: windows of one job have the same.
+        self._last: tuple[tuple[str, str | None], dict[str, NDArray[np.float32]]] | None = None
         # The verbs, each usable alone.
-        self.encode_text = partial(encode_text, self._held)
         self.encode_frames = partial(encode_frames, self._held)
         self.starting_window = partial(starting_window, self._held)
         self.denoise = partial(denoise, self._held)
@@ -97,20 +111,43 @@ class LTXVideo:
             ValueError: the task and the inputs do not fit together, or no rung is loaded.
             FloatingPointError: a step gave values that are not finite.
         """
-        _ = self._held.placed
+        rung = self._held.placed.placement.rung
         check_inputs(self.spec, task, inputs)
+        if not inputs.text:  # the encoder takes the place of what is loaded
+            inputs = replace(inputs, text=self.encode_text(task, rung))
+            self.load(rung)
         with self._held.rendering():
             return self._render(task, inputs, report)
+
+    def encode_text(
+        self, task: RenderTask, rung: Rung, report: Report = _unheard
+    ) -> dict[str, NDArray[np.float32]]:
+        """The task's prompts as ``RenderInputs.text`` takes them (see ``TextEngine.encode_text``):
+        ``prompt_embeds`` and, with guidance, ``negative_embeds``, each (L, T) float32 of its own tokens. The
+        encoder alone is loaded, and let go.
+
+        Raises:
+            OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
+        """
+        prompts = (task.prompt, task.negative_prompt if task.guidance_scale > 1 else None)
+        if self._last is None or self._last[0] != prompts:
+            self.unload()
+            report("encode", 0, 1)
+            self._text.load(rung)
+            with self._text.rendering():
+                self._last = prompts, encode_prompts(self._text, *prompts)
+            self._text.unload()
+            report("encode", 1, 1)
+        return self._last[1]
 
     def unload(self) -> None:
         """Drop the model from device and host."""
         self._held.unload()
+        self._text.unload()
 
     def _render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
         report("encode", 0, 1)
-        guided = task.guidance_scale > 1
-        told = inputs.text or self.encode_text(task.prompt, task.negative_prompt if guided else None)
-        text = embeds_of(self._held, told, guided=guided)
+        text = embeds_of(self._held, inputs.text, guided=task.guidance_scale > 1)
         given = self._given(task, inputs)
         video = None if inputs.video is None else self.encode_frames(inputs.video)
         window, sigmas, steps = self.starting_window(task, given, video)

@@ -12,8 +12,12 @@ from nodes.engines.placement import Parts
 
 PIPELINES = ("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline")
 TRANSFORMER, VAE, TEXT_ENCODER = "transformer", "vae", "text_encoder"
-PARTS = Parts(denoisers=(TRANSFORMER,), vae=VAE, encoders=(TEXT_ENCODER,))
-#: Components with weights, and the stem of their weight files.
+#: The halves of the VAE, which are never needed at once: together they are more than half a 2B transformer.
+VAE_ENCODER, VAE_DECODER = "vae_encoder", "vae_decoder"
+#: What renders windows, and what encodes prompts apart from them.
+PARTS = Parts(denoisers=(TRANSFORMER,), vae=VAE_DECODER, encoders=(VAE_ENCODER,))
+TEXT_PARTS = Parts(denoisers=(), vae=None, encoders=(TEXT_ENCODER,))
+#: Folders with weights, and the stem of their weight files.
 WEIGHTS = {TRANSFORMER: "diffusion_pytorch_model", VAE: "diffusion_pytorch_model", TEXT_ENCODER: "model"}
 _CLASSES = {
     TRANSFORMER: "LTXVideoTransformer3DModel",

@@ -15,8 +15,17 @@ from nodes.engines.common import read_component, reading
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder
 from nodes.engines.ltx.facts import facts_of
-from nodes.engines.ltx.layout import TEXT_ENCODER, TRANSFORMER, VAE, WEIGHTS, layout, read_folder
-from nodes.engines.ltx.model import Model
+from nodes.engines.ltx.layout import (
+    TEXT_ENCODER,
+    TRANSFORMER,
+    VAE,
+    VAE_DECODER,
+    VAE_ENCODER,
+    WEIGHTS,
+    layout,
+    read_folder,
+)
+from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.transformer import RunwiseTransformer
 
 
@@ -34,7 +43,7 @@ class EncodedText(nn.Module):
 
 
 def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
-    """Load every component onto the host in ``dtype``; what its class keeps in float32 stays there.
+    """Load what renders windows onto the host in ``dtype``.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
@@ -42,31 +51,42 @@ def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Mode
     """
     check_folder(path, layout(path))
     folder = read_folder(path)
-
-    def read(kind: Any, component: str) -> Any:
-        return read_component(kind, path / component, stem=WEIGHTS[component], dtype=dtype)
-
     with reading():
-        transformer = read(LTXVideoTransformer3DModel, TRANSFORMER)
-        vae = read(AutoencoderKLLTXVideo, VAE)
-        text_encoder = read(T5EncoderModel, TEXT_ENCODER)
-        tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-    components = {
-        TRANSFORMER: RunwiseTransformer(transformer).eval(),
-        VAE: vae,
-        TEXT_ENCODER: EncodedText(text_encoder.encoder).eval(),
-    }
+        transformer = _read(LTXVideoTransformer3DModel, path, TRANSFORMER, dtype)
+        vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
+    runwise = RunwiseTransformer(transformer).eval()
     _set_attention(transformer, attention)
     channels = (-1, 1, 1, 1)
     return Model(
         folder=folder,
         facts=facts_of(folder),
-        components=components,
-        tokenizer=tokenizer,
-        token_embeds=text_encoder.shared.weight.data,
+        components={TRANSFORMER: runwise, VAE_ENCODER: vae.encoder, VAE_DECODER: vae.decoder},
         latent_mean=vae.latents_mean.float().view(channels).clone(),
         latent_std=vae.latents_std.float().view(channels).clone(),
     )
+
+
+def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
+    """Load what encodes prompts onto the host in ``dtype``, and nothing else; what its class keeps in float32
+    stays there.
+
+    Raises:
+        CannotRun: a file is damaged or missing, or weights are missing from it.
+    """
+    check_folder(path, layout(path))
+    with reading():
+        whole = _read(T5EncoderModel, path, TEXT_ENCODER, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    return TextModel(
+        facts=facts_of(read_folder(path)),
+        components={TEXT_ENCODER: EncodedText(whole.encoder).eval()},
+        tokenizer=tokenizer,
+        token_embeds=whole.shared.weight.data,
+    )
+
+
+def _read(kind: Any, path: Path, component: str, dtype: torch.dtype) -> Any:
+    return read_component(kind, path / component, stem=WEIGHTS[component], dtype=dtype)
 
 
 def _set_attention(transformer: Any, attention: Attentions) -> None:

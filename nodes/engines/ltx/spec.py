@@ -8,32 +8,36 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   the rotary table, 4 d bytes, and the latents in float32. The stock forward, with a timestep for every
   token, holds 58 d bytes where this holds 24 d, or 16 d;
 * decoding, per pixel of ONE frame whatever the window (c = channels of the last level over its patch's area):
-  77 c elements kept between chunks and 8.7 c more for each frame in flight; encoding 74 c and 6 c.
+  77 c elements kept between chunks and 8.7 c more for each frame in flight; encoding 75 c and 6 c.
 
 Traced by tests/nodes/engines/ltx/test_live_bytes.py; not measured on a card yet.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.capabilities import TEXT_STAGE, Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
 from farm.errors import CannotRun
-from nodes.engines.folders import check_folder, tensor_sizes
+from nodes.engines.folders import check_folder, component_tensors
 from nodes.engines.ltx.facts import ModelFacts, facts_of
 from nodes.engines.ltx.layout import (
     PARTS,
     TEXT_ENCODER,
+    TEXT_PARTS,
     TRANSFORMER,
     VAE,
+    VAE_DECODER,
+    VAE_ENCODER,
     WEIGHTS,
     LtxFolder,
     layout,
     read_folder,
 )
-from nodes.engines.ltx.placements import placements
+from nodes.engines.ltx.placements import TEXT_ENCODERS, placements
 from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
 
 TAKES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"})
@@ -49,6 +53,9 @@ CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.05, "cpu": 1.2}
 WORKSPACE_BYTES = 64 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
+
+#: The text encoder's table of tokens stays on the host, where a prompt's rows of it are read.
+_TABLES = {"shared.weight", "encoder.embed_tokens.weight"}
 
 #: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
@@ -80,10 +87,9 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
                 f"{path / 'farm.json'} has a window of {window} frames, and this engine renders "
                 f"{frames.form()}: correct it"
             )
-    elements = {name: tensor_sizes(path / name, stem) for name, stem in WEIGHTS.items()}
-    # The text encoder's table of tokens stays on the host, where a prompt's rows of it are read.
-    table = folder.text_encoder["vocab_size"] * folder.text_encoder["d_model"]
-    elements[TEXT_ENCODER] = [count for count in elements[TEXT_ENCODER] if count != table]
+    elements = {name: [*_elements(path, name).values()] for name in (TRANSFORMER, TEXT_ENCODER)}
+    for part, prefix in ((VAE_ENCODER, "encoder."), (VAE_DECODER, "decoder.")):
+        elements[part] = [n for name, n in _elements(path, VAE).items() if name.startswith(prefix)]
 
     def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
         cost = _Cost.of(folder, elements, kind)
@@ -112,6 +118,7 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             default_guidance_scale=facts.default_guidance_scale,
             default_strength=facts.default_strength,
             component_bytes=cost.component_bytes,
+            text_components=(TEXT_ENCODER,),
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
@@ -122,6 +129,12 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
         )
 
     return on("cuda", on("cpu", None))
+
+
+def _elements(path: Path, component: str) -> dict[str, int]:
+    """Elements of the tensors of a component that come to the card, by name."""
+    stored = component_tensors(path / component, WEIGHTS[component], half=False)
+    return {name: math.prod(tensor.shape) for name, tensor in stored.items() if name not in _TABLES}
 
 
 @dataclass(frozen=True)
@@ -164,10 +177,11 @@ class _Cost:
     def encode_per_pixel(self, frames_at_once: int) -> float:
         vae = self.folder.vae
         width = float(vae.get("block_out_channels", (128,))[0])
-        return self.element_bytes * width / _patch(vae) ** 2 * (74 + 6.0 * frames_at_once)
+        return self.element_bytes * width / _patch(vae) ** 2 * (75 + 6.0 * frames_at_once)
 
     def rung(self, placement: Placement) -> RungSpec:
-        streamed = placement.streamed(PARTS)
+        text = TEXT_ENCODERS[placement.rung]
+        streamed = (*placement.streamed(PARTS), *text.streamed(TEXT_PARTS))
 
         def stage(name: str, component: str, **cost: Any) -> StageCost:
             return StageCost(
@@ -177,15 +191,21 @@ class _Cost:
                 **cost,
             )
 
-        at_once = placement.decode_frames
+        encoding = self.encode_per_pixel(placement.decode_frames)
+        decoding = self.decode_per_pixel(placement.decode_frames)
         per_token = self.per_token(whole=placement.pieces == 1)
         return RungSpec(
             name=placement.rung,
             # On a CPU everything is in its one memory.
             resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(PARTS),
             stages=(
-                stage("text_encode", TEXT_ENCODER),
-                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel(at_once), frames_at_once=1),
+                stage(TEXT_STAGE, TEXT_ENCODER),
+                stage(
+                    "vae_encode",
+                    VAE_ENCODER,
+                    bytes_per_pixel=encoding,
+                    frames_at_once=1,
+                ),
                 stage(
                     "denoise",
                     TRANSFORMER,
@@ -195,7 +215,12 @@ class _Cost:
                     frames_at_once=1,
                     batch=placement.guided_batch,
                 ),
-                stage("vae_decode", VAE, bytes_per_pixel=self.decode_per_pixel(at_once), frames_at_once=1),
+                stage(
+                    "vae_decode",
+                    VAE_DECODER,
+                    bytes_per_pixel=decoding,
+                    frames_at_once=1,
+                ),
             ),
             slowdown=placement.slowdown,
         )

@@ -20,9 +20,8 @@ from nodes.engines.ltx.vae.layers import (
 )
 
 
-def encoded(vae: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
+def encoded(encoder: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
     """Pixels (1, 3, n, H, W) in [-1, 1] to the mode of their latents (1, C, k, h, w), as the VAE has them."""
-    encoder = vae.encoder
     hidden = convolved(encoder.conv_in, map(partial(_in_patches, encoder.patch_size), chunks))
     for block in encoder.down_blocks:
         hidden = _resnets(block.resnets, hidden)
@@ -37,16 +36,17 @@ def encoded(vae: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
     return map(lambda chunk: chunk[:, :-1], convolved(encoder.conv_out, hidden))
 
 
-def decoded(vae: Any, latents: torch.Tensor, timestep: torch.Tensor | None, *, frames_at_once: int) -> Chunks:
+def decoded(
+    decoder: Any, latents: torch.Tensor, timestep: torch.Tensor | None, *, frames_at_once: int
+) -> Chunks:
     """Latents (1, C, k, h, w), as the VAE has them, to pixels (1, 3, n, H, W) about [-1, 1] in chunks.
 
     Args:
-        vae: AutoencoderKLLTXVideo.
+        decoder: Of an AutoencoderKLLTXVideo.
         latents: Of the whole clip.
         timestep: (1,), for a VAE that has one.
         frames_at_once: Frames in flight at every level.
     """
-    decoder = vae.decoder
     if decoder.timestep_scale_multiplier is not None:
         assert timestep is not None
         timestep = timestep * decoder.timestep_scale_multiplier

@@ -6,54 +6,19 @@ The UNet runs on PyTorch's meta device: every tensor has its shape and lifetime 
 from __future__ import annotations
 
 import json
-import weakref
 from typing import Any
 
 import pytest
 import torch
 from diffusers import I2VGenXLUNet
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from nodes.engines.common.attention import set_attention
 from nodes.engines.common.pieces import set_pieces, wrap_in_pieces
 from nodes.engines.common.temporal_convs import fold_temporal_convs
 from nodes.engines.i2vgen_xl.spec import _Cost
+from tests.nodes.engines.live_bytes import LiveBytes
 
 SIDE, FRAMES = 64, 8  # latents of 512x512x8
-
-
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the storages made inside the ``with``, and their peak.
-
-    A half-precision convolution holds a copy of its input and one of its output while it runs: cuDNN's
-    kernels want channels last. This is what made measured peaks agree with counted ones to 1 %.
-    """
-
-    def __init__(self, weights: torch.nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {id(s): s for s in (t.untyped_storage() for t in weights.parameters())}
-        self._alive: dict[int, Any] = {}
-        self.live: int = 0
-        self.peak: int = 0
-
-    def _gone(self, key: int, size: int) -> None:
-        self.live -= size
-        del self._alive[key]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            storage = tensor.untyped_storage()
-            key = id(storage)
-            if key not in self._known and key not in self._alive:
-                self._alive[key] = weakref.finalize(storage, self._gone, key, storage.nbytes())
-                self.live += storage.nbytes()
-        copies = args[0].nbytes + made.nbytes if func is torch.ops.aten.convolution.default else 0
-        self.peak = max(self.peak, self.live + copies)
-        return made
 
 
 @pytest.fixture(scope="module")

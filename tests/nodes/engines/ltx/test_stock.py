@@ -85,8 +85,8 @@ def _given(
 
 
 def _text(ltx: LTXVideo, task: RenderTask) -> list[torch.Tensor]:
-    guided = task.guidance_scale > 1
-    encoded = ltx.encode_text(task.prompt, task.negative_prompt if guided else None)
+    encoded = ltx.encode_text(task, "resident")
+    ltx.load("resident")
     return [torch.from_numpy(embeds)[None] for embeds in encoded.values()]
 
 
