@@ -40,6 +40,8 @@ class Placement:
     decode_frames: int
     #: Seconds relative to ``resident``.
     slowdown: float
+    #: What is streamed waits in the files it is mapped from, not in pinned host memory.
+    from_files: bool = False
 
     def resident(self, parts: Parts) -> tuple[str, ...]:
         """The components that stay on the card from the first to the last stage.

@@ -9,8 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from nodes.engines.common.pieces import set_pieces
-from nodes.engines.common.weight_ring import WeightRing
+from nodes.engines.common.weight_ring import WeightRing, weights_of
 from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Parts, Placement
+from nodes.engines.weights import file_span
 
 
 class Model(Protocol):
@@ -31,6 +32,8 @@ class PlacedModel(Generic[AnyModel]):
         self.parts = parts
         self.device = device
         self._rings: dict[str, WeightRing] = {}
+        #: Of components on the card, what is mapped from files and needs no copy on the way back.
+        self._mapped: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self.place(placement)
 
     def place(self, placement: Placement) -> None:
@@ -41,16 +44,28 @@ class PlacedModel(Generic[AnyModel]):
         components = self.model.components
         for name, module in components.items():
             if name not in self._stays:
+                for tensor, data in self._mapped.pop(name, ()):
+                    tensor.data = data
                 module.to("cpu")
         torch.cuda.empty_cache()
-        for name in [name for name in self._rings if name not in streamed]:
+        for name in [
+            name
+            for name, ring in self._rings.items()
+            if name not in streamed or ring.from_files != placement.from_files
+        ]:
             self._rings.pop(name).detach()
         for name in sorted(streamed - self._rings.keys()):
             self._rings[name] = WeightRing(
-                components[name], self.device, group_bytes=RING_GROUP_BYTES, slots=RING_SLOTS
+                components[name],
+                self.device,
+                group_bytes=RING_GROUP_BYTES,
+                slots=RING_SLOTS,
+                from_files=placement.from_files,
             )
-        for name in sorted(self._stays):
-            components[name].to(self.device)
+        for name in sorted(self._stays - self._mapped.keys()):
+            weights = weights_of(components[name]).values()
+            self._mapped[name] = [(t, t.data) for t in weights if file_span(t) is not None]
+            _move(components[name], self.device)
         for name in self.parts.denoisers:
             set_pieces(components[name], placement.pieces)
 
@@ -64,9 +79,21 @@ class PlacedModel(Generic[AnyModel]):
         elif name in self._stays:
             yield
         else:
-            module.to(self.device)
+            # Weights do not change: nothing is copied back.
+            host = [(tensor, tensor.data) for tensor in weights_of(module).values()]
             try:
+                _move(module, self.device)
                 yield
             finally:
-                module.to("cpu")
+                for tensor, data in host:
+                    tensor.data = data
                 torch.cuda.empty_cache()
+
+
+def _move(module: Any, device: str) -> None:
+    for tensor in weights_of(module).values():
+        tensor.data = _copied(tensor.data, device)
+
+
+def _copied(data: torch.Tensor, device: str) -> torch.Tensor:
+    return data.to(device)

@@ -1,11 +1,12 @@
 """Run a module whose weights do not fit on the card, by copying them through a ring of fixed slots.
 
-The weights stay in host memory, one flat (pinned) buffer per group of layers. While one group computes, the
-next ones are copied into the other slots on a stream of their own; streams wait for each other by events, so
-the host never waits and the allocator is never asked during a pass. Each group crosses once a pass, however
-its inner layers are called: this is why feed-forward layers that run in pieces cost no second copy. The
-order of the groups is learned in the first pass; a group that is not there in time is fetched on demand, so
-a wrong guess costs time and never correctness. Needed card bytes: ``slots`` x the largest group.
+The weights wait in host memory, one flat (pinned) buffer per group of layers, or in the files they are mapped
+from. While one group computes, the next ones are copied into the other slots on a stream of their own;
+streams wait for each other by events, so the host never waits but for a disk, and the allocator is never
+asked during a pass. Each group crosses once a pass, however its inner layers are called: this is why
+feed-forward layers that run in pieces cost no second copy. The order of the groups is learned in the first
+pass; a group that is not there in time is fetched on demand, so a wrong guess costs time and never
+correctness. Needed card bytes: ``slots`` x the largest group; from files, as many of host memory.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from nodes.engines.common.file_reader import FileReader
+from nodes.engines.weights import file_span
+
 _ALIGN = 256
 
 
-def _tensors(module: nn.Module) -> dict[int, torch.Tensor]:
+def weights_of(module: nn.Module) -> dict[int, torch.Tensor]:
+    """Every parameter and buffer of a module once, by its id."""
     return {id(t): t for t in (*module.parameters(), *module.buffers())}
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(t.nbytes for t in _tensors(module).values())
+    return sum(t.nbytes for t in weights_of(module).values())
 
 
 def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
@@ -48,9 +53,14 @@ def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
 @dataclass
 class _Group:
     tensors: list[torch.Tensor]
+    #: What they are on the host: views of ``flat``, or as they were.
     host: list[torch.Tensor]
-    flat: torch.Tensor
+    #: What they were: None for what was copied from memory, which is not kept twice.
+    before: list[torch.Tensor | None]
     offsets: list[int]
+    nbytes: int
+    #: The pinned bytes of all of them; None where they are read from files.
+    flat: torch.Tensor | None
     #: The group that ran after this one last time.
     follower: _Group | None = None
     slot: _Slot | None = None
@@ -62,6 +72,8 @@ class _Slot:
     holds: _Group | None = None
     copied: torch.cuda.Event | None = None
     used: torch.cuda.Event | None = None
+    #: Waits until what it holds was read from its files, and its copy is on the stream.
+    wait_until_read: Any = None
 
 
 @dataclass
@@ -76,17 +88,21 @@ class WeightRing:
         device: Where it computes.
         group_bytes: Weights of one group at most; a single larger layer makes a larger slot.
         slots: Groups held at once, two or more.
+        from_files: Leave weights that are mapped from files (see ``load_weights``) there, and read them as
+            they are needed; else they are copied to pinned memory.
     """
 
     module: nn.Module
     device: str
     group_bytes: int
     slots: int
+    from_files: bool = False
     _groups: list[_Group] = field(default_factory=list, init=False)
     _ring: list[_Slot] = field(default_factory=list, init=False)
     _last: _Group | None = field(default=None, init=False)
     _next: int = field(default=0, init=False)
     _stream: Any = field(default=None, init=False)
+    _reader: FileReader | None = field(default=None, init=False)
     _hooks: list[RemovableHandle] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -102,8 +118,9 @@ class WeightRing:
             ]
         grouped = {id(t) for group in self._groups for t in group.tensors}
         #: Parameters a container owns itself: few and small, on the card for the whole pass.
-        self._loose = [t for key, t in _tensors(self.module).items() if key not in grouped]
-        self.slot_bytes = max((g.flat.nbytes for g in self._groups), default=0)
+        self._loose = [t for key, t in weights_of(self.module).items() if key not in grouped]
+        self._loose_host = [t.data for t in self._loose]
+        self.slot_bytes = max((g.nbytes for g in self._groups), default=0)
 
     def __enter__(self) -> WeightRing:
         for tensor in self._loose:
@@ -117,36 +134,48 @@ class WeightRing:
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             # The slots' memory may still be read by earlier kernels of the compute stream.
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        if self.from_files and self._groups:
+            self._reader = FileReader(self.slot_bytes, self._stream, buffers=len(self._ring))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._reader is not None:
+            self._reader.close()
         if self._cuda:
             torch.cuda.synchronize(self.device)
         for group in self._groups:
             self._evict(group)
-        for tensor in self._loose:
-            tensor.data = tensor.data.to("cpu")
-        self._ring, self._stream = [], None
+        for tensor, host in zip(self._loose, self._loose_host, strict=True):
+            tensor.data = host
+        self._ring, self._stream, self._reader = [], None, None
 
     def detach(self) -> None:
         """Stop streaming for good: the module is an ordinary one again, whole on the host."""
         for hook in self._hooks:
             hook.remove()
+        for group in self._groups:
+            for tensor, before in zip(group.tensors, group.before, strict=True):
+                if before is not None:
+                    tensor.data = before
 
     def _host_group(self, unit: nn.Module) -> _Group:
-        tensors = list(_tensors(unit).values())
+        tensors = list(weights_of(unit).values())
         offsets, end = [], 0
         for tensor in tensors:
             offsets.append(end)
             end += -(-tensor.nbytes // _ALIGN) * _ALIGN
+        if self.from_files:
+            host = [tensor.data for tensor in tensors]
+            return _Group(tensors, host, list(host), offsets, end, flat=None)
         flat = torch.empty(end, dtype=torch.uint8, pin_memory=self._cuda)
         host = [_view(flat, offset, tensor) for offset, tensor in zip(offsets, tensors, strict=True)]
+        before = [tensor.data if file_span(tensor) is not None else None for tensor in tensors]
         for tensor, copy in zip(tensors, host, strict=True):
             copy.copy_(tensor.data)
             tensor.data = copy
-        return _Group(tensors, host, flat, offsets)
+        return _Group(tensors, host, before, offsets, end, flat)
 
     def _evict(self, group: _Group) -> None:
         group.slot = None
@@ -162,22 +191,34 @@ class WeightRing:
         if slot.holds is not None:
             self._evict(slot.holds)
         slot.holds, group.slot = group, slot
+        if self._reader is None:
+            self._copy(group, slot)
+        else:
+            where = [file_span(tensor) or tensor.data for tensor in group.tensors]
+            parts = list(zip(group.offsets, where, strict=True))
+            slot.wait_until_read = self._reader.read(parts, slot.buffer[: group.nbytes], after=slot.used)
+        for tensor, offset in zip(group.tensors, group.offsets, strict=True):
+            tensor.data = _view(slot.buffer, offset, tensor)
+
+    def _copy(self, group: _Group, slot: _Slot) -> None:
+        assert group.flat is not None
         with torch.cuda.stream(self._stream) if self._cuda else nullcontext():
             if slot.used is not None:
                 self._stream.wait_event(slot.used)
-            slot.buffer[: group.flat.nbytes].copy_(group.flat, non_blocking=True)
+            slot.buffer[: group.nbytes].copy_(group.flat, non_blocking=True)
             if self._cuda:
                 slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 slot.copied.record(self._stream)
-        for tensor, offset in zip(group.tensors, group.offsets, strict=True):
-            tensor.data = _view(slot.buffer, offset, tensor)
 
     def _before(self, group: _Group, module: nn.Module, args: Any) -> None:
         if not self._ring:
             raise RuntimeError("a streamed module ran outside its WeightRing: enter the ring first")
         if group.slot is None:
             self._fetch(group, keep=None)
-        if group.slot is not None and group.slot.copied is not None:
+        assert group.slot is not None
+        if group.slot.wait_until_read is not None:
+            group.slot.copied = group.slot.wait_until_read()
+        if group.slot.copied is not None:
             torch.cuda.current_stream(self.device).wait_event(group.slot.copied)
         if self._last is not None and self._last is not group:
             self._last.follower = group

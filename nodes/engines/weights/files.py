@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nodes.engines.folders import StoredTensor
 
@@ -50,6 +51,26 @@ class MappedFiles:
         if data.storage_offset() % dtype.itemsize:
             data = data.clone()
         return data.view(dtype).view(tensor.shape)
+
+    def remember(self, module: nn.Module) -> None:
+        """Note where the tensors of a module lie that lie in one of these files (see ``file_span``)."""
+        starts = [(path, file.data_ptr(), file.nbytes) for path, file in self._files.items()]
+        for tensor in (*module.parameters(), *module.buffers()):
+            for path, start, file_bytes in starts:
+                if start <= tensor.data_ptr() < start + file_bytes and tensor.is_contiguous():
+                    offset, size = tensor.data_ptr() - start, tensor.nbytes
+                    span = StoredTensor(path, offset, size, "U8", (size,))
+                    setattr(tensor, _SPAN, (span, tensor.data_ptr()))
+
+
+#: An attribute of a parameter: its bytes in a file, and where that is mapped.
+_SPAN = "_mapped_from"
+
+
+def file_span(tensor: torch.Tensor) -> StoredTensor | None:
+    """The bytes of the file that a parameter is mapped from; None once it holds anything else."""
+    span, address = getattr(tensor, _SPAN, (None, None))
+    return span if address == tensor.data_ptr() else None
 
 
 def read_into(tensor: StoredTensor, buffer: torch.Tensor, *, first: int = 0) -> None:

@@ -73,6 +73,7 @@ def load_weights(
             f"{where} lacks {len(missing)} weights ({missing[0]}, ...) of the {kind.__name__} that "
             f"{component} describes: download it again"
         )
+    reader.files.remember(module)
     return module
 
 
@@ -96,7 +97,7 @@ class _Reader:
         self._changes = changes
         self._kept = kept
         self._dtype = dtype
-        self._files = MappedFiles()
+        self.files = MappedFiles()
 
     def layer(self, path: str, linear: nn.Linear) -> QuantisedLinear | None:
         """A layer around a linear layer's weight in fewer bits and its LoRAs; None where it is plain."""
@@ -108,7 +109,7 @@ class _Reader:
     def _layer(self, path: str, linear: nn.Linear) -> QuantisedLinear | None:
         name = f"{path}.weight"
         if f"{path}.stored" in self.tensors:
-            stored, scale = self.tensors[f"{path}.stored"], self._files.tensor(self.tensors[f"{path}.scale"])
+            stored, scale = self.tensors[f"{path}.stored"], self.files.tensor(self.tensors[f"{path}.scale"])
             self.used |= {f"{path}.stored", f"{path}.scale"}
             return self._scaled(stored, scale, linear)
         tensor = self.tensors.get(name)
@@ -119,7 +120,7 @@ class _Reader:
             return self._scaled(tensor, self._scale_of(path).expand(linear.out_features, 1).clone(), linear)
         if tensor.type in BLOCKS and (size := row_bytes(tensor.type, tensor.shape)) is not None:
             self.used.add(name)
-            rows = self._files.bytes_of(tensor).view(-1, size)
+            rows = self.files.bytes_of(tensor).view(-1, size)
             return GgufLinear(rows, linear.bias, type=tensor.type, dtype=self._dtype)
         return None
 
@@ -148,27 +149,27 @@ class _Reader:
             )
         if stored.type in BLOCKS:
             size = row_bytes(stored.type, stored.shape) or stored.nbytes
-            rows = self._files.bytes_of(stored).view(-1, size)
+            rows = self.files.bytes_of(stored).view(-1, size)
             return dequantised(rows, stored.type, dtype=wanted).view(shape)
         if stored.type not in TORCH_TYPES:
             raise CannotRun(
                 f"{name} of {stored.path} is {stored.type}: known are {', '.join((*TORCH_TYPES, *BLOCKS))}; "
                 "take a file in another quantisation"
             )
-        tensor = self._files.tensor(stored).view(shape)
+        tensor = self.files.tensor(stored).view(shape)
         if stored.type.startswith("F8"):
             return (tensor.float() * self._scale_of(name.removesuffix(".weight"))).to(wanted)
         return tensor.to(wanted) if tensor.is_floating_point() else tensor
 
     def _scaled(self, stored: StoredTensor, scale: torch.Tensor, linear: nn.Linear) -> ScaledLinear:
-        weight = self._files.tensor(stored)
+        weight = self.files.tensor(stored)
         format = "int8" if weight.dtype == torch.int8 else "float8"
         return ScaledLinear(weight, scale, linear.bias, format=format, dtype=self._dtype)  # type: ignore[arg-type]
 
     def _scale_of(self, path: str) -> torch.Tensor:
         for name in _SCALE_NAMES:
             if (stored := self.tensors.get(f"{path}.{name}")) is not None:
-                return self._files.tensor(stored).float().reshape(())
+                return self.files.tensor(stored).float().reshape(())
         return torch.ones(())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from farm.capabilities.engine_spec import EngineSpec, RungSpec
@@ -14,7 +16,10 @@ from nodes.engines.common.holder import Holder
 from nodes.engines.common.pieces import AttentionInRows, InPieces
 from nodes.engines.common.placing import PlacedModel
 from nodes.engines.engine import OutOfMemory
+from nodes.engines.folders import stored_tensors
 from nodes.engines.placement import Parts, Placement
+from nodes.engines.weights import file_span
+from nodes.engines.weights.files import MappedFiles
 
 PARTS = Parts(denoisers=("high_noise", "low_noise"), vae="codec", encoders=("words",))
 RESIDENT = Placement("resident", "resident", False, 1, 2, 4, 1.0)
@@ -151,3 +156,49 @@ def test_a_component_comes_to_the_card_for_a_tensor_that_is_not_cached_and_else_
     with pytest.raises(ValueError, match="not loaded"):
         held.cached("words", [("c", make("c"))])
     assert made == ["a", "b"]
+
+
+def in_a_file(module: nn.Module, path: Path) -> None:
+    save_file(module.state_dict(), path)
+    files = MappedFiles()
+    for name, tensor in stored_tensors(path).items():
+        module.get_parameter(name).data = files.tensor(tensor)
+    files.remember(module)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card of its own memory, which is this machine's."""
+    monkeypatch.setattr("nodes.engines.common.placing._copied", lambda data, device: data.clone())
+
+
+@pytest.mark.usefixtures("card")
+def test_a_component_that_is_mapped_from_files_is_mapped_again_when_it_leaves_the_card(
+    tmp_path: Path,
+) -> None:
+    held = model()
+    for name, module in held.components.items():
+        in_a_file(module.requires_grad_(False), tmp_path / f"{name}.safetensors")
+    weights = [p for module in held.components.values() for p in module.parameters()]
+    before = [p.clone() for p in weights]
+    from_files = replace(STREAM, from_files=True)
+    placed = PlacedModel(held, PARTS, "cpu", RESIDENT)
+    assert file_span(held.components["codec"].weight) is None
+    for placement in (EVICT, CHUNK, STREAM, from_files, RESIDENT, from_files):
+        placed.place(placement)
+    for name in held.components:
+        with placed.on_card(name):
+            pass
+    assert all(file_span(p) is not None for p in weights)
+    assert all(torch.equal(p, was) for p, was in zip(weights, before, strict=True))
+
+
+@pytest.mark.usefixtures("card")
+def test_a_visit_to_the_card_copies_nothing_back() -> None:
+    placed = PlacedModel(model(), PARTS, "cpu", EVICT)
+    weight = placed.model.components["words"].weight
+    before, address = weight.clone(), weight.data_ptr()
+    with placed.on_card("words"):
+        assert weight.data_ptr() != address
+    assert weight.data_ptr() == address
+    assert torch.equal(weight, before)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from nodes.engines.common.weight_ring import WeightRing
+from nodes.engines.folders import stored_tensors
+from nodes.engines.weights import file_span
+from nodes.engines.weights.files import MappedFiles
 
 LAYER_BYTES = 4 * (16 * 16 + 16)
 
@@ -106,3 +112,61 @@ def test_a_detached_module_is_an_ordinary_one_again(stack: _Stack) -> None:
 def test_one_slot_is_refused(stack: _Stack) -> None:
     with pytest.raises(ValueError, match="slots is 1"):
         WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=1)
+
+
+@pytest.fixture
+def mapped(stack: _Stack, tmp_path: Path) -> _Stack:
+    """The stack with the weights of its layers in a file, and its own parameter in memory."""
+    path = tmp_path / "weights.safetensors"
+    save_file({name: tensor for name, tensor in stack.state_dict().items() if name != "scale"}, path)
+    files = MappedFiles()
+    for name, tensor in stored_tensors(path).items():
+        owner, _, leaf = name.rpartition(".")
+        parameter = nn.Parameter(files.tensor(tensor), requires_grad=False)
+        setattr(stack.get_submodule(owner), leaf, parameter)
+    files.remember(stack)
+    return stack
+
+
+@pytest.mark.parametrize("slots", [2, 3])
+def test_weights_that_wait_in_their_files_give_exactly_the_same_numbers(mapped: _Stack, slots: int) -> None:
+    x = torch.randn(5, 16)
+    orders = [[0, 1, 2, 3, 4, 5, 6, 7, 8], [8, 0, 0, 5, 1], [3, 3, 2], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
+    copies = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=slots)
+    with copies:
+        expected = [mapped(x, order) for order in orders]
+    copies.detach()
+    ring = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=slots, from_files=True)
+    for _ in range(2):
+        with ring:
+            got = [mapped(x, order) for order in orders]
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    # Nothing was copied to host memory, and outside the ring everything is mapped as before.
+    assert all(group.flat is None for group in ring._groups)
+    assert all(file_span(p) is not None for p in mapped.layers.parameters())
+
+
+def test_a_weight_that_is_no_longer_what_its_file_holds_is_taken_from_memory(mapped: _Stack) -> None:
+    x = torch.randn(5, 16)
+    changed = mapped.layers[3].weight
+    changed.data = changed.data + 1
+    expected = mapped(x, [2, 3])
+    with WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=2, from_files=True):
+        got = mapped(x, [2, 3])
+    torch.testing.assert_close(got, expected)
+
+
+def test_a_ring_of_copies_leaves_a_mapped_module_mapped(mapped: _Stack) -> None:
+    ring = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=2)
+    assert file_span(mapped.layers[0].weight) is None
+    ring.detach()
+    assert all(file_span(p) is not None for p in mapped.layers.parameters())
+
+
+def test_a_file_that_cannot_be_read_ends_the_pass_with_its_name(mapped: _Stack) -> None:
+    span = file_span(mapped.layers[0].weight)
+    assert span is not None
+    ring = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=2, from_files=True)
+    span.path.rename(span.path.with_name("elsewhere"))
+    with pytest.raises(OSError, match=r"weights\.safetensors"), ring:
+        mapped(torch.randn(5, 16), [0])
