@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import psutil
-
 from farm.capabilities import GIB, Worker
 from farm.errors import CannotRun
+from nodes.machine.host_memory import host_memory
 
 #: Left to the desktop and the driver on every card.
 DESKTOP_RESERVE_BYTES = 400 * 2**20
@@ -30,7 +29,7 @@ def probe(
     """
     workers = list(_cards(node, address))
     if workers:
-        host_bytes = round(psutil.virtual_memory().available * HOST_MEMORY_SHARE) // len(workers)
+        host_bytes = round(host_memory().available_bytes * HOST_MEMORY_SHARE) // len(workers)
         workers = [worker.model_copy(update={"host_bytes": host_bytes}) for worker in workers]
     else:
         workers = [_cpu(node, address)]
@@ -86,12 +85,11 @@ def _card(index: int, node: str, address: str) -> Worker:
 
 
 def _cpu(node: str, address: str) -> Worker:
-    available = psutil.virtual_memory().available
     return Worker(
         id=f"{node}/cpu0",
         node=node,
         address=address,
         kind="cpu",
         device_name=f"CPU, {os.cpu_count()} threads",
-        vram_bytes=max(GIB // 2, round(available * CPU_MEMORY_SHARE)),
+        vram_bytes=max(GIB // 2, round(host_memory().available_bytes * CPU_MEMORY_SHARE)),
     )
