@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nodes.engines.common.pinned import PinnedMemory
 from nodes.engines.folders import StoredTensor
 from nodes.engines.weights import read_into
 
@@ -24,11 +25,10 @@ class FileReader:
     def __init__(self, buffer_bytes: int, stream: Any, *, buffers: int) -> None:
         self._thread = ThreadPoolExecutor(1, "weight-reader")
         self._stream = stream
-        self._free: list[tuple[torch.Tensor, Any]] = []
-        if stream is not None:
-            self._free = [
-                (torch.empty(buffer_bytes, dtype=torch.uint8, pin_memory=True), None) for _ in range(buffers)
-            ]
+        self._buffers = [PinnedMemory(buffer_bytes) for _ in range(buffers if stream is not None else 0)]
+        for buffer in self._buffers:
+            buffer.pin()
+        self._free: list[tuple[torch.Tensor, Any]] = [(buffer.bytes, None) for buffer in self._buffers]
 
     def read(
         self, parts: Sequence[tuple[int, StoredTensor | torch.Tensor]], into: torch.Tensor, *, after: Any
@@ -47,6 +47,10 @@ class FileReader:
     def close(self) -> None:
         """End the thread; what nobody waited for is not read."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._stream is not None:
+            self._stream.synchronize()
+        for buffer in self._buffers:
+            buffer.release()
 
     def _read(
         self, parts: Sequence[tuple[int, StoredTensor | torch.Tensor]], into: torch.Tensor, after: Any

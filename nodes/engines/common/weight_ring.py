@@ -23,7 +23,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from nodes.engines.common.file_reader import FileReader
-from nodes.engines.weights import file_span
+from nodes.engines.common.pinned import PinnedMemory
+from nodes.engines.weights import file_span, read_into
 
 _ALIGN = 256
 
@@ -48,6 +49,15 @@ def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
         return
     for child in children:
         yield from _units(child, group_bytes)
+
+
+def _layout(unit: nn.Module) -> tuple[list[int], int]:
+    """Where the tensors of a group lie in its bytes, and how many these are."""
+    offsets, end = [], 0
+    for tensor in weights_of(unit).values():
+        offsets.append(end)
+        end += -(-tensor.nbytes // _ALIGN) * _ALIGN
+    return offsets, end
 
 
 @dataclass
@@ -103,19 +113,27 @@ class WeightRing:
     _next: int = field(default=0, init=False)
     _stream: Any = field(default=None, init=False)
     _reader: FileReader | None = field(default=None, init=False)
+    _pinned: PinnedMemory | None = field(default=None, init=False)
     _hooks: list[RemovableHandle] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if self.slots < 2:
             raise ValueError(f"slots is {self.slots}: expected 2 or more, one computes while one is copied")
         self._cuda = torch.device(self.device).type == "cuda"
-        for unit in _units(self.module, self.group_bytes):
-            group = self._host_group(unit)
+        units = list(_units(self.module, self.group_bytes))
+        if not self.from_files:
+            self._pinned = PinnedMemory(sum(_layout(unit)[1] for unit in units))
+        start = 0
+        for unit in units:
+            group = self._host_group(unit, start)
+            start += group.nbytes
             self._groups.append(group)
             self._hooks += [
                 unit.register_forward_pre_hook(partial(self._before, group)),
                 unit.register_forward_hook(partial(self._after, group)),
             ]
+        if self._pinned is not None and self._cuda:
+            self._pinned.pin()
         grouped = {id(t) for group in self._groups for t in group.tensors}
         #: Parameters a container owns itself: few and small, on the card for the whole pass.
         self._loose = [t for key, t in weights_of(self.module).items() if key not in grouped]
@@ -159,21 +177,24 @@ class WeightRing:
             for tensor, before in zip(group.tensors, group.before, strict=True):
                 if before is not None:
                     tensor.data = before
+        if self._pinned is not None:
+            self._pinned.release()
 
-    def _host_group(self, unit: nn.Module) -> _Group:
+    def _host_group(self, unit: nn.Module, start: int) -> _Group:
         tensors = list(weights_of(unit).values())
-        offsets, end = [], 0
-        for tensor in tensors:
-            offsets.append(end)
-            end += -(-tensor.nbytes // _ALIGN) * _ALIGN
-        if self.from_files:
+        offsets, end = _layout(unit)
+        if self._pinned is None:
             host = [tensor.data for tensor in tensors]
             return _Group(tensors, host, list(host), offsets, end, flat=None)
-        flat = torch.empty(end, dtype=torch.uint8, pin_memory=self._cuda)
+        flat = self._pinned.bytes[start : start + end]
         host = [_view(flat, offset, tensor) for offset, tensor in zip(offsets, tensors, strict=True)]
-        before = [tensor.data if file_span(tensor) is not None else None for tensor in tensors]
-        for tensor, copy in zip(tensors, host, strict=True):
-            copy.copy_(tensor.data)
+        spans = [file_span(tensor) for tensor in tensors]
+        before = [None if span is None else t.data for t, span in zip(tensors, spans, strict=True)]
+        for tensor, span, offset, copy in zip(tensors, spans, offsets, host, strict=True):
+            if span is None:
+                copy.copy_(tensor.data)
+            else:  # past the mapping, whose pages would be held beside the copy
+                read_into(span, flat[offset : offset + span.nbytes])
             tensor.data = copy
         return _Group(tensors, host, before, offsets, end, flat)
 

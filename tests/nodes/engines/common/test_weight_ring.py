@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nodes.engines.common.weight_ring import WeightRing
-from nodes.engines.folders import stored_tensors
-from nodes.engines.weights import file_span
+from nodes.engines.folders import StoredTensor, stored_tensors
+from nodes.engines.weights import file_span, read_into
 from nodes.engines.weights.files import MappedFiles
 
 LAYER_BYTES = 4 * (16 * 16 + 16)
@@ -170,3 +170,21 @@ def test_a_file_that_cannot_be_read_ends_the_pass_with_its_name(mapped: _Stack) 
     span.path.rename(span.path.with_name("elsewhere"))
     with pytest.raises(OSError, match=r"weights\.safetensors"), ring:
         mapped(torch.randn(5, 16), [0])
+
+
+def test_copies_of_mapped_weights_are_read_past_the_mapping(
+    mapped: _Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of the mapping would be held beside the copies."""
+    read: list[int] = []
+
+    def counted(span: StoredTensor, buffer: torch.Tensor) -> None:
+        read.append(span.nbytes)
+        read_into(span, buffer)
+
+    monkeypatch.setattr("nodes.engines.common.weight_ring.read_into", counted)
+    expected = mapped(torch.ones(1, 16), [4])
+    ring = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=2)
+    assert sum(read) == 9 * LAYER_BYTES
+    with ring:
+        torch.testing.assert_close(mapped(torch.ones(1, 16), [4]), expected)
