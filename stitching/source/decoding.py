@@ -29,7 +29,7 @@ MAX_PIXELS = 8192 * 4352
 _HELD_BYTES = 1 << 30
 _REFERENCES = 17
 _MAX_THREADS = 16
-_COVER_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
+_COVER_PICTURE, _DEFAULT = 0x400, 0x1  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_DEFAULT
 _BYTES_PER_PIXEL = 3  # 4:2:0 at 10 bits
 #: Coded from nothing else: I, SI and BI, and what has no types.
 _INTRA = (PictureType.I, PictureType.SI, PictureType.BI, PictureType.NONE)
@@ -37,10 +37,12 @@ _INTRA = (PictureType.I, PictureType.SI, PictureType.BI, PictureType.NONE)
 
 @dataclass(frozen=True)
 class Opened:
-    """A container, its first stream of moving pictures, and a name for messages."""
+    """A container, the stream of moving pictures that players show, and a name for messages."""
 
     container: InputContainer
     stream: VideoStream
+    #: Of moving pictures, this one included.
+    num_streams: int
     kind: Container
     name: str
     #: What the container cuts off its frames.
@@ -89,7 +91,7 @@ def opened(path: Path) -> Iterator[Opened]:
         streams = [s for s in container.streams.video if not s.disposition & _COVER_PICTURE]
         if not streams:
             raise VideoError(f"{path}: holds no video stream")
-        stream = streams[0]
+        stream = max(streams, key=_shown_first)
         pixels = stream.width * stream.height
         if pixels > MAX_PIXELS:
             raise VideoError(
@@ -103,7 +105,12 @@ def opened(path: Path) -> Iterator[Opened]:
         stream.codec_context.flags |= Flags.unaligned
         with open(path, "rb") as file:
             cropped = crop_of(file, os.fstat(file.fileno()).st_size, kind.demuxer, stream.id)
-        yield Opened(container, stream, kind, str(path), cropped)
+        yield Opened(container, stream, len(streams), kind, str(path), cropped)
+
+
+def _shown_first(stream: VideoStream) -> tuple[bool, int]:
+    """Players show the stream that is marked as default; of several the largest, then the first."""
+    return bool(stream.disposition & _DEFAULT), stream.width * stream.height
 
 
 def shown_frames(source: Opened) -> Iterator[VideoFrame]:

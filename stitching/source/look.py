@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -67,7 +67,7 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
             if size is None:
                 size = (frame.width, frame.height)
                 height, width = converter(frame).shape[:2]
-                changes = shown(stored(frame, source)).changes
+                changes = (*_chosen(source), *shown(stored(frame, source)).changes)
             if (frame.width, frame.height) != size:
                 raise VideoError(f"{path}: changes its size at frame {len(stamps)}")
             if len(stamps) == max_frames:
@@ -87,7 +87,7 @@ def look(path: Path, *, max_frames: int, on_progress: Callable[[int, float | Non
             raise VideoError(f"{path}: holds no frames")
         found, reading = _timed(source, stamps, last_ticks, num_interlaced > 0)
         times_ms = _times_ms(source, stamps, found.fps if reading.counted else None)
-    if not reading.counted and not seeks_are_exact(path, dict(zip(stamps, prints, strict=True))):
+    if not reading.counted and not seeks_are_exact(path, stamps, prints):
         reading = replace(reading, seekable=False)
     return Looked(
         width=width,
@@ -105,7 +105,8 @@ def _timed(
 ) -> tuple[Timing, Reading]:
     """Its stamps as a rate, or its rate alone where the stamps are no order."""
     known = [stamp for stamp in stamps if stamp is not None]
-    if len(known) < len(stamps) or any(a >= b for a, b in pairwise(known)):
+    falls = any(a > b for a, b in pairwise(known)) or (len(known) > 1 and known[0] == known[-1])
+    if len(known) < len(stamps) or falls:
         rate = next((r for r in source.claimed_rates if r and MIN_RATE <= r <= MAX_RATE), None)
         if rate is None:
             raise VideoError(f"{source.name}: tells neither its frames' times nor its rate")
@@ -136,19 +137,20 @@ def print_of(frame: VideoFrame) -> int:
     return found
 
 
-def seeks_are_exact(path: Path, prints: Mapping[int | None, int]) -> bool:
+def seeks_are_exact(path: Path, stamps: Sequence[int | None], prints: Sequence[int]) -> bool:
     """Whether frames have the stamps they had in the whole when they are read from somewhere in the middle.
 
     Where a container has no stamp for every frame (a program stream) libav makes some up, after a seek
     others.
     """
-    stamps = [stamp for stamp in prints if stamp is not None]
+    frames = set(zip(stamps, prints, strict=True))  # several may have one stamp
+    known = [stamp for stamp in stamps if stamp is not None]
     with opened(path) as source:
         for number in range(1, _TRIED_SEEKS):
-            target = stamps[number * len(stamps) // _TRIED_SEEKS]
+            target = known[number * len(known) // _TRIED_SEEKS]
             source.container.seek(target, stream=source.stream)
             for frame in islice(shown_frames(source), _COMPARED_FRAMES):
-                if prints.get(frame.pts) != print_of(frame):
+                if (frame.pts, print_of(frame)) not in frames:
                     return False
     return True
 
@@ -160,6 +162,13 @@ def _share(source: Opened, stamp: int | None) -> float | None:
     if not length or stamp is None:
         return None
     return min(max((stamp - (source.stream.start_time or 0)) / length, 0.0), 1.0)
+
+
+def _chosen(source: Opened) -> tuple[str, ...]:
+    if source.num_streams == 1:
+        return ()
+    sides = f"{source.stream.width}x{source.stream.height}"
+    return (f"holds {source.num_streams} video tracks, the one that players show is taken ({sides})",)
 
 
 def _said(found: Timing, reading: Reading) -> tuple[str, ...]:

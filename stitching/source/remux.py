@@ -83,9 +83,7 @@ def _compared(copy: Path, looked: Looked, on_progress: Callable[[int, float | No
             if abs(stamps[-1] - stamps[0] - seen.times_ms[number] + seen.times_ms[0]) > _MAX_OFF_MS:
                 raise VideoError(f"{copy}: frame {number} is shown at another time")
             on_progress(number, number / len(seen.prints))
-    if len(stamps) < len(seen.prints) or not seeks_are_exact(
-        copy, dict(zip(stamps, seen.prints, strict=True))
-    ):
+    if len(stamps) < len(seen.prints) or not seeks_are_exact(copy, stamps, seen.prints):
         raise VideoError(f"{copy}: its frames are not found either")
     return Reading(stamps[0] * _TIME_BASE, looked.reading.interlaced)
 

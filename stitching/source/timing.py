@@ -49,7 +49,8 @@ def timing(
     """The rate at which a video can be read frame by frame, or else the one that loses the least.
 
     Args:
-        stamps: of every shown frame, strictly rising, at least one.
+        stamps: of every shown frame, at least one, none less than the one before it, and where there are
+            several, not all the same. Of frames with one stamp the last is shown.
         time_base: seconds of a tick.
         claimed: rates that its headers name, the most believable first.
         last_ticks: how long the last frame is shown, where that is known.
@@ -76,7 +77,7 @@ def timing(
 
 def _typical(stamps: Sequence[int]) -> Fraction:
     """Ticks between frames where they are close: the mean of what is like the first quarter's end."""
-    intervals = sorted(b - a for a, b in pairwise(stamps))
+    intervals = sorted(b - a for a, b in pairwise(stamps) if b > a)
     quarter = intervals[len(intervals) // 4]
     like = [interval for interval in intervals if 3 * quarter <= 4 * interval <= 5 * quarter]
     return Fraction(sum(like), len(like))

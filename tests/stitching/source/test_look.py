@@ -7,8 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from stitching.source import look
@@ -55,6 +57,38 @@ def test_what_is_changed_is_said(
     assert (width, height) == size
     assert len(changes) == 1
     assert says in changes[0]
+
+
+def test_two_frames_with_one_stamp_as_screen_recorders_write_them_are_an_order_all_the_same(
+    write: Write,
+) -> None:
+    stamps = [0, 33, 67, 67, 133, 167] + [2000 + 33 * i for i in range(6)]
+    found = look(
+        write("recorded.mkv", greys(12), codec="ffv1", pts=stamps),
+        max_frames=100,
+        on_progress=lambda *_: None,
+    )
+    assert (found.num_frames, found.fps) == (66, 30)
+    assert not found.reading.counted
+    assert found.reading.seekable
+
+
+def test_of_several_video_tracks_the_default_is_read_then_the_largest(tmp_path: Path) -> None:
+    for default in (None, 0):
+        path = tmp_path / "two.mkv"
+        with av.open(str(path), "w") as container:
+            for side in (32, 64):
+                stream = container.add_stream("ffv1", rate=25)
+                stream.width = stream.height = side
+                # Matroska's muxer marks the first where none is marked.
+                stream.disposition = Disposition.default if default is None or side == 32 else Disposition(0)
+            for stream in container.streams.video:
+                frame = av.VideoFrame(stream.width, stream.height, "yuv420p")
+                frame.pts = 0
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+        side = 64 if default is None else 32
+        says = f"holds 2 video tracks, the one that players show is taken ({side}x{side})"
+        assert looked(path) == (side, side, 1, (says,))
 
 
 def test_a_stream_that_begins_within_a_group_begins_with_its_first_whole_picture(write: Write) -> None:

@@ -88,3 +88,10 @@ def test_a_moment_shows_the_frame_that_is_on_the_screen(source: str, wanted: str
 
 def test_what_is_before_the_first_frame_shows_it_and_what_is_after_the_last_shows_that() -> None:
     assert shown_at([10, 20], [5, 10, 15, 25, 99]) == [0, 0, 0, 1, 1]
+
+
+def test_frames_that_share_a_stamp_leave_the_length_as_it_is() -> None:
+    # A still of two seconds; then one stamp twice: the later frame is shown.
+    stamps = [33 * i for i in range(12)] + [2400 + 33 * i for i in range(12)]
+    stamps[5] = stamps[4]
+    assert timing(stamps, MS, [Fraction(30)], None) == Timing(Fraction(30), 84, False, 61, 1)
