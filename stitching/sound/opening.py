@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +14,12 @@ import av.error
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
 
 #: Of libavformat, by name; one of them reads whatever a video or a sound lies in.
 _DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,wav,w64,mp3,flac,aac,aiff,ac3,eac3"
+#: Less is a stamp that is off.
+_JUMP_S = 1
 _COVER_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 
 
@@ -62,6 +65,18 @@ def opened(
         if zero is None and track is not None and track.start_time is not None and track.time_base:
             zero = Fraction(track.start_time * track.time_base)
         yield container, track, zero or Fraction(0)
+
+
+def of_one_clock(packets: Iterable[Packet[AudioStream]]) -> Iterator[Packet[AudioStream]]:
+    """The packets until their stamps jump back: another recording was joined on, with a clock of its own."""
+    latest: int | None = None
+    for packet in packets:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is not None and packet.time_base is not None:
+            if latest is not None and (latest - stamp) * packet.time_base > _JUMP_S:
+                return
+            latest = stamp if latest is None else max(latest, stamp)
+        yield packet
 
 
 def _container(path: Path) -> InputContainer:

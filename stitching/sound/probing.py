@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av.error
 
-from stitching.sound.opening import SoundError, opened
+from stitching.sound.opening import SoundError, of_one_clock, opened
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def probe_sound(
         first: Fraction | None = None
         end = zero
         rate = channels = 0
-        packets = container.demux(track)
+        packets = of_one_clock(container.demux(track))
         while (packet := next(packets, None)) is not None:
             on_packet()
             try:

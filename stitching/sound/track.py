@@ -17,7 +17,7 @@ import av
 import av.error
 import av.filter
 
-from stitching.sound.opening import SoundError, opened
+from stitching.sound.opening import SoundError, of_one_clock, opened
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -94,9 +94,11 @@ class SoundTrack:
         assert base is not None
         shift = round(self._zero_s / base)
         before: Packet[AudioStream] | None = None  # a decoder needs the packet before the first that is heard
-        for packet in self._source.demux(self._track):
-            if packet.pts is None or not packet.size:
+        latest: int | None = None
+        for packet in of_one_clock(self._source.demux(self._track)):
+            if packet.pts is None or not packet.size or (latest is not None and packet.pts <= latest):
                 continue
+            latest = packet.pts
             begin = (packet.pts - shift) * base
             if begin >= self._duration_s:
                 return
@@ -135,7 +137,8 @@ class SoundTrack:
             ("abuffersink", None),
         )
         source = None
-        packets = self._source.demux(self._track)
+        alike = _Alike()
+        packets = of_one_clock(self._source.demux(self._track))
         while (packet := next(packets, None)) is not None:
             try:
                 frames = packet.decode()
@@ -145,18 +148,14 @@ class SoundTrack:
                 if frame.pts is None or frame.time_base is None:
                     continue
                 if source is None:
-                    source = graph.add_abuffer(
-                        sample_rate=frame.sample_rate,
-                        format=frame.format.name,
-                        layout=frame.layout.name,
-                        time_base=frame.time_base,
-                    )
+                    source = _entry(graph, frame)
                     graph.link_nodes(source, *(graph.add(name, text) for name, text in steps)).configure()
                 shift = round(self._zero_s / frame.time_base)
                 if (frame.pts - shift) * frame.time_base >= self._duration_s:
                     break
                 frame.pts -= shift
-                source.push(frame)
+                for each in alike(frame):
+                    source.push(each)
                 yield from _pulled(graph)
             else:
                 continue
@@ -164,6 +163,48 @@ class SoundTrack:
         if source is not None:
             source.push(None)
             yield from _pulled(graph)
+
+
+class _Alike:
+    """Brings frames to the format of the first one: within a broadcast stereo may become 5.1."""
+
+    def __init__(self) -> None:
+        self._first: av.AudioFrame | None = None
+        self._of: tuple[str, str, int] | None = None
+        self._graph = av.filter.Graph()
+
+    def __call__(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
+        first = self._first = self._first or frame
+        if _format(frame) == _format(first):
+            yield frame
+            return
+        if _format(frame) != self._of:
+            self._graph, self._of = self._made(frame, first), _format(frame)
+        self._graph.push(frame)
+        for brought in _pulled(self._graph):
+            if brought.pts is None or brought.time_base is None or first.time_base is None:
+                continue
+            brought.pts = round(brought.pts * brought.time_base / first.time_base)
+            brought.time_base = first.time_base
+            yield brought
+
+    @staticmethod
+    def _made(frame: av.AudioFrame, first: av.AudioFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        name, layout, rate = _format(first)
+        to = f"sample_fmts={name}:sample_rates={rate}:channel_layouts={layout}"
+        graph.link_nodes(_entry(graph, frame), graph.add("aformat", to), graph.add("abuffersink")).configure()
+        return graph
+
+
+def _format(frame: av.AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _entry(graph: av.filter.Graph, frame: av.AudioFrame) -> av.filter.FilterContext:
+    name, layout, rate = _format(frame)
+    base = frame.time_base or Fraction(1, rate)
+    return graph.add_abuffer(sample_rate=rate, format=name, layout=layout, time_base=base)
 
 
 def _pulled(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:

@@ -187,6 +187,42 @@ def test_a_gap_in_the_source_does_not_move_what_follows_it(tmp_path: Path, copie
     assert clicks(put(source, copied=copied, seconds=4.5)) == pytest.approx(expected, abs=IN_STEP_S)
 
 
+@pytest.mark.parametrize("layout", ["stereo", "mono"])
+def test_a_sound_that_changes_its_rate_and_channels_on_the_way_goes_on(tmp_path: Path, layout: str) -> None:
+    first = write(tmp_path / "a.ts", "mp2", seconds=1.0, layout=layout)
+    times_s = np.arange(1.0, 2.0, 1 / 30)
+    other = "mono" if layout == "stereo" else "stereo"
+    then = write(
+        tmp_path / "b.ts",
+        "mp2",
+        seconds=1.0,
+        rate=44100,
+        layout=other,
+        picture_times_s=times_s,
+        sound_at_s=1.0,
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes(first.read_bytes() + then.read_bytes())
+    heard = clicks(put(both, copied=False, seconds=2.0))
+    assert heard == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=IN_STEP_S)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_where_another_recording_was_joined_on_the_sound_ends_and_is_told_to(
+    tmp_path: Path, copied: bool
+) -> None:
+    """Its time stamps begin anew there: no container would take them."""
+    one = write(tmp_path / "a.ts", "ac3").read_bytes()
+    two = tmp_path / "two.ts"
+    two.write_bytes(one + one)
+    facts = probe_sound(two)
+    assert facts is not None
+    assert facts.end_s == pytest.approx(2.0, abs=0.05)
+    made = put(two, copied=copied, seconds=4.0)
+    assert clicks(made) == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=IN_STEP_S)
+    assert probe_video(made).num_frames == 40
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "copied"), [("aac", True), ("pcm_s16le", False)])
 def test_after_ten_minutes_a_sound_is_still_in_step(tmp_path: Path, codec: str, copied: bool) -> None:
