@@ -94,7 +94,9 @@ class Engine(Protocol):
 class TextEngine(Protocol):
     """An engine whose spec has ``text_components``: its prompts are encoded by a task of its own."""
 
-    def encode_text(self, task: RenderTask, rung: Rung, report: Report) -> Mapping[str, NDArray[np.generic]]:
+    def encode_prompts(
+        self, task: RenderTask, rung: Rung, report: Report
+    ) -> Mapping[str, NDArray[np.generic]]:
         """What ``RenderInputs.text`` of the windows with this task's prompts holds; loads the encoder alone.
 
         Raises:

@@ -100,7 +100,7 @@ class WorkerBody:
         report("load", 0, 1)
         engine = self._engine_for(order)
         if order.task.level == "text":
-            return self._encode_text(order, engine, report, started)
+            return self._encode_prompts(order, engine, report, started)
         was_loaded = self._rung == order.rung
         self._rung = None
         try:
@@ -130,13 +130,13 @@ class WorkerBody:
             peak_bytes=self._peak_bytes(),
         )
 
-    def _encode_text(self, order: Order, engine: Engine, report: Report, started: float) -> Finished:
+    def _encode_prompts(self, order: Order, engine: Engine, report: Report, started: float) -> Finished:
         """The prompts of a job, for whoever renders it: arrays by name, no frames."""
         if not isinstance(engine, TextEngine):
             raise _Refused(f"{order.task.model} does not encode prompts apart from its windows")
         self._rung = None  # the encoder takes the place of what was loaded
         self._reset_peak()
-        arrays = engine.encode_text(order.task, order.rung, report)
+        arrays = engine.encode_prompts(order.task, order.rung, report)
         if not all(np.isfinite(a).all() for a in arrays.values() if np.issubdtype(a.dtype, np.floating)):
             raise InvalidOutput("the encoded prompt has values that are not finite")
         report("transfer", 0, 1)

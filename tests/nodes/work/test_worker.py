@@ -306,7 +306,7 @@ def test_a_log_that_grows_too_long_keeps_its_beginning_and_its_end(order: Any) -
 class Encoding(Procedural):
     """The real engine, and prompts encoded to their lengths."""
 
-    def encode_text(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, Any]:
+    def encode_prompts(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, Any]:
         report("encode", 1, 1)
         return {"prompt_embeds": np.full((1, 4), len(task.prompt) or np.nan, np.float32)}
 

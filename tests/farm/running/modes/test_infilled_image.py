@@ -43,7 +43,7 @@ class Recording(Procedural):
         self.spec = spec(self)
         self._given, self._worker = given, worker
 
-    def encode_text(self, task: RenderTask, rung: str, report: Report) -> dict[str, Any]:
+    def encode_prompts(self, task: RenderTask, rung: str, report: Report) -> dict[str, Any]:
         self._given.setdefault("text", []).append((self._worker.id, task, RenderInputs()))
         return {"prompt_embeds": np.frombuffer(task.prompt.encode(), np.uint8)}
 
