@@ -70,7 +70,7 @@ def join(
     # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        joined.stay(process, partial(console.err.print, markup=False))
+        joined.stay(process, partial(console.say, console=console.err))
     except KeyboardInterrupt:
         console.err.print("leaving after the current segment")
         with suppress(FarmError):

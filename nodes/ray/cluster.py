@@ -285,7 +285,8 @@ class RayCluster:
             found = await asyncio.gather(*(still_unreached(*way) for way in ways))
             closed = {way: ports for way, ports in zip(ways, found, strict=True) if ports}
             for way in closed.keys() - self._closed.keys():
-                log.warning("%s", lost_way(ways[way], way[0], closed[way], self._listener.host))
+                for line in lost_way(ways[way], way[0], closed[way], self._listener.host).splitlines():
+                    log.warning("%s", line)  # what is typed stands alone in its line
             for way in self._closed.keys() - closed.keys():
                 if way in ways:
                     log.warning("%s is reached again", ways[way])
