@@ -26,7 +26,7 @@ from nodes.engines.wan.layout import TEXT_PARTS, read_folder
 from nodes.engines.wan.loading import read_model, read_text_model
 from nodes.engines.wan.model import Text
 from nodes.engines.wan.spec import PLACEMENTS, placements
-from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_prompts, padded
+from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_text, padded
 
 
 def _nothing(phase: Phase, done: int, total: int) -> None:
@@ -115,7 +115,7 @@ class Wan:
         with self._held.rendering():
             return self._render(task, inputs, report, known, prefix)
 
-    def encode_text(
+    def encode_prompts(
         self, task: RenderTask, rung: Rung, report: Report = _nothing
     ) -> dict[str, NDArray[np.float32]]:
         """The task's prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with guidance,
@@ -125,7 +125,7 @@ class Wan:
             OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
         """
         self.unload()
-        return self._encode_text(task, rung, report)
+        return self._encoded(task, rung, report)
 
     def unload(self) -> None:
         """Drop the model from device and host."""
@@ -136,7 +136,7 @@ class Wan:
         """The prompts of a task, encoded here unless they came with its inputs."""
         text = inputs.text
         if not text:
-            text = self._encode_text(task, self._held.placed.placement.rung, _nothing)
+            text = self._encoded(task, self._held.placed.placement.rung, _nothing)
         model = self._held.placed.model
         length, width = model.facts.max_sequence_length, model.folder.transformer["text_dim"]
         like = torch.empty(0, device=self._held.device, dtype=self._held.dtype)
@@ -147,14 +147,14 @@ class Wan:
             guidance_scale=task.guidance_scale,
         )
 
-    def _encode_text(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, NDArray[np.float32]]:
+    def _encoded(self, task: RenderTask, rung: Rung, report: Report) -> dict[str, NDArray[np.float32]]:
         negative = task.negative_prompt if task.guidance_scale > 1 else None
         key = (task.prompt, negative, task.fps)
         if key != self._last_key:
             report("encode", 0, 1)
             self._text.load(rung)
             with self._text.rendering():
-                self._last_text = encode_prompts(self._text, task.prompt, negative, fps=task.fps)
+                self._last_text = encode_text(self._text, task.prompt, negative, fps=task.fps)
             self._last_key = key
             self._text.unload()
         report("encode", 1, 1)

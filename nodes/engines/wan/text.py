@@ -43,7 +43,7 @@ def cleaned(prompt: str) -> str:
 
 
 @torch.no_grad()
-def encode_prompts(
+def encode_text(
     held: Holder[TextModel], prompt: str, negative_prompt: str | None = None, *, fps: float
 ) -> dict[str, NDArray[np.float32]]:
     """The prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with a negative prompt,
