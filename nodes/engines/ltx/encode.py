@@ -21,7 +21,7 @@ PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
 
 
 @torch.no_grad()
-def encode_prompts(
+def encode_text(
     held: Holder[TextModel], prompt: str, negative_prompt: str | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """The prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with a negative prompt,

@@ -22,7 +22,7 @@ from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
 from nodes.engines.ltx.conditioning import Given
 from nodes.engines.ltx.decode import decode
 from nodes.engines.ltx.denoise import denoise, drawn, starting_window
-from nodes.engines.ltx.encode import embeds_of, encode_frames, encode_prompts
+from nodes.engines.ltx.encode import embeds_of, encode_frames, encode_text
 from nodes.engines.ltx.inputs import check_inputs, clips_of
 from nodes.engines.ltx.layout import PARTS, TEXT_PARTS
 from nodes.engines.ltx.loading import read_model, read_text_model
@@ -114,15 +114,15 @@ class LTXVideo:
         rung = self._held.placed.placement.rung
         check_inputs(self.spec, task, inputs)
         if not inputs.text:  # the encoder takes the place of what is loaded
-            inputs = replace(inputs, text=self.encode_text(task, rung))
+            inputs = replace(inputs, text=self.encode_prompts(task, rung))
             self.load(rung)
         with self._held.rendering():
             return self._render(task, inputs, report)
 
-    def encode_text(
+    def encode_prompts(
         self, task: RenderTask, rung: Rung, report: Report = _unheard
     ) -> dict[str, NDArray[np.float32]]:
-        """The task's prompts as ``RenderInputs.text`` takes them (see ``TextEngine.encode_text``):
+        """The task's prompts as ``RenderInputs.text`` takes them (see ``TextEngine.encode_prompts``):
         ``prompt_embeds`` and, with guidance, ``negative_embeds``, each (L, T) float32 of its own tokens. The
         encoder alone is loaded, and let go.
 
@@ -135,7 +135,7 @@ class LTXVideo:
             report("encode", 0, 1)
             self._text.load(rung)
             with self._text.rendering():
-                self._last = prompts, encode_prompts(self._text, *prompts)
+                self._last = prompts, encode_text(self._text, *prompts)
             self._text.unload()
             report("encode", 1, 1)
         return self._last[1]

@@ -69,7 +69,7 @@ def test_prompts_are_encoded_once_as_data_by_the_encoder_alone(
     assert isinstance(ltx, TextEngine)
     assert ltx.spec.text_components == ("text_encoder",)
     expected = _render(ltx, task, RenderInputs(image=picture(0))).frames
-    text = LTXVideo(ltx.spec, tiny_ltx_folder, device="cpu").encode_text(task, "stream")
+    text = LTXVideo(ltx.spec, tiny_ltx_folder, device="cpu").encode_prompts(task, "stream")
     assert {name: array.shape for name, array in text.items()} == {
         "prompt_embeds": (15, 24),
         "negative_embeds": (8, 24),

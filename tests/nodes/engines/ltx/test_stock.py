@@ -85,7 +85,7 @@ def _given(
 
 
 def _text(ltx: LTXVideo, task: RenderTask) -> list[torch.Tensor]:
-    encoded = ltx.encode_text(task, "resident")
+    encoded = ltx.encode_prompts(task, "resident")
     ltx.load("resident")
     return [torch.from_numpy(embeds)[None] for embeds in encoded.values()]
 
