@@ -87,7 +87,7 @@ def pages_router() -> APIRouter:
         return Response(content, media_type=file.media_type, headers=headers)
 
     for page in PAGES:
-        _add(router, page, version, modules(files, f"js/pages/{page.name}.js"))
+        _add(router, page, version, _modules(page.name))
     return router
 
 
@@ -125,6 +125,11 @@ def static_files() -> dict[str, StaticFile]:
                 etag=f'"{hashlib.sha256(content).hexdigest()[:16]}"',
             )
     return files
+
+
+@cache
+def _modules(page: str) -> list[str]:
+    return modules(static_files(), f"js/pages/{page}.js")
 
 
 def modules(files: dict[str, StaticFile], first: str) -> list[str]:

@@ -377,3 +377,16 @@ async def test_a_sound_goes_with_a_job_and_names_that_are_no_text_are_sent(
     told = await asyncio.to_thread(use)
     assert told["settings"]["sound"]["codec"] == "aac"
     assert "the sound is encoded anew as AAC, for mp4 takes no pcm_s16le" in told["notes"]
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [("http://farm:8470", False), ("https://farm:8470", True), ("HTTPS://farm:8470", True)],
+)
+def test_a_certificate_is_checked_wherever_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, url: str, checked: bool
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("farm.client.httpx2.Client", lambda **options: made.append(options))
+    FarmClient(url)
+    assert [options["verify"] for options in made] == [checked]
