@@ -142,9 +142,15 @@ def known_specs(model: str) -> EngineSpec:
     return spec_of(model)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phases", "max_examples"),
+    [
+        pytest.param("examples,fuzzing", 1, marks=pytest.mark.slow),
+        pytest.param("examples,coverage,fuzzing", 3, marks=pytest.mark.long),
+    ],
+)
 async def test_no_request_that_schemathesis_makes_finds_a_fault(
-    start_farm: Any, serve: Any, photo: Path, tmp_path: Path
+    start_farm: Any, serve: Any, photo: Path, tmp_path: Path, phases: str, max_examples: int
 ) -> None:
     often = Rate(1e6, 1e6)
     limits = Limits(read=often, change=often, submit=often, login=often, refusal=often)
@@ -155,7 +161,7 @@ async def test_no_request_that_schemathesis_makes_finds_a_fault(
     url = await serve(farm.app)
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/v1/openapi.json"]
     command += ["--header", "Authorization: Bearer the owner's token"]
-    command += ["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", "3"]
+    command += ["--checks", "all", "--phases", phases, "--max-examples", str(max_examples)]
     command += ["--seed", "4", "--generation-database", "none", "--no-color", "--warnings", "off"]
     child = await asyncio.create_subprocess_exec(
         *command,
