@@ -10,6 +10,7 @@ import torch
 from farm.planning import RenderTask
 from nodes.engines.common import Holder, causal_indices, frame_noise
 from nodes.engines.engine import Frames
+from nodes.engines.wan.by_level import runs_of
 from nodes.engines.wan.causal_vae import encode_video
 from nodes.engines.wan.model import Given, Model, Text
 from nodes.engines.wan.steps import Step, by_expert, last_steps, schedule
@@ -136,22 +137,19 @@ def _velocity(
     if given.channels is not None:
         sample = torch.cat([sample, given.channels])
     sample = sample[None].to(held.dtype)
-    timestep = torch.full((1,), step.timestep, device=held.device)
-    if given.in_place is not None:  # a timestep for each token
-        patch = placed.model.folder.patch
-        tokens = given.in_place[1].expand(-1, -1, *latents.shape[2:])[0, :, ::patch, ::patch]
-        timestep = (tokens * step.timestep).flatten()[None]
-    more: dict[str, Any] = {}
+    timesteps = [step.timestep]
+    more: dict[str, Any] = {"return_dict": False}
+    if given.in_place is not None:  # what is given has no noise
+        timesteps = [0.0, step.timestep]
+        tokens = latents.shape[2] * latents.shape[3] // placed.model.folder.patch**2
+        more = {"runs": runs_of(given.in_place[1].flatten().long().tolist(), tokens)}
     if given.control is not None:
         more["control_hidden_states"] = given.control[None].to(held.dtype)
+    timestep = torch.tensor(timesteps, device=held.device)
 
     def predict(prompt: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = transformer(
-            hidden_states=sample,
-            timestep=timestep,
-            encoder_hidden_states=prompt,
-            return_dict=False,
-            **more,
+            hidden_states=sample, timestep=timestep, encoder_hidden_states=prompt, **more
         )[0]
         return made[0].float()
 

@@ -13,6 +13,7 @@ from farm.errors import CannotRun
 from nodes.engines.common import read_component, reading
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder, model_facts
+from nodes.engines.wan.by_level import ByLevel
 from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS
 from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
@@ -37,6 +38,8 @@ def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Mode
         vae = _read(AutoencoderKLWan, folder, VAE, dtype)
     for expert in experts.values():
         _set_attention(expert, attention)
+    if folder.kind == "in_place":
+        experts = {name: ByLevel(expert) for name, expert in experts.items()}
     channels = (-1, 1, 1, 1)
     return Model(
         folder=folder,

@@ -5,9 +5,9 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
 * denoising, per token and guidance pass (d = heads x width of a head, f = feed-forward width): the residual
   sum behind the feed-forward layer, 22 d in half precision (hidden states, their float32 copy, the layer's
   output, its float32 copy, product and sum, and the normed input), or that layer itself, 2 e f and 4.5 e d
-  beside it; rotary tables and the latents with what is given come on top. A timestep for each token adds its
-  modulation, 38 d. Traced for the published sizes: 114, 49, 83 and 200 kB a token for A14B, 1.3B and TI2V-5B
-  with one timestep and one a token, where this gives 115, 51, 88 and 205;
+  beside it; rotary tables and the latents with what is given come on top. Traced for the stock models of the
+  published sizes: 114, 49 and 83 kB a token for A14B, 1.3B and TI2V-5B, where this gives 115, 51 and 89 (a
+  modulation for every token, which is not made here, would add 38 d);
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
   that a latent becomes, 13.5 tensors (21.5 with residual shortcuts); encoding: 10 (16).
 """
@@ -181,7 +181,6 @@ class _Cost:
         transformer, vae = folder.transformer, folder.vae
         head = transformer["attention_head_dim"]
         width = transformer["num_attention_heads"] * head
-        own_timesteps = 38 * width if folder.kind == "in_place" else 0
         # The latents, what is given and what is predicted: in float32, and at once in the model's precision.
         channels = 2 * transformer["in_channels"] + transformer.get("vace_in_channels", 0)
         widest = max(22 * width, element * (2 * transformer["ffn_dim"] + 4.5 * width))
@@ -195,10 +194,7 @@ class _Cost:
                 name: min(sum(each), RING_SLOTS * max(RING_GROUP_BYTES, max(each, default=0)))
                 for name, each in weights.items()
             },
-            per_token=widest
-            + own_timesteps
-            + _ROTARY_BYTES_PER_WIDTH * head
-            + 6 * channels * folder.patch**2,
+            per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
             decode_per_pixel=pixel * (vae.get("decoder_base_dim") or base) * (21.5 if residual else 13.5),
             encode_per_pixel=pixel * base * (16.0 if residual else 10.0),
             on_cpu=kind == "cpu",

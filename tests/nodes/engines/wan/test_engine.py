@@ -16,7 +16,7 @@ from nodes.engines.common import placing
 from nodes.engines.engine import Cancelled, Rendered, RenderInputs, TextEngine
 from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
-from tests.nodes.engines.wan.tiny import FRAMES, KINDS, SIZES, STEPS, picture, window
+from tests.nodes.engines.wan.tiny import FRAMES, KINDS, SIZES, STEPS, TEXT_WIDTH, picture, window
 
 WanFolder = Callable[[str], Path]
 WanEngine = Callable[..., Any]
@@ -145,6 +145,28 @@ def test_latents_taken_over_stand_where_the_window_before_had_them(wan_engine: W
     assert following.frames.shape == made.frames.shape
     # The noise of the latents that both windows hold is the same.
     assert torch.equal(engine.noise_of(window(kind))(0)[:, 2], engine.noise_of(task)(0)[:, 1])
+
+
+def test_a_window_of_two_noise_levels_is_modulated_by_level_and_equals_one_by_token(
+    wan_folder: WanFolder,
+) -> None:
+    from diffusers import WanTransformer3DModel
+
+    from nodes.engines.wan import by_level
+
+    stock, taken = (WanTransformer3DModel.from_pretrained(wan_folder("ti2v") / "transformer") for _ in "ab")
+    generator = torch.Generator().manual_seed(3)
+    latents = torch.randn(1, 4, 4, 2, 4, generator=generator)
+    text = torch.randn(1, 7, TEXT_WIDTH, generator=generator)
+    rows = [0, 1, 1, 0]
+    tokens = torch.tensor([0.0, 625.0])[rows].repeat_interleave(2)[None]
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_level, "_TOKENS_AT_ONCE", 3)
+        expected = stock(latents, tokens, text).sample
+        made = by_level.ByLevel(taken)(
+            latents, torch.tensor([0.0, 625.0]), text, runs=by_level.runs_of(rows, 2)
+        )[0]
+    assert torch.allclose(made, expected, atol=1e-5)
 
 
 def test_encoded_prompts_are_data_and_leave_the_encoder_alone(wan_engine: WanEngine) -> None:
