@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,15 +56,10 @@ def encode_chunks(held: Holder[Model], chunks: Iterable[torch.Tensor]) -> torch.
     ``frames_per_latent`` for every other.
     """
     model, vae = held.placed.model, held.placed.model.vae
-    caches: list[torch.Tensor | None] = _no_caches(vae.encoder)
+    caches = no_caches(vae.encoder)
 
     def encoded(chunk: torch.Tensor) -> torch.Tensor:
-        pixels = chunk[None].to(held.device, held.dtype)
-        if vae.config.patch_size is not None:
-            pixels = patchify(pixels, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
-        moments = vae.quant_conv(vae.encoder(pixels, feat_cache=caches, feat_idx=[0]))
-        mode: torch.Tensor = moments[0, : vae.config.z_dim]
-        return mode.float()
+        return encode_chunk(vae, caches, chunk[None].to(held.device, held.dtype))[0].float()
 
     with held.placed.on_card(VAE):
         latents = torch.cat(held.calls.map(encoded, chunks), dim=1)
@@ -84,22 +80,15 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     with F.
     """
     model, vae = held.placed.model, held.placed.model.vae
-    caches: list[torch.Tensor | None] = _no_caches(vae.decoder)
+    caches = no_caches(vae.decoder)
     total = latents.shape[1]
     frames: list[NDArray[np.uint8]] = []
 
     def decoded(place: int) -> torch.Tensor:
         latent = latents[:, place : place + 1].to(held.device)
         scaled = latent * model.latent_std.to(latent) + model.latent_mean.to(latent)
-        out = vae.decoder(
-            vae.post_quant_conv(scaled[None].to(held.dtype)),
-            feat_cache=caches,
-            feat_idx=[0],
-            first_chunk=place == 0,
-        )
-        if vae.config.patch_size is not None:
-            out = unpatchify(out, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
-        return frames_of(out[0].transpose(0, 1))
+        pixels = decode_latent(vae, caches, scaled[None].to(held.dtype), first=place == 0)
+        return frames_of(pixels[0].transpose(0, 1))
 
     with held.placed.on_card(VAE):
         for place in range(total):
@@ -109,6 +98,28 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     return np.concatenate(frames)
 
 
-def _no_caches(coder: torch.nn.Module) -> list[torch.Tensor | None]:
-    """Room for what each causal convolution keeps of the frames before."""
+Caches = list[torch.Tensor | None]
+"""What each causal convolution keeps of the frames before; changed by every call."""
+
+
+def no_caches(coder: torch.nn.Module) -> Caches:
+    """Those before a clip's first frame, of the VAE's encoder or decoder."""
     return [None] * sum(isinstance(module, WanCausalConv3d) for module in coder.modules())
+
+
+def encode_chunk(vae: Any, caches: Caches, pixels: torch.Tensor) -> torch.Tensor:
+    """The pixels (1, 3, n, H, W) of one latent to its mode (1, C, 1, h, w)."""
+    if vae.config.patch_size is not None:
+        pixels = patchify(pixels, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
+    moments: torch.Tensor = vae.quant_conv(vae.encoder(pixels, feat_cache=caches, feat_idx=[0]))
+    return moments[:, : vae.config.z_dim]
+
+
+def decode_latent(vae: Any, caches: Caches, latent: torch.Tensor, *, first: bool) -> torch.Tensor:
+    """One latent (1, C, 1, h, w) to its pixels (1, 3, n, H, W)."""
+    out: torch.Tensor = vae.decoder(
+        vae.post_quant_conv(latent), feat_cache=caches, feat_idx=[0], first_chunk=first
+    )
+    if vae.config.patch_size is not None:
+        out = unpatchify(out, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
+    return out

@@ -5,11 +5,14 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
 * denoising, per token and guidance pass (d = heads x width of a head, f = feed-forward width): the residual
   sum behind the feed-forward layer, 22 d in half precision (hidden states, their float32 copy, the layer's
   output, its float32 copy, product and sum, and the normed input), or that layer itself, 2 e f and 4.5 e d
-  beside it; rotary tables and the latents with what is given come on top. Traced for the stock models of the
-  published sizes: 114, 49 and 83 kB a token for A14B, 1.3B and TI2V-5B, where this gives 115, 51 and 89 (a
-  modulation for every token, which is not made here, would add 38 d);
+  beside it; where some tokens are modulated at a time, 2 e f and 2.2 e d alone. VACE keeps a hint of e d for
+  each of its layers. Rotary tables, the latents and what is given come on top;
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
-  that a latent becomes, 13.5 tensors (21.5 with residual shortcuts); encoding: 10 (16).
+  that a latent becomes, 14.7 tensors (23.1 with residual shortcuts); encoding: 11.3 (13.3).
+
+Published sizes: 116, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.3 and 11.8 kB a pixel to
+decode with the VAE of 2.1 and 2.2, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it
+(tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
 """
 
 from __future__ import annotations
@@ -183,7 +186,12 @@ class _Cost:
         width = transformer["num_attention_heads"] * head
         # The latents, what is given and what is predicted: in float32, and at once in the model's precision.
         channels = 2 * transformer["in_channels"] + transformer.get("vace_in_channels", 0)
-        widest = max(22 * width, element * (2 * transformer["ffn_dim"] + 4.5 * width))
+        wide = element * (2 * transformer["ffn_dim"] + 4.5 * width)
+        widest = max(22.1 * width, wide)
+        if folder.kind == "in_place":
+            widest = max(20 * width, wide - 2.3 * element * width)
+        elif folder.kind == "vace":
+            widest += element * width * (len(transformer["vace_layers"]) + 0.6)
         residual = bool(vae.get("is_residual"))
         pixel = element * 4 / (vae.get("patch_size") or 1) ** 2
         base = vae["base_dim"]
@@ -195,8 +203,8 @@ class _Cost:
                 for name, each in weights.items()
             },
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
-            decode_per_pixel=pixel * (vae.get("decoder_base_dim") or base) * (21.5 if residual else 13.5),
-            encode_per_pixel=pixel * base * (16.0 if residual else 10.0),
+            decode_per_pixel=pixel * (vae.get("decoder_base_dim") or base) * (23.1 if residual else 14.7),
+            encode_per_pixel=pixel * base * (13.3 if residual else 11.3),
             on_cpu=kind == "cpu",
         )
 

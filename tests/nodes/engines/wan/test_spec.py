@@ -29,7 +29,7 @@ A14B: dict[str, Any] = {
 }
 TI2V = {**A14B, "num_attention_heads": 24, "in_channels": 48, "ffn_dim": 14336, "num_layers": 30}
 VACE = {**A14B, "_class_name": "WanVACETransformer3DModel", "num_attention_heads": 12, "in_channels": 16}
-VACE |= {"ffn_dim": 8960, "num_layers": 30, "vace_in_channels": 96}
+VACE |= {"ffn_dim": 8960, "num_layers": 30, "vace_in_channels": 96, "vace_layers": [0, 5]}
 VAE_21 = {"_class_name": "AutoencoderKLWan", "z_dim": 16, "base_dim": 96}
 VAE_22 = {
     **VAE_21,

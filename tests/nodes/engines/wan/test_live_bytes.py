@@ -1,0 +1,135 @@
+"""What the spec predicts against the tensors that are really alive in full-size models.
+
+The models run on PyTorch's meta device: every tensor has its shape and lifetime and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
+
+from nodes.engines.wan.by_level import ByLevel, runs_of
+from nodes.engines.wan.causal_vae import decode_latent, encode_chunk, no_caches
+from nodes.engines.wan.layout import Kind, WanFolder
+from nodes.engines.wan.spec import _Cost
+from tests.nodes.engines.live_bytes import LiveBytes
+
+A14B: dict[str, Any] = {"in_channels": 36, "out_channels": 16, "num_layers": 2}
+TI2V = {"num_attention_heads": 24, "in_channels": 48, "out_channels": 48, "ffn_dim": 14336, "num_layers": 2}
+VACE: dict[str, Any] = {"num_attention_heads": 12, "in_channels": 16, "ffn_dim": 8960, "num_layers": 30}
+VACE |= {"vace_layers": list(range(0, 30, 2))}
+VAE_22: dict[str, Any] = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "scale_factor_spatial": 16,
+}
+#: Latents down and across, and how many.
+GRIDS = {"channels": (21, 60, 104), "in_place": (31, 44, 80), "vace": (21, 60, 104)}
+
+
+@pytest.fixture(autouse=True)
+def flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flash kernel holds its output alone, not the scores."""
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda query, *_, **__: torch.empty_like(query)
+    )
+
+
+def _on_meta(make: Callable[[], Any]) -> Any:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            return make().eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _tensor(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _transformer(kind: Kind) -> Any:
+    if kind == "vace":
+        return _on_meta(lambda: WanVACETransformer3DModel(**VACE))
+    made = _on_meta(lambda: WanTransformer3DModel(**(A14B if kind == "channels" else TI2V)))
+    return ByLevel(made) if kind == "in_place" else made
+
+
+def _cost(kind: Kind, vae: Any, transformer: Any) -> _Cost:
+    folder = WanFolder(
+        Path(), kind, ("transformer",), None, dict(transformer.config), dict(vae.config), {}, {}
+    )
+    return _Cost.of(folder, {"transformer": {}}, "cuda")
+
+
+def _vae(kind: Kind) -> Any:
+    return _on_meta(lambda: AutoencoderKLWan(**(VAE_22 if kind == "in_place" else {})))
+
+
+@pytest.mark.parametrize("kind", ["channels", "in_place", "vace"])
+def test_a_token_holds_at_most_what_the_spec_says_and_nearly_that(kind: Kind) -> None:
+    transformer = _transformer(kind)
+    config = transformer.stock.config if kind == "in_place" else transformer.config
+    grid = GRIDS[kind]
+    tokens = grid[0] * grid[1] * grid[2] // 4
+    vae = _vae(kind)
+    z = vae.config.z_dim
+    with torch.no_grad(), LiveBytes(transformer) as counted:
+        # The loop's own: latents, what is given, a guided velocity.
+        held = [_tensor(z, *grid, dtype=torch.float32) for _ in range(2)]
+        more: dict[str, Any] = {}
+        timestep = _tensor(1, dtype=torch.float32)
+        if kind == "channels":
+            held.append(_tensor(z + 4, *grid, dtype=torch.float32))
+        elif kind == "in_place":
+            held.append(_tensor(z, *grid, dtype=torch.float32))
+            timestep = _tensor(2, dtype=torch.float32)
+            more["runs"] = runs_of([0] + [1] * (grid[0] - 1), tokens // grid[0])
+        else:
+            held.append(_tensor(96, *grid, dtype=torch.float32))
+            more["control_hidden_states"] = _tensor(1, 96, *grid)
+        transformer(
+            hidden_states=_tensor(1, config.in_channels, *grid),
+            timestep=timestep,
+            encoder_hidden_states=_tensor(1, 512, 4096),
+            **more,
+        )
+        del held
+    predicted = _cost(kind, vae, transformer.stock if kind == "in_place" else transformer).per_token
+    assert 0.96 * predicted <= counted.peak / tokens <= predicted
+
+
+@pytest.mark.parametrize("kind", ["channels", "in_place"])
+def test_decoding_and_encoding_hold_what_the_spec_says_whatever_the_window(kind: Kind) -> None:
+    vae, (_, down, across) = _vae(kind), GRIDS[kind]
+    scale = vae.config.scale_factor_spatial
+    pixels = down * across * scale**2
+    cost = _cost(kind, vae, _transformer(kind).stock if kind == "in_place" else _transformer(kind))
+    peaks = []
+    with torch.no_grad(), LiveBytes(vae) as counted:
+        caches = no_caches(vae.decoder)
+        for place in range(4):
+            out = decode_latent(vae, caches, _tensor(1, vae.config.z_dim, 1, down, across), first=place == 0)
+            del out
+            peaks.append(counted.peak)
+    assert peaks[-1] == peaks[-2]  # a longer window holds no more
+    assert 0.96 * cost.decode_per_pixel <= peaks[-1] / pixels <= cost.decode_per_pixel
+    peaks = []
+    with torch.no_grad(), LiveBytes(vae) as counted:
+        caches = no_caches(vae.encoder)
+        for place in range(4):
+            out = encode_chunk(vae, caches, _tensor(1, 3, 4 if place else 1, down * scale, across * scale))
+            del out
+            peaks.append(counted.peak)
+    assert peaks[-1] == peaks[-2]
+    assert 0.96 * cost.encode_per_pixel <= peaks[-1] / pixels <= cost.encode_per_pixel
