@@ -17,11 +17,12 @@ class OneAtATime(Placement):
 
 
 #: Of windows, in the ladder's order. Streamed layer by layer, the stock 2B model took twice its resident time
-#: on an H200: its steps are shorter than its weights take to cross. The 13B one hides more of them.
+#: on an H200: its steps are shorter than its weights take to cross. The 13B one hides more of them. Streamed
+#: feed-forward layers are whole: they have more than a group of the ring, and pieces would cross each.
 CUDA: tuple[Placement, ...] = (
     Placement("resident", "resident", False, 1, 1, 16, 1.0),
     OneAtATime("evict", "visiting", False, 4, 1, 8, 1.05),
-    Placement("stream", "visiting", True, 4, 1, 8, 2.0),
+    Placement("stream", "visiting", True, 1, 1, 8, 2.0),
 )
 #: Of prompts, which are encoded apart from windows: the encoder whole, or streamed.
 TEXT_ENCODERS: dict[Rung, Placement] = {
