@@ -28,6 +28,7 @@ from nodes.engines.ltx.layout import PARTS, TEXT_PARTS
 from nodes.engines.ltx.loading import read_model, read_text_model
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.placements import CUDA, TEXT_ENCODERS, placements
+from nodes.engines.weights import WeightSource
 
 #: Added to a task's noise level: the noise its decoder removes is drawn apart from that it starts with.
 _DECODER_LEVELS = 1024
@@ -49,6 +50,7 @@ class LTXVideo:
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
         cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
             thread, so the frames do not depend on it.
+        weights: Of the transformer: a single file in place of the folder's, LoRAs, a format in fewer bits.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LTXVideo:
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
         cpu_threads: int = 1,
+        weights: WeightSource | None = None,
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
@@ -69,7 +72,7 @@ class LTXVideo:
             spec,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, folder, dtype=dtype, attention=attention),
+            read=partial(read_model, folder, dtype=dtype, attention=attention, weights=weights),
             **held,
         )
         self._text: Holder[TextModel] = Holder(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+from diffusers.loaders.single_file_utils import convert_ltx_transformer_checkpoint_to_diffusers
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
@@ -27,6 +28,7 @@ from nodes.engines.ltx.layout import (
 )
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.transformer import RunwiseTransformer
+from nodes.engines.weights import WeightSource, read_weights
 
 
 class EncodedText(nn.Module):
@@ -42,17 +44,27 @@ class EncodedText(nn.Module):
         return self.stack(inputs_embeds=inputs_embeds).last_hidden_state  # type: ignore[no-any-return]
 
 
-def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
-    """Load what renders windows onto the host in ``dtype``.
+def read_model(
+    path: Path, *, dtype: torch.dtype, attention: Attentions, weights: WeightSource | None = None
+) -> Model:
+    """Load what renders windows onto the host in ``dtype``, the transformer with ``weights``.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
             load.
+        InvalidInput: a LoRA does not fit the model.
     """
     check_folder(path, layout(path))
     folder = read_folder(path)
     with reading():
-        transformer = _read(LTXVideoTransformer3DModel, path, TRANSFORMER, dtype)
+        transformer = read_weights(
+            LTXVideoTransformer3DModel,
+            path / TRANSFORMER,
+            weights or WeightSource(),
+            stem=WEIGHTS[TRANSFORMER],
+            dtype=dtype,
+            rename=convert_ltx_transformer_checkpoint_to_diffusers,
+        )
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
     runwise = RunwiseTransformer(transformer).eval()
     _set_attention(transformer, attention)

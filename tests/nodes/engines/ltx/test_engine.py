@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from farm.capabilities.engine_spec import Rung
 from farm.capabilities.worker import GIB, Worker
@@ -18,6 +20,7 @@ from nodes.engines.engine import Cancelled, Rendered, RenderInputs, TextEngine
 from nodes.engines.ltx.engine import LTXVideo
 from nodes.engines.ltx.spec import ltx_spec
 from nodes.engines.table import create_engine
+from nodes.engines.weights import WeightSource
 from tests.nodes.engines.ltx.conftest import FRAMES, HEIGHT, WIDTH, write_tiny_ltx
 
 Picture = Callable[[int], NDArray[np.uint8]]
@@ -229,13 +232,51 @@ def test_latents_that_do_not_fit_the_window_are_refused(
             _render(ltx, task, RenderInputs(**given))
 
 
+def test_the_transformer_is_read_from_a_single_file_by_its_authors_names(
+    ltx: LTXVideo, task: RenderTask, picture: Picture, tiny_ltx_folder: Path, tmp_path: Path
+) -> None:
+    inputs = RenderInputs(image=picture(0), text=ltx.encode_prompts(task, "resident"))
+    ltx.load("resident")
+    expected = _render(ltx, task, inputs).frames
+    named = {"vae.decoder.conv_in.conv.bias": torch.zeros(3)}
+    for path in (tiny_ltx_folder / "transformer").glob("*.safetensors"):
+        for name, tensor in load_file(path).items():
+            for theirs, ours in (("patchify_proj", "proj_in"), ("adaln_single", "time_embed")):
+                name = name.replace(ours, theirs)
+            name = name.replace("norm_q", "q_norm").replace("norm_k", "k_norm")
+            named[f"model.diffusion_model.{name}"] = tensor
+    save_file(named, tmp_path / "ltxv.safetensors")
+    folder = shutil.copytree(tiny_ltx_folder, tmp_path / "base")
+    for path in (folder / "transformer").glob("*-of-*.safetensors"):
+        path.write_bytes(b"")
+    weights = WeightSource(file=tmp_path / "ltxv.safetensors")
+    engine = LTXVideo(ltx.spec, folder, device="cpu", weights=weights)
+    engine.load("resident")
+    assert np.array_equal(_render(engine, task, inputs).frames, expected)
+
+
+def test_every_rung_of_a_format_renders_what_that_format_does_resident(
+    ltx: LTXVideo, task: RenderTask, picture: Picture, tiny_ltx_folder: Path, tmp_path: Path
+) -> None:
+    inputs = RenderInputs(image=picture(0), text=ltx.encode_prompts(task, "resident"))
+    folder = shutil.copytree(tiny_ltx_folder, tmp_path / "copy")
+    engine = LTXVideo(ltx.spec, folder, device="cpu", weights=WeightSource(format="int8"))
+    rendered = {}
+    for rung in ltx.spec.rungs:
+        engine.load(rung.name)
+        rendered[rung.name] = _render(engine, task, inputs).frames
+    assert all(_psnr(rendered["resident"], frames) >= 50 for frames in rendered.values())
+    ltx.load("resident")
+    assert 20 < _psnr(_render(ltx, task, inputs).frames, rendered["resident"]) < 60
+
+
 def test_a_damaged_folder_and_one_that_this_engine_does_not_run_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "ltx"
     write_tiny_ltx(folder)
     spec = ltx_spec(folder, model="tiny")
     shard = next((folder / "transformer").glob("*-00001-of-*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-8])
-    with pytest.raises(CannotRun, match=r"cannot load .*transformer"):
+    with pytest.raises(CannotRun, match=r"transformer/.*-00001-of-.*: the download was cut short"):
         LTXVideo(spec, folder, device="cpu").load("resident")
     shard.unlink()
     with pytest.raises(CannotRun, match=r"is not a complete LTX-Video folder, it lacks transformer/.*-00001"):
