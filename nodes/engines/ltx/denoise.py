@@ -135,7 +135,7 @@ def _velocity(
     text: Sequence[torch.Tensor],
     levels: Sequence[float],
     runs: Sequence[Run],
-    rotary: tuple[torch.Tensor, torch.Tensor],
+    rotary: torch.Tensor,
     guidance_scale: float,
 ) -> torch.Tensor:
     """Noise less picture of every token (N, C) float32; guidance passes one after another."""

@@ -32,12 +32,10 @@ class Run:
     row: int
 
 
-Rotary = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and sines, (N, D / 2) float32: one for each pair of channels."""
-
-
-def rotary_table(rope: Any, coordinates: torch.Tensor) -> Rotary:
+def rotary_table(rope: Any, coordinates: torch.Tensor) -> torch.Tensor:
     """The rotary embedding of tokens at ``coordinates`` (3, N): seconds, and pixels down and across.
+
+    (N, D / 2) complex64: by what each pair of channels, as a complex number, is to be multiplied.
 
     Args:
         rope: The transformer's LTXVideoRotaryPosEmbed.
@@ -49,11 +47,8 @@ def rotary_table(rope: Any, coordinates: torch.Tensor) -> Rotary:
     frequencies = rope.theta**exponents * torch.pi / 2.0
     angles = (frequencies * (places[..., None] * 2 - 1)).transpose(-1, -2).flatten(1)
     unturned = rope.dim % 6 // 2
-    cosines, sines = angles.cos(), angles.sin()
-    if unturned:
-        cosines = torch.cat([torch.ones_like(cosines[:, :unturned]), cosines], dim=1)
-        sines = torch.cat([torch.zeros_like(sines[:, :unturned]), sines], dim=1)
-    return cosines, sines
+    angles = torch.cat([angles.new_zeros(angles.shape[0], unturned), angles], dim=1)
+    return torch.complex(angles.cos(), angles.sin())
 
 
 class TurnedInPieces(LTXVideoAttnProcessor):
@@ -69,7 +64,7 @@ class TurnedInPieces(LTXVideoAttnProcessor):
     ) -> torch.Tensor:
         """(1, N, D) to (1, N, D), over itself or over ``encoder_hidden_states`` (1, L, D). No masks.
 
-        ``image_rotary_emb``: a ``Rotary``, or None.
+        ``image_rotary_emb``: from ``rotary_table``, or None.
         """
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = _normed(attn.norm_q, attn.to_q(hidden_states), image_rotary_emb)
@@ -81,16 +76,15 @@ class TurnedInPieces(LTXVideoAttnProcessor):
         return attn.to_out[0](attended.flatten(2, 3))  # type: ignore[no-any-return]
 
 
-def _normed(norm: Any, x: torch.Tensor, rotary: Rotary | None) -> torch.Tensor:
+def _normed(norm: Any, x: torch.Tensor, rotary: torch.Tensor | None) -> torch.Tensor:
     """(1, N, D) normed and its pairs of channels turned by their angles, in place and in pieces: both compute
     in float32."""
     for start in range(0, x.shape[1], _TOKENS_AT_ONCE):
         piece = slice(start, start + _TOKENS_AT_ONCE)
         normed = norm(x[:, piece])
         if rotary is not None:
-            across, up = normed.unflatten(2, (-1, 2)).float().unbind(-1)
-            cos, sin = (table[piece] for table in rotary)
-            normed = torch.stack([across * cos - up * sin, up * cos + across * sin], dim=-1).flatten(2)
+            pairs = torch.view_as_complex(torch.unflatten(normed.float(), 2, (-1, 2)))
+            normed = torch.view_as_real(pairs * rotary[piece]).flatten(2)
         x[:, piece] = normed
     return x
 
@@ -111,7 +105,7 @@ class RunwiseBlock(nn.Module):
         text: torch.Tensor,
         levels: torch.Tensor,
         runs: Sequence[Run],
-        rotary: Rotary,
+        rotary: torch.Tensor,
     ) -> torch.Tensor:
         """(1, N, D) to (1, N, D). ``levels`` (K, 6, D): of each noise level, before this block's table."""
         rows = self.scale_shift_table + levels
@@ -142,7 +136,7 @@ class RunwiseTransformer(nn.Module):
         text: torch.Tensor,
         timesteps: torch.Tensor,
         runs: Sequence[Run],
-        rotary: Rotary,
+        rotary: torch.Tensor,
     ) -> torch.Tensor:
         """Noise less picture of every token, (1, N, C).
 

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from nodes.engines.common.pieces import set_pieces
 from nodes.engines.ltx.layout import LtxFolder
 from nodes.engines.ltx.spec import _Cost
-from nodes.engines.ltx.transformer import Rotary, Run, RunwiseTransformer
+from nodes.engines.ltx.transformer import Run, RunwiseTransformer
 from nodes.engines.ltx.vae import decoded, encoded
 from tests.nodes.engines.live_bytes import LiveBytes
 
@@ -102,9 +102,7 @@ def _held(size: str, pieces: int) -> float:
         tokens = _tensor(TOKENS, 128, dtype=torch.float32)
         kept = (_tensor(TOKENS, 128, dtype=torch.float32) for _ in range(4))  # the loop's own
         held = [*kept]
-        rotary: Rotary = tuple(  # type: ignore[assignment]
-            _tensor(TOKENS, transformer.stock.rope.dim // 2, dtype=torch.float32) for _ in range(2)
-        )
+        rotary = _tensor(TOKENS, transformer.stock.rope.dim // 2, dtype=torch.complex64)
         transformer(
             tokens[None].to(torch.bfloat16),
             _tensor(1, 40, 4096),
