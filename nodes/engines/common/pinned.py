@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import sys
 import weakref
 from typing import Any
 
@@ -21,7 +22,7 @@ class PinnedMemory:
 
     def __init__(self, nbytes: int) -> None:
         #: (nbytes,) uint8; the memory lives as long as any view of it.
-        self.bytes = torch.frombuffer(mmap.mmap(-1, max(1, nbytes)), dtype=torch.uint8)[:nbytes]
+        self.bytes = torch.frombuffer(_pages(max(1, nbytes)), dtype=torch.uint8)[:nbytes]
         self._release: weakref.finalize[[int], PinnedMemory] | None = None
 
     def pin(self) -> None:
@@ -44,6 +45,13 @@ class PinnedMemory:
         """Make it ordinary memory again, when no copy from it is on its way."""
         if self._release is not None:
             self._release()
+
+
+def _pages(nbytes: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, nbytes)
+    # Else they would be shared memory, which is counted and limited apart.
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _unregister(address: int) -> None:
