@@ -6,8 +6,10 @@ history, draw noise that depends on the window's length, and decode with the who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from nodes.engines.wan.loading import read_model, read_text_model
 from nodes.engines.wan.model import Text
 from nodes.engines.wan.spec import PLACEMENTS, placements
 from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_text, padded
+from nodes.engines.weights import WeightSource
 
 
 def _nothing(phase: Phase, done: int, total: int) -> None:
@@ -45,6 +48,8 @@ class Wan:
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
         cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
             thread, so the frames do not depend on it.
+        weights: Of each expert by its name (``transformer``, and ``transformer_2`` for low noise), where they
+            are not the folder's as they are: a file, LoRAs, a format.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Wan:
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
         cpu_threads: int = 1,
+        weights: Mapping[str, WeightSource] = MappingProxyType({}),
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
@@ -66,7 +72,7 @@ class Wan:
             "placements": (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
             "cpu_threads": cpu_threads,
         }
-        read = partial(read_model, source, dtype=dtype, attention=attention)
+        read = partial(read_model, source, dtype=dtype, attention=attention, weights=weights)
         self._held = Holder(spec, parts=read_folder(source).parts, read=read, **held)
         read_text = partial(read_text_model, source, dtype=dtype)
         self._text = Holder(spec, parts=TEXT_PARTS, read=read_text, **held)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from farm.errors import CannotRun
@@ -20,21 +23,45 @@ from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
 from nodes.engines.wan.model import Model, TextModel
 from nodes.engines.wan.steps import check_scheduler
 from nodes.engines.wan.text import EncodedText
+from nodes.engines.weights import WeightSource, read_weights
 
 
-def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
+def read_model(
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    attention: Attentions,
+    weights: Mapping[str, WeightSource] = MappingProxyType({}),
+) -> Model:
     """Load what renders windows onto the host in ``dtype``; what its class keeps in float32 stays there.
+
+    Args:
+        path: The model's folder.
+        dtype: Of computation.
+        attention: The kernels.
+        weights: Of each expert by its name, where they are not the folder's as they are.
 
     Raises:
         CannotRun: a file is damaged, weights are missing from it, the scheduler is not known here, or the
             attention kernels do not load.
+        InvalidInput: a LoRA does not fit the model.
     """
     folder = read_folder(path)
     check_folder(path, folder.layout)
     check_scheduler(folder.scheduler)
     transformer = WanVACETransformer3DModel if folder.kind == "vace" else WanTransformer3DModel
     with reading():
-        experts = {name: _read(transformer, folder, name, dtype) for name in folder.experts}
+        experts: dict[str, Any] = {
+            name: read_weights(
+                transformer,
+                folder.path / name,
+                weights.get(name, WeightSource()),
+                stem=folder.layout.weights[name],
+                dtype=dtype,
+                rename=convert_wan_transformer_to_diffusers,
+            )
+            for name in folder.experts
+        }
         vae = _read(AutoencoderKLWan, folder, VAE, dtype)
     for expert in experts.values():
         _set_attention(expert, attention)
