@@ -110,8 +110,9 @@ def doctor(
     if as_json:
         console.print_json([finding.model_dump() for finding in findings])
     else:
-        rows = (("ok" if f.ok else "PROBLEM", f.subject, f.text) for f in findings)
-        console.print_rows(("", "what", "finding"), rows)
+        width = max(len(f.subject) for f in findings)
+        for f in findings:  # each one line, however long: some are commands to be pasted
+            console.say(f"{'ok' if f.ok else 'PROBLEM':7}  {f.subject:{width}}  {f.text}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(3)
 

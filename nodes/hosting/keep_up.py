@@ -118,9 +118,7 @@ async def keep_up(
                     markup=False,
                     soft_wrap=True,
                 )
-                console.out.print(
-                    how_to_join(url, own, app.state.join_tokens.create), markup=False, soft_wrap=True
-                )
+                console.say(how_to_join(url, own, app.state.join_tokens.create))
                 starting = asyncio.ensure_future(
                     _start_machines(coordinator, cluster, url, app.state.join_tokens.create, state, started)
                 )

@@ -148,9 +148,7 @@ async def _watched(
     if job.status != "succeeded":
         raise JobFailed(f"{job.reason}; what is done is kept: `{_again(job_id, target)}` tries again")
     folder = coordinator.storage.job_folder(job_id)
-    video = deliver(folder / VIDEO_NAME, target.video, mode, replace=target.replaces)
-    sheet = deliver(folder / SHEET_NAME, target.sheet, mode)
-    done = target.model_copy(update={"video": video, "sheet": sheet})
+    done = delivered(folder, target, mode)
     return job_report(job, workers_seen(coordinator.ledger.journal)), done
 
 
@@ -164,6 +162,16 @@ async def _draw_steps(job: Job, view: console.JobView) -> None:
             for attempt in task.running_attempts:
                 view.step(attempt.id, attempt.phase, attempt.done_fraction)
         await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+
+def delivered(folder: Path, target: Outputs, mode: int) -> Outputs:
+    """Copy a job's video and contact sheet out of its folder; where they are. Raises as ``deliver`` does."""
+    video = deliver(folder / VIDEO_NAME, target.video, mode, replace=target.replaces)
+    try:
+        sheet = deliver(folder / SHEET_NAME, target.sheet, mode)
+    except CannotRun as error:
+        raise CannotRun(f"{error.message}; the video is there: {video}") from error
+    return target.model_copy(update={"video": video, "sheet": sheet})
 
 
 def deliver(source: Path, target: Path, mode: int, *, replace: bool = False) -> Path:

@@ -12,6 +12,7 @@ import psutil
 
 from farm.addresses import family_of, is_loopback
 from farm.errors import CannotRun, InvalidInput
+from farm.machines import HeadMachine
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 #: Of networks reserved for documentation (RFC 5737, RFC 3849): nothing is sent, routing tables are asked.
@@ -87,7 +88,9 @@ def how_to_join(url: str, own: Sequence[str], join_token: Callable[[], str]) -> 
     """
     parts = urlsplit(url)
     if is_loopback(parts.hostname or ""):
-        return f"for other machines to join, start it with: farm up --listen {own[0] if own else 'ADDRESS'}"
+        port = "" if parts.port in (None, HeadMachine().port) else f" --port {parts.port}"
+        listen = own[0] if own else "ADDRESS"
+        return f"for other machines to join, start it with `farm up --listen {listen}{port}`"
     return f"add a machine: farm join {parts.netloc} --token {join_token()}"
 
 

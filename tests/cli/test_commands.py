@@ -79,6 +79,14 @@ def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -
     assert "cpu0" not in wrong
 
 
+@pytest.mark.torch
+def test_what_the_doctor_finds_is_a_line_each_that_can_be_pasted(farm: Any) -> None:
+    lines = farm("doctor", "--join", "127.0.0.1:9").out.splitlines()
+    firewalld = next(line for line in lines if "firewall-cmd" in line)
+    assert firewalld.startswith("PROBLEM")
+    assert firewalld.endswith("sudo firewall-cmd --reload")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

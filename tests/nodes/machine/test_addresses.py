@@ -71,10 +71,10 @@ def test_the_greeting_says_how_another_machine_joins() -> None:
     assert how_to_join("http://[fd00::5]:8470", OWN, lambda: "once") == (
         "add a machine: farm join [fd00::5]:8470 --token once"
     )
-    advice = "for other machines to join, start it with: farm up --listen "
-    assert how_to_join("http://127.0.0.1:8470", OWN, refuse) == f"{advice}192.168.1.10"
-    assert how_to_join("http://[::1]:8470", OWN, refuse) == f"{advice}192.168.1.10"
-    assert how_to_join("http://localhost:8470", [], refuse) == f"{advice}ADDRESS"
+    advice = "for other machines to join, start it with `farm up --listen "
+    assert how_to_join("http://127.0.0.1:8470", OWN, refuse) == f"{advice}192.168.1.10`"
+    assert how_to_join("http://[::1]:8933", OWN, refuse) == f"{advice}192.168.1.10 --port 8933`"
+    assert how_to_join("http://localhost:8470", [], refuse) == f"{advice}ADDRESS`"
 
 
 def test_this_machines_own_addresses_are_real_and_none_is_loopback() -> None:
