@@ -85,8 +85,8 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         refusal = f"{shown_name(source)} needs too much memory to decode; make it smaller."
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        refusal = f"{shown_name(source)} cannot be copied ({reason}); check the disk and try again."
+        why = error.strerror or type(error).__name__
+        refusal = f"{shown_name(source)} cannot be copied ({why}); check the disk and try again."
     else:
         print(json.dumps(described))
         return 0
@@ -183,8 +183,7 @@ def known_suffix(head: bytes, name: str) -> str:
         return suffix
     from stitching.source import container_of  # not before a picture is known to be none: it takes its time
 
-    container = container_of(head)
-    if container is not None:
+    if container := container_of(head):
         return container.suffix
     what, advice = _other_type(head)
     raise IntakeError(f"{name} is {what}; {advice}.")
@@ -283,16 +282,18 @@ def _clip(file: BinaryIO, size: int, name: str, output_dir: Path, on_progress: P
 def _normalise_video(
     file: BinaryIO, size: int, suffix: str, name: str, output_dir: Path, on_progress: Progress
 ) -> Described:
-    from stitching.source import ends_early, indexed, look
+    from stitching.source import NoPictures, ends_early, indexed, look
     from stitching.video_io import VideoError
 
     _check_bytes(size, MAX_VIDEO_BYTES, name)
     if ends_early(file, size, suffix):
         raise IntakeError(f"{name} is cut off: its end is missing; copy or download it again.")
-    # What is checked is the copy: the original may change in the meantime.
+    # The copy is checked: the original may change in the meantime.
     path, sha256 = _copied(file, output_dir / f"normalised{suffix}", on_progress)
     try:
         looked = look(path, max_frames=MAX_VIDEO_FRAMES, on_progress=on_progress)
+    except NoPictures:
+        return _normalise_sound(file, size, suffix, name, output_dir, on_progress)
     except VideoError as error:
         reason = str(error).replace(f"{path}: ", "")
         raise IntakeError(f"{name}: {reason}; re-encode it as mp4 or copy it again.") from None
@@ -378,7 +379,8 @@ def _normalise_sound(
     path, _ = _copied(file, output_dir / f"normalised{suffix}", on_progress)
     found = _sound_of(path, name, on_progress)
     if found["sound"] is None:
-        raise IntakeError(f"{name} holds no sound that can be decoded; save it as WAV, MP3 or FLAC.")
+        pictures = "" if suffix in SOUND_SUFFIXES else "no video stream and "
+        raise IntakeError(f"{name} holds {pictures}no sound that can be decoded; save it as WAV or MP3.")
     return _describe(path, "audio", 0, 0, 0, None) | found
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from stitching.source.animation import animation_as_video
 from stitching.source.containers import container_of
+from stitching.source.decoding import NoPictures
 from stitching.source.look import look
 from stitching.source.moments import Reading, first_frame, frames_at
 from stitching.source.remux import indexed
 from stitching.source.whole import ends_early
 
 __all__ = [
+    "NoPictures",
     "Reading",
     "animation_as_video",
     "container_of",

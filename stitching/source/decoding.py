@@ -35,6 +35,10 @@ _BYTES_PER_PIXEL = 3  # 4:2:0 at 10 bits
 _INTRA = (PictureType.I, PictureType.SI, PictureType.BI, PictureType.NONE)
 
 
+class NoPictures(VideoError):
+    """A container without moving pictures; it may hold a sound."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A container, the stream of moving pictures that players show, and a name for messages."""
@@ -73,7 +77,7 @@ class Opened:
 def opened(path: Path) -> Iterator[Opened]:
     """Open with a demuxer chosen from the first bytes, and no protocol but ``file``.
 
-    Raises VideoError: it is none of the known containers, or holds no moving pictures.
+    Raises VideoError: it is none of the known containers; NoPictures: it holds no moving pictures.
     """
     try:
         with open(path, "rb") as file:
@@ -90,7 +94,7 @@ def opened(path: Path) -> Iterator[Opened]:
     with container:
         streams = [s for s in container.streams.video if not s.disposition & _COVER_PICTURE]
         if not streams:
-            raise VideoError(f"{path}: holds no video stream")
+            raise NoPictures(f"{path}: holds no video stream")
         stream = max(streams, key=_shown_first)
         pixels = stream.width * stream.height
         if pixels > MAX_PIXELS:
