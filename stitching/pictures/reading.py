@@ -61,6 +61,8 @@ def read_picture(file: BinaryIO, max_side: int) -> Picture:
     _check_pixels(width, height)
     if image.format == "TIFF" and _is_raw(image):
         raise PictureError("is a camera's raw file, which is not developed here; export it as JPEG or TIFF")
+    if image.mode == "F":
+        raise PictureError("has floating-point pixels, whose white nobody knows; export it as PNG or JPEG")
     notes = []
     # A phone's JPEG may hold several pictures (MPO: depth, gain map); the first is the photo.
     num_pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -185,7 +187,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image.convert("RGBA")
     # What is indexed or black and white cannot be made smaller smoothly.
-    return image.convert("RGB") if image.mode in ("P", "1", "F") else image
+    return image.convert("RGB") if image.mode in ("P", "1") else image
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -213,6 +213,10 @@ def test_16_bit_colour_is_scaled_and_not_clipped(take_in: Callable[..., intake.D
     assert np.abs(found[0, 0] - (233, 117, 4)).max() <= 1
 
 
+def test_floating_point_pixels_are_refused_and_not_shown_black(refusal: Callable[..., str]) -> None:
+    assert "has floating-point pixels" in refusal(image_bytes(Image.new("F", (64, 64), 0.5), "TIFF"))
+
+
 def test_cmyk_keeps_its_colours(take_in: Callable[..., intake.Described]) -> None:
     found = pixels_of(take_in(image_bytes(picture().convert("CMYK"), "JPEG", quality=95))).astype(int)
     assert np.abs(found[30, 50] - (20, 60, 200)).max() <= 12
