@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from farm import outputs
+from farm.addresses import split_host_port, url_of
 from farm.errors import (
     ERRORS,
     CannotRun,
@@ -46,8 +47,7 @@ class FarmClient:
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self.url = url.rstrip("/")
-        _check_url(url)
+        self.url = _url(url)
         headers = _bearer(token) if token else {}
         # No proxy of the environment: a farm is near, and its token is not for others.
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
@@ -376,10 +376,17 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _check_url(url: str) -> None:
+def _url(address: str) -> str:
+    """``http://10.0.0.5:8470/``, ``https://farm.example.org`` or ``10.0.0.5:8470`` -> URL."""
+    with suppress(ValueError):
+        return url_of(*split_host_port(address))
     try:
-        parsed = httpx2.URL(url)
+        parsed = httpx2.URL(address)
     except httpx2.InvalidURL:
         parsed = httpx2.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidInput(f"url is {url!r}, expected one such as http://127.0.0.1:8700", param="url")
+        raise InvalidInput(
+            f"url is {address!r}, expected one such as http://192.168.1.10:8470, or its HOST:PORT",
+            param="url",
+        )
+    return address.rstrip("/")

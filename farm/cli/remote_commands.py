@@ -23,7 +23,8 @@ StateFolder = Annotated[
     Path | None, typer.Option("--state", help="The farm's state folder.", callback=console.aim_at_state)
 ]
 Farm = Annotated[
-    str | None, typer.Option("--farm", help="URL of a farm elsewhere.", callback=console.aim_at_farm)
+    str | None,
+    typer.Option("--farm", help="URL, or HOST:PORT, of a farm elsewhere.", callback=console.aim_at_farm),
 ]
 Token = Annotated[
     str | None,

@@ -390,3 +390,17 @@ def test_a_certificate_is_checked_wherever_there_is_one(
     monkeypatch.setattr("farm.client.httpx2.Client", lambda **options: made.append(options))
     FarmClient(url)
     assert [options["verify"] for options in made] == [checked]
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("192.168.1.10:8470", "http://192.168.1.10:8470"),
+        ("[fd00::5]:8470", "http://[fd00::5]:8470"),
+        ("http://attic.lan:8470/", "http://attic.lan:8470"),
+        ("https://farm.example.org", "https://farm.example.org"),
+    ],
+)
+def test_a_farm_is_named_by_its_url_or_by_host_and_port(address: str, url: str) -> None:
+    with contextlib.closing(FarmClient(address)) as client:
+        assert client.url == url
