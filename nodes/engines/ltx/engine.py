@@ -6,9 +6,11 @@ make a modulation for every token, batch the guidance passes and decode the whol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class LTXVideo:
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
         cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
             thread, so the frames do not depend on it.
-        weights: Of the transformer: a single file in place of the folder's, LoRAs, a format in fewer bits.
+        weights: Of the ``transformer``, where they are not the folder's as they are: a file, LoRAs, a format.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class LTXVideo:
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
         cpu_threads: int = 1,
-        weights: WeightSource | None = None,
+        weights: Mapping[str, WeightSource] = MappingProxyType({}),
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -45,9 +47,13 @@ class EncodedText(nn.Module):
 
 
 def read_model(
-    path: Path, *, dtype: torch.dtype, attention: Attentions, weights: WeightSource | None = None
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    attention: Attentions,
+    weights: Mapping[str, WeightSource] = MappingProxyType({}),
 ) -> Model:
-    """Load what renders windows onto the host in ``dtype``, the transformer with ``weights``.
+    """Load what renders windows onto the host in ``dtype``, the transformer with the ``weights`` of its name.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
@@ -60,7 +66,7 @@ def read_model(
         transformer = read_weights(
             LTXVideoTransformer3DModel,
             path / TRANSFORMER,
-            weights or WeightSource(),
+            weights.get(TRANSFORMER, WeightSource()),
             stem=WEIGHTS[TRANSFORMER],
             dtype=dtype,
             rename=convert_ltx_transformer_checkpoint_to_diffusers,

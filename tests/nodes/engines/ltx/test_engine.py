@@ -249,7 +249,7 @@ def test_the_transformer_is_read_from_a_single_file_by_its_authors_names(
     folder = shutil.copytree(tiny_ltx_folder, tmp_path / "base")
     for path in (folder / "transformer").glob("*-of-*.safetensors"):
         path.write_bytes(b"")
-    weights = WeightSource(file=tmp_path / "ltxv.safetensors")
+    weights = {"transformer": WeightSource(file=tmp_path / "ltxv.safetensors")}
     engine = LTXVideo(ltx.spec, folder, device="cpu", weights=weights)
     engine.load("resident")
     assert np.array_equal(_render(engine, task, inputs).frames, expected)
@@ -260,7 +260,7 @@ def test_every_rung_of_a_format_renders_what_that_format_does_resident(
 ) -> None:
     inputs = RenderInputs(image=picture(0), text=ltx.encode_prompts(task, "resident"))
     folder = shutil.copytree(tiny_ltx_folder, tmp_path / "copy")
-    engine = LTXVideo(ltx.spec, folder, device="cpu", weights=WeightSource(format="int8"))
+    engine = LTXVideo(ltx.spec, folder, device="cpu", weights={"transformer": WeightSource(format="int8")})
     rendered = {}
     for rung in ltx.spec.rungs:
         engine.load(rung.name)
