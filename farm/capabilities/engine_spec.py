@@ -68,6 +68,8 @@ class RungSpec(Value):
     name: Rung
     #: Components that stay on the card from the first to the last stage.
     resident: tuple[str, ...] = ()
+    #: Components that wait in their files while they are not on the card: in no memory that is needed.
+    in_files: tuple[str, ...] = ()
     stages: tuple[StageCost, ...]
     #: Seconds relative to the ``resident`` rung.
     slowdown: float = 1.0
@@ -181,7 +183,7 @@ def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bo
 
 def host_need_bytes(spec: EngineSpec, rung: RungSpec, *, text: bool = False) -> int:
     """Bytes of a machine's memory that a task keeps beside a card at this rung: components that are not there
-    from the first to the last stage. ``text`` as for ``need_bytes``."""
+    from the first to the last stage, nor in files. ``text`` as for ``need_bytes``."""
     apart = set(spec.text_components)
     mine = {name for name in spec.component_bytes if not apart or (name in apart) == text}
-    return sum(spec.component_bytes[name] for name in mine - set(rung.resident))
+    return sum(spec.component_bytes[name] for name in mine - {*rung.resident, *rung.in_files})

@@ -30,6 +30,8 @@ class Holder(Generic[AnyModel]):
         parts: Which components do what.
         placements: How each rung runs; of two for one rung, the later.
         read: Reads the model onto the host.
+        read_in_files: Reads it so that what a placement streams ``from_files`` can wait there; None where no
+            placement does.
         cpu_threads: Cores a CPU may use: ``calls`` run side by side, each in one thread, so the numbers do
             not depend on it.
     """
@@ -43,6 +45,7 @@ class Holder(Generic[AnyModel]):
         parts: Parts,
         placements: Sequence[Placement],
         read: Callable[[], AnyModel],
+        read_in_files: Callable[[], AnyModel] | None = None,
         cpu_threads: int,
     ) -> None:
         self.spec = spec
@@ -53,6 +56,8 @@ class Holder(Generic[AnyModel]):
         self._parts = parts
         self._placements = {placement.rung: placement for placement in placements}
         self._read = read
+        self._read_in_files = read_in_files
+        self._is_in_files = False
         self._placed: PlacedModel[AnyModel] | None = None
         self._cache = TensorCache()
         if self.on_cpu:
@@ -71,10 +76,15 @@ class Holder(Generic[AnyModel]):
         if self._placed is not None and self._placed.placement.rung == rung:
             return
         placement = self._placements[rung]
+        in_files = placement.from_files and self._read_in_files is not None
+        if in_files and not self._is_in_files:
+            self.unload()  # what was read into memory leaves it
         try:
             with out_of_memory_is_ours():
                 if self._placed is None:
-                    self._placed = PlacedModel(self._read(), self._parts, self.device, placement)
+                    read = self._read_in_files if in_files and self._read_in_files else self._read
+                    self._placed = PlacedModel(read(), self._parts, self.device, placement)
+                    self._is_in_files = in_files
                 else:
                     self._placed.place(placement)
         except OutOfMemory:

@@ -73,9 +73,17 @@ class Wan:
             "cpu_threads": cpu_threads,
         }
         read = partial(read_model, source, dtype=dtype, attention=attention, weights=weights)
-        self._held = Holder(spec, parts=read_folder(source).parts, read=read, **held)
+        self._held = Holder(
+            spec,
+            parts=read_folder(source).parts,
+            read=read,
+            read_in_files=partial(read, in_files=True),
+            **held,
+        )
         read_text = partial(read_text_model, source, dtype=dtype)
-        self._text = Holder(spec, parts=TEXT_PARTS, read=read_text, **held)
+        self._text = Holder(
+            spec, parts=TEXT_PARTS, read=read_text, read_in_files=partial(read_text, in_files=True), **held
+        )
         #: The last prompts that were encoded here: windows of one job have the same.
         self._last_key: tuple[str, str | None, float] | None = None
         self._last_text: dict[str, NDArray[np.float32]] = {}

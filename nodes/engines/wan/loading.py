@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +33,7 @@ def read_model(
     dtype: torch.dtype,
     attention: Attentions,
     weights: Mapping[str, WeightSource] = MappingProxyType({}),
+    in_files: bool = False,
 ) -> Model:
     """Load what renders windows onto the host in ``dtype``; what its class keeps in float32 stays there.
 
@@ -40,6 +42,7 @@ def read_model(
         dtype: Of computation.
         attention: The kernels.
         weights: Of each expert by its name, where they are not the folder's as they are.
+        in_files: Experts can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged, weights are missing from it, the scheduler is not known here, or the
@@ -55,7 +58,7 @@ def read_model(
             name: read_weights(
                 transformer,
                 folder.path / name,
-                weights.get(name, WeightSource()),
+                _source(weights.get(name, WeightSource()), in_files),
                 stem=folder.layout.weights[name],
                 dtype=dtype,
                 rename=convert_wan_transformer_to_diffusers,
@@ -77,8 +80,10 @@ def read_model(
     )
 
 
-def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
+def read_text_model(path: Path, *, dtype: torch.dtype, in_files: bool = False) -> TextModel:
     """Load what encodes prompts onto the host in ``dtype``, and nothing else.
+
+    ``in_files``: it can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged, or weights are missing from it.
@@ -86,7 +91,13 @@ def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
     folder = read_folder(path)
     check_folder(path, folder.layout)
     with reading():
-        whole = _read(UMT5EncoderModel, folder, TEXT_ENCODER, dtype)
+        whole: Any = read_weights(
+            UMT5EncoderModel,
+            path / TEXT_ENCODER,
+            WeightSource(in_files=in_files),
+            stem=folder.layout.weights[TEXT_ENCODER],
+            dtype=dtype,
+        )
         tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
     return TextModel(
         facts=_facts(folder),
@@ -94,6 +105,10 @@ def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
         tokenizer=tokenizer,
         token_embeds=whole.shared.weight.data,
     )
+
+
+def _source(source: WeightSource, in_files: bool) -> WeightSource:
+    return replace(source, in_files=in_files or source.in_files)
 
 
 def _read(kind: Any, folder: WanFolder, component: str, dtype: torch.dtype) -> Any:

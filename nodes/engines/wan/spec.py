@@ -61,6 +61,8 @@ PLACEMENTS = (
     Placement("resident", "visiting", False, 1, 1, 1, 1.0),
     Placement("chunk", "streamed", False, 1, 1, 1, 1.0),
     Placement("stream", "streamed", True, 1, 1, 1, 1.06),
+    # Where a machine's memory is short; a guess, for disks differ.
+    Placement("disk", "streamed", True, 1, 1, 1, 1.3, from_files=True),
 )
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.
 _CPU = (
@@ -226,6 +228,7 @@ class _Cost:
             name=placement.rung,
             # On a CPU everything is in its one memory.
             resident=tuple(n for n in self.component_bytes if self.on_cpu or n in resident),
+            in_files=tuple(sorted({*streamed, _TABLE})) if placement.from_files else (),
             stages=(
                 stage(TEXT_STAGE, TEXT_ENCODER),
                 stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel, frames_at_once=1),

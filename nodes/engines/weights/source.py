@@ -18,8 +18,10 @@ from nodes.engines.folders import (
     file_tensors,
 )
 from nodes.engines.weights.conversion import converted
+from nodes.engines.weights.files import TORCH_TYPES
 from nodes.engines.weights.loading import load_weights
 from nodes.engines.weights.names import Rename
+from nodes.engines.weights.skeleton import kept_by
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class WeightSource:
         file: A single file in place of the folder's weights.
         loras: What is added to them, in this order.
         format: How they are kept; weights that come in fewer bits stay as they are.
-        in_files: Keep plain weights in files of the dtype of computation, too, so that they can be streamed
-            from there; else what must be cast or has LoRAs is cast into memory.
+        in_files: Convert plain weights, too, where they must be cast or have LoRAs, so that they can be
+            streamed from files; else these are in memory.
     """
 
     file: Path | None = None
@@ -66,12 +68,23 @@ def read_weights(
     """
     half = dtype in (torch.float16, torch.bfloat16)
     tensors = file_tensors(source.file) if source.file else component_tensors(component, stem, half=half)
-    if _in_fewer_bits(tensors) or (source.format == "plain" and not source.in_files):
+    as_is = source.format == "plain" and not (source.in_files and _is_cast(kind, tensors, source, dtype))
+    if _in_fewer_bits(tensors) or as_is:
         return load_weights(kind, component, tensors, dtype=dtype, rename=rename, loras=source.loras)
     made = converted(
         kind, component, tensors, format=source.format, dtype=dtype, rename=rename, loras=source.loras
     )
     return load_weights(kind, component, made, dtype=dtype)
+
+
+def _is_cast(kind: Any, tensors: dict[str, StoredTensor], source: WeightSource, dtype: torch.dtype) -> bool:
+    """Whether matrices would be changed as they are loaded, and so be in memory."""
+    kept = kept_by(kind, dtype)
+    return bool(source.loras) or any(
+        len(tensor.shape) > 1 and TORCH_TYPES[tensor.type] != dtype and not kept.is_float32(name)
+        for name, tensor in tensors.items()
+        if tensor.type in PLAIN_TYPES
+    )
 
 
 def _in_fewer_bits(tensors: dict[str, StoredTensor]) -> bool:

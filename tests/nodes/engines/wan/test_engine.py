@@ -73,7 +73,7 @@ def test_given_frames_come_back_and_those_between_move(real: Wan) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rung", ["chunk", "stream"])
+@pytest.mark.parametrize("rung", ["chunk", "stream", "disk"])
 def test_every_rung_renders_what_the_resident_one_does(
     wan_engine: WanEngine, kind: str, rung: Rung, monkeypatch: pytest.MonkeyPatch
 ) -> None:

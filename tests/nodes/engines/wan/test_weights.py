@@ -13,12 +13,13 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 
+from farm.capabilities import host_need_bytes
 from nodes.engines.common import placing
 from nodes.engines.engine import RenderInputs
 from nodes.engines.folders import LoraFile, WeightFormat
 from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
-from nodes.engines.weights import WeightSource
+from nodes.engines.weights import WeightSource, file_span
 from tests.nodes.engines.wan.tiny import picture, window
 
 WanFolder = Callable[[str], Path]
@@ -53,7 +54,7 @@ def lora(tmp_path: Path) -> LoraFile:
 
 
 @pytest.mark.parametrize("format", ["int8", "float8"])
-@pytest.mark.parametrize("rung", ["resident", "stream"])
+@pytest.mark.parametrize("rung", ["resident", "stream", "disk"])
 def test_every_rung_of_a_format_renders_what_the_resident_one_does_and_nearly_what_16_bits_do(
     wan_folder: WanFolder,
     plain: torch.Tensor,
@@ -101,3 +102,28 @@ def test_a_gguf_file_takes_an_experts_place(
     high = latents(folder, {"transformer": WeightSource(file=path)})  # the other expert's weights
     assert off(high, plain) > 0.05
     assert off(latents(folder, {"transformer_2": WeightSource(file=path, loras=(lora,))}), plain) > 1e-3
+
+
+def test_weights_wait_in_their_files_at_the_disk_rung_and_need_no_memory_there(wan_folder: WanFolder) -> None:
+    folder = wan_folder("a14b")
+    spec = wan_spec(folder, model="tiny a14b")
+    needs = {rung.name: host_need_bytes(spec, rung) for rung in spec.rungs}
+    texts = {rung.name: host_need_bytes(spec, rung, text=True) for rung in spec.rungs}
+    assert needs["stream"] > 2 * spec.component_bytes["transformer"]
+    assert needs["disk"] == spec.component_bytes["vae"]
+    assert (texts["stream"] > 0, texts["disk"]) == (True, 0)
+    engine = Wan(spec, source=folder, device="cpu", dtype=torch.bfloat16)
+    engine.load("stream")  # into memory: the files are in float32
+    assert not any(layers_in_files(engine))
+    engine.load("disk")
+    assert all(layers_in_files(engine))
+    assert len(list((folder / "farm_weights" / "transformer_2").glob("plain-bfloat16-*"))) == 1
+    task = window("a14b")
+    made = engine.render(task, RenderInputs(image=picture("a14b")), lambda phase, done, total: None)
+    assert len(made.frames) == task.num_frames
+    assert all(layers_in_files(engine))
+
+
+def layers_in_files(engine: Wan) -> list[bool]:
+    experts = [engine._held.placed.model.components[name] for name in ("transformer", "transformer_2")]
+    return [file_span(expert.blocks[0].ffn.net[2].weight) is not None for expert in experts]
