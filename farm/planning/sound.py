@@ -54,12 +54,15 @@ def sound_of(request: JobRequest, num_frames: int, fps: Fraction) -> tuple[Sound
 
 
 def _is_copied(found: SoundInfo) -> bool:
-    # mp4 has no mp3 of so low a rate.
-    return found.codec in MP4_CODECS and not (found.codec == "mp3" and found.sample_rate < 16000)
+    # mp4 has no mp3 of so low a rate, and one rate for a track.
+    is_slow_mp3 = found.codec == "mp3" and found.sample_rate < 16000
+    return found.codec in MP4_CODECS and found.is_one_format and not is_slow_mp3
 
 
 def _how(found: SoundInfo, copied: bool, *, own: bool) -> str:
     whose = "the input's sound" if own else "the sound"
     if copied:
         return f"{whose} ({found.codec}) is kept as it is"
+    if not found.is_one_format:
+        return f"{whose} is encoded anew as AAC, for its rate or channels change on the way"
     return f"{whose} is encoded anew as AAC, for mp4 takes no {found.codec}"

@@ -50,6 +50,8 @@ class SoundInfo(Value):
     #: Likewise to its end.
     end_s: float
     num_tracks: int
+    #: Its rate and channels stay what they are.
+    is_one_format: bool = True
 
 
 class MediaInfo(Value):

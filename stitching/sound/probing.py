@@ -15,7 +15,8 @@ from stitching.sound.opening import SoundError, of_one_clock, opened
 @dataclass(frozen=True)
 class SoundFacts:
     """start_s: seconds from the first frame shown, or from the file's begin where it has none, to the first
-    sound; end_s: to its end. num_tracks: all there are; the others tell of the one that players take."""
+    sound; end_s: to its end. is_one_format: its rate and channels stay what they are; else sample_rate and
+    channels are the last. num_tracks: all there are; the others tell of the one that players take."""
 
     codec: str
     sample_rate: int
@@ -23,6 +24,7 @@ class SoundFacts:
     start_s: float
     end_s: float
     num_tracks: int
+    is_one_format: bool
 
 
 def probe_sound(
@@ -44,6 +46,7 @@ def probe_sound(
         first: Fraction | None = None
         end = zero
         rate = channels = 0
+        formats: set[tuple[int, int]] = set()
         packets = of_one_clock(container.demux(track))
         while (packet := next(packets, None)) is not None:
             on_packet()
@@ -57,6 +60,7 @@ def probe_sound(
                 begin = Fraction(frame.pts * frame.time_base)
                 first = begin if first is None else first
                 rate, channels = frame.sample_rate, frame.layout.nb_channels
+                formats.add((rate, channels))
                 end = max(end, begin + Fraction(frame.samples, rate))
         codec: str = track.codec_context.codec.canonical_name
         if first is None:
@@ -68,4 +72,5 @@ def probe_sound(
             start_s=float(first - zero),
             end_s=float(end - zero),
             num_tracks=len(container.streams.audio),
+            is_one_format=len(formats) == 1,
         )

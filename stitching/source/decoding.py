@@ -167,7 +167,7 @@ def _is_pause(packet: Packet[VideoStream]) -> bool:
 def _packets(source: Opened) -> Iterator[Packet[VideoStream]]:
     try:
         yield from source.container.demux(source.stream)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, IndexError) as error:  # damage may name a stream that there is not
         raise VideoError(f"{source.name}: cannot be read further ({_reason(error)})") from None
 
 

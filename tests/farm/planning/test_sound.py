@@ -31,6 +31,8 @@ ONE = "of 3 sound tracks the one that players take is kept, no other"
         (sound("vorbis"), None, False, (f"{ANEW} vorbis",)),
         (sound("mp3", sample_rate=8000), None, False, (f"{ANEW} mp3",)),
         (sound(num_tracks=3), None, True, (OWN, ONE)),
+        (sound(is_one_format=False), None, False,
+         ("the input's sound is encoded anew as AAC, for its rate or channels change on the way",)),
         (sound(end_s=9.0), None, True, (OWN, "the sound is cut at the video's end, after 3.0 of its 9.0 s")),
         (sound(end_s=1.0), None, True, (OWN, "the sound ends after 1.0 s, the video after 3.0 s")),
         (None, sound("flac"), True, ("the sound (flac) is kept as it is",)),

@@ -203,6 +203,8 @@ def test_a_sound_that_changes_its_rate_and_channels_on_the_way_goes_on(tmp_path:
     )
     both = tmp_path / "both.ts"
     both.write_bytes(first.read_bytes() + then.read_bytes())
+    facts = [probe_sound(path) for path in (first, both)]
+    assert [found and found.is_one_format for found in facts] == [True, False], "one is copied, one is not"
     heard = clicks(put(both, copied=False, seconds=2.0))
     assert heard == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=IN_STEP_S)
 
