@@ -193,13 +193,13 @@ class Wide(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Two large layers and nothing else."""
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, width: int = 3072) -> None:
+    def __init__(self, width: int = 5120) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
 
 def test_neither_a_conversion_nor_loading_holds_the_weights(tmp_path: Path) -> None:
-    """72 MiB of weights in one file, converted and mapped."""
+    """Two weights of 100 MiB in one file, converted and mapped."""
     Wide().save_pretrained(tmp_path)
     peaks = []
     with reading():
@@ -223,6 +223,6 @@ def test_neither_a_conversion_nor_loading_holds_the_weights(tmp_path: Path) -> N
             assert after is not None
             peaks.append(after - before)
             assert kept
-    # A few rows in float32, some times; of what is mapped, nothing.
-    assert peaks[0] < 64 * 2**20
+    # A few rows in float32, some times, and what other tests left the allocator; of what is mapped, nothing.
+    assert peaks[0] < 96 * 2**20
     assert peaks[1] < 4 * 2**20
