@@ -6,6 +6,7 @@ import logging
 import mmap
 import sys
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ class PinnedMemory:
 
         Where the driver will not, copies are right and slower.
         """
+        if self.bytes.nbytes == 0:
+            return
         address = self.bytes.data_ptr()
         error = int(_runtime().cudaHostRegister(address, self.bytes.nbytes, 0))
         if error:
@@ -38,8 +41,10 @@ class PinnedMemory:
                 self.bytes.nbytes / 1e9,
                 error,
             )
+            _forget_error()
         else:
             self._release = weakref.finalize(self, _unregister, address)
+            self._release.atexit = False  # the driver may have ended before
 
     def release(self) -> None:
         """Make it ordinary memory again, when no copy from it is on its way."""
@@ -56,6 +61,12 @@ def _pages(nbytes: int) -> mmap.mmap:
 
 def _unregister(address: int) -> None:
     _runtime().cudaHostUnregister(address)
+
+
+def _forget_error() -> None:
+    """Take the driver's last error, which the next kernel would be blamed for."""
+    with suppress(RuntimeError, AssertionError):
+        torch.zeros(1, device="cuda")
 
 
 def _runtime() -> Any:

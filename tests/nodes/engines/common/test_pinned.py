@@ -51,6 +51,11 @@ def test_no_byte_more_is_pinned_than_was_asked_for_and_each_is_released_once(dri
     assert torch.equal(kept, torch.full((70,), 7, dtype=torch.uint8))  # it lives as long as any view of it
 
 
+def test_nothing_is_not_pinned(driver: Driver) -> None:
+    PinnedMemory(0).pin()
+    assert driver.registered == {}
+
+
 def test_a_driver_that_pins_nothing_leaves_ordinary_memory_and_says_so(
     driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
