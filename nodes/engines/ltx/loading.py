@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
 from farm.errors import CannotRun
-from nodes.engines.common import read_component, reading
+from nodes.engines.common import reading
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder
 from nodes.engines.ltx.facts import facts_of
@@ -31,6 +31,9 @@ from nodes.engines.ltx.layout import (
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.transformer import RunwiseTransformer
 from nodes.engines.weights import WeightSource, read_weights
+
+#: Weights as a folder has them.
+_THE_FOLDERS = WeightSource()
 
 
 class EncodedText(nn.Module):
@@ -63,13 +66,8 @@ def read_model(
     check_folder(path, layout(path))
     folder = read_folder(path)
     with reading():
-        transformer = read_weights(
-            LTXVideoTransformer3DModel,
-            path / TRANSFORMER,
-            weights.get(TRANSFORMER, WeightSource()),
-            stem=WEIGHTS[TRANSFORMER],
-            dtype=dtype,
-            rename=convert_ltx_transformer_checkpoint_to_diffusers,
+        transformer = _read(
+            LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, weights.get(TRANSFORMER, _THE_FOLDERS)
         )
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
     runwise = RunwiseTransformer(transformer).eval()
@@ -103,8 +101,13 @@ def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
     )
 
 
-def _read(kind: Any, path: Path, component: str, dtype: torch.dtype) -> Any:
-    return read_component(kind, path / component, stem=WEIGHTS[component], dtype=dtype)
+def _read(
+    kind: Any, path: Path, component: str, dtype: torch.dtype, weights: WeightSource = _THE_FOLDERS
+) -> Any:
+    """One component; nothing is copied of weights that have their dtype already."""
+    rename = convert_ltx_transformer_checkpoint_to_diffusers if component == TRANSFORMER else None
+    stem = WEIGHTS[component]
+    return read_weights(kind, path / component, weights, stem=stem, dtype=dtype, rename=rename)
 
 
 def _set_attention(transformer: Any, attention: Attentions) -> None:
