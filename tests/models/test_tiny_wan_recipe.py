@@ -324,7 +324,7 @@ def vae_trainer(pictures: Atlas) -> VaeTrainer:
     return VaeTrainer(stage, pictures, [], rank=0, world=1, seed=0, device="cpu", fast=False, make=small_vae)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_goes_on_where_it_stopped_here_and_elsewhere(pictures: Atlas, tmp_path: Path) -> None:
     trainer = vae_trainer(pictures)
     for _ in range(3):
@@ -344,14 +344,14 @@ def test_a_stage_goes_on_where_it_stopped_here_and_elsewhere(pictures: Atlas, tm
         assert torch.allclose(a, b, atol=2e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_learning_lowers_the_loss_of_the_autoencoder(pictures: Atlas) -> None:
     trainer = vae_trainer(pictures)
     losses = [float(trainer.learn(Shape(1, 32, 32, 8)).mean()) for _ in range(25)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_stops_at_a_loss_that_is_no_number(pictures: Atlas) -> None:
     trainer = vae_trainer(pictures)
     with torch.no_grad():
@@ -360,6 +360,7 @@ def test_a_stage_stops_at_a_loss_that_is_no_number(pictures: Atlas) -> None:
         trainer.run(save=lambda _: None, log=None, stop_after_s=60)
 
 
+@pytest.mark.long
 def test_a_stage_ends_for_all_processes_when_one_has_no_time_left(
     pictures: Atlas, monkeypatch: pytest.MonkeyPatch
 ) -> None:

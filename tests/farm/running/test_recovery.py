@@ -28,7 +28,7 @@ async def finished(farm: Any, job_id: str) -> Any:
 @pytest.mark.parametrize(
     ("workers", "model", "num_frames", "least_events"),
     [
-        (("a/0", "b/0"), "procedural", 20, 18),
+        pytest.param(("a/0", "b/0"), "procedural", 20, 18, marks=pytest.mark.long),
         (("a/0", "b/0"), "procedural-hard", 13, 12),
         (("a/0",), "procedural-hard", 13, 11),
     ],

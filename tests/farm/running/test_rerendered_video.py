@@ -172,7 +172,10 @@ async def test_a_chain_rendered_again_is_one_whole_chain(run_farm: Any, photo: A
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "start"), [("procedural-typical", 12), ("procedural-hard", 0)])
+@pytest.mark.parametrize(
+    ("model", "start"),
+    [pytest.param("procedural-typical", 12, marks=pytest.mark.long), ("procedural-hard", 0)],
+)
 async def test_a_kill_after_any_event_of_a_rerender_ends_in_the_same_frames(
     run_farm: Any,
     photo: Any,
@@ -186,7 +189,7 @@ async def test_a_kill_after_any_event_of_a_rerender_ends_in_the_same_frames(
     assert await kill_after_every_event(farm_of, asked, rerender=(start, start + 1)) >= 16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_kill_after_any_event_of_a_restyled_videos_rerender_ends_in_the_same_frames(
     run_farm: Any, tmp_path: Path, job_request: Any, kill_after_every_event: Any
 ) -> None:

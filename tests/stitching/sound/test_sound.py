@@ -225,7 +225,7 @@ def test_where_another_recording_was_joined_on_the_sound_ends_and_is_told_to(
     assert probe_video(made).num_frames == 40
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("codec", "copied"), [("aac", True), ("pcm_s16le", False)])
 def test_after_ten_minutes_a_sound_is_still_in_step(tmp_path: Path, codec: str, copied: bool) -> None:
     rate = 44100 if codec == "aac" else 8000
