@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farm.capabilities import Conditioning, EngineSpec, Mode
 from farm.errors import CannotRun
-from farm.planning.plan import Shot
+from farm.planning.plan import Segment, Shot
 from farm.request import JobRequest
 
 
@@ -59,7 +61,13 @@ def untrained(mode: Mode, kind: str, spec: EngineSpec) -> tuple[Conditioning, ..
     return tuple(c for c in given.get(mode, ()) if c in spec.untrained)
 
 
-def mode_notes(request: JobRequest, spec: EngineSpec, mode: Mode, shots: tuple[Shot, ...]) -> tuple[str, ...]:
+def mode_notes(
+    request: JobRequest,
+    spec: EngineSpec,
+    mode: Mode,
+    shots: Sequence[Shot],
+    segments: Sequence[Segment],
+) -> tuple[str, ...]:
     """What a mode does with a model that was not made for it, and with a length that is not its own."""
     notes = [
         f"mode {mode} gives {spec.model} a {given.replace('_', ' ')}, which it was not trained for"
@@ -67,6 +75,11 @@ def mode_notes(request: JobRequest, spec: EngineSpec, mode: Mode, shots: tuple[S
     ]
     last = shots[-1]
     beyond = spec.frames.at_least(last.end - last.start) - (last.end - last.start)
+    drafts = [s for s in segments if s.level == "draft"]
+    if mode == "infill" and drafts and all(s.frame_stride == 1 for s in drafts):
+        notes.append(
+            f"the draft has every frame, for {spec.model} knows no slower motion: a chain would end sooner"
+        )
     if mode == "infill" and last.last_media and beyond:
         notes.append(
             f"the last picture stands {beyond} frames past the end, where {spec.model} can be given it; "

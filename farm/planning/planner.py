@@ -129,7 +129,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         },
         notes=(
             *_input_notes(request, fps),
-            *mode_notes(request, spec, mode, shots),
+            *mode_notes(request, spec, mode, shots, segments),
             *fps_notes,
             *size_notes,
             *window_notes,
@@ -170,15 +170,16 @@ def _with_texts(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     waiting = []
     for segment in segments:
         text_id = f"t{segment.shot}-{segment.frame_stride}"
-        texts[text_id] = Segment(
-            id=text_id,
-            shot=segment.shot,
-            level="text",
-            start=segment.start,
-            end=segment.start,
-            num_frames=0,
-            frame_stride=segment.frame_stride,
-        )
+        if text_id not in texts:
+            texts[text_id] = Segment(
+                id=text_id,
+                shot=segment.shot,
+                level="text",
+                start=segment.start,
+                end=segment.start,
+                num_frames=0,
+                frame_stride=segment.frame_stride,
+            )
         depends_on = (text_id, *segment.depends_on)
         waiting.append(segment.model_copy(update={"text_from": text_id, "depends_on": depends_on}))
     return (*texts.values(), *waiting)

@@ -230,7 +230,7 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
         )
         segments.add_row(
             segment["id"],
-            f"{segment['start']}-{segment['end'] - 1}",
+            f"{segment['start']}-{segment['end'] - 1}" if segment["num_frames"] else "none",
             segment["worker_id"] or "",
             segment["rung"] or "",
             need,

@@ -38,7 +38,9 @@ def test_every_segment_waits_for_the_prompt_of_its_shot_at_its_rate(make: Any) -
     texts = {s.id: s for s in made.segments if s.level == "text"}
     assert list(texts) == ["t0-5", "t0-1", "t1-5", "t1-1"], "the drafts tell another rate than the windows"
     for segment in made.segments:
-        if segment.level != "text":
+        if segment.level == "text":
+            assert segment.start == made.shots[segment.shot].start
+        else:
             assert segment.text_from in segment.depends_on
             text = texts[segment.text_from]
             assert (text.shot, text.frame_stride) == (segment.shot, segment.frame_stride)

@@ -79,6 +79,12 @@ def test_a_model_that_knows_no_slow_rates_drafts_frames_between_the_keyframes(ma
     check_exact(made, spec)
 
 
+def test_a_draft_of_every_frame_is_said_to_be_no_gain(make: Any) -> None:
+    made = make.plan(causal_spec(make, min_fps=8.0), mode="infill", num_frames=96)
+    assert any("a chain would end sooner" in note for note in made.notes)
+    assert not any("a chain" in note for note in make.plan(causal_spec(make), mode="infill").notes)
+
+
 @pytest.mark.parametrize(("num_frames", "most"), [(96, 0.40), (192, 0.25)])
 def test_the_longest_path_is_short_beside_a_chains(make: Any, num_frames: int, most: float) -> None:
     asked = {"num_frames": num_frames, "num_inference_steps": 4}
