@@ -80,14 +80,14 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     with F.
     """
     model, vae = held.placed.model, held.placed.model.vae
-    caches = no_caches(vae.decoder)
+    state = no_frames(vae, held.placed.placement.pieces)
     total = latents.shape[1]
     frames: list[NDArray[np.uint8]] = []
 
     def decoded(place: int) -> torch.Tensor:
         latent = latents[:, place : place + 1].to(held.device)
         scaled = latent * model.latent_std.to(latent) + model.latent_mean.to(latent)
-        pixels = decode_latent(vae, caches, scaled[None].to(held.dtype), first=place == 0)
+        pixels = decode_latent(vae, state, scaled[None].to(held.dtype), first=place == 0)
         return frames_of(pixels[0].transpose(0, 1))
 
     with held.placed.on_card(VAE):
@@ -115,11 +115,63 @@ def encode_chunk(vae: Any, caches: Caches, pixels: torch.Tensor) -> torch.Tensor
     return moments[:, : vae.config.z_dim]
 
 
-def decode_latent(vae: Any, caches: Caches, latent: torch.Tensor, *, first: bool) -> torch.Tensor:
-    """One latent (1, C, 1, h, w) to its pixels (1, 3, n, H, W)."""
-    out: torch.Tensor = vae.decoder(
-        vae.post_quant_conv(latent), feat_cache=caches, feat_idx=[0], first_chunk=first
-    )
+@dataclass
+class DecoderState:
+    """What a clip's decoding keeps from latent to latent, for the whole frame and for each strip of it."""
+
+    whole: Caches
+    strips: list[Caches]
+
+
+def no_frames(vae: Any, strips: int) -> DecoderState:
+    """The state before a clip's first latent. ``strips``: of rows that the last level is decoded in."""
+    return DecoderState(no_caches(vae.decoder), [no_caches(vae.decoder) for _ in range(strips)])
+
+
+def decode_latent(vae: Any, state: DecoderState, latent: torch.Tensor, *, first: bool) -> torch.Tensor:
+    """One latent (1, C, 1, h, w) to its pixels (1, 3, n, H, W).
+
+    The last level, at the full size, is most of the memory and local: it runs strip by strip, each with the
+    rows around it that its convolutions reach, so the sums are the same. Middle layers attend to all of the
+    frame and are small.
+    """
+    decoder = vae.decoder
+    *lower, before, last = decoder.up_blocks
+    place = [0]
+    x = _convolved(decoder.conv_in, vae.post_quant_conv(latent), state.whole, place)
+    x = decoder.mid_block(x, feat_cache=state.whole, feat_idx=place)
+    for block in lower:
+        x = block(x, feat_cache=state.whole, feat_idx=place, first_chunk=first)
+    shortcut = getattr(before, "avg_shortcut", None)
+    entered = x if shortcut is not None else None
+    for resnet in before.resnets:
+        x = resnet(x, feat_cache=state.whole, feat_idx=place)
+    upsampler = before.upsampler if hasattr(before, "upsampler") else before.upsamplers[0]
+    reach = -(-(2 + 2 * len(last.resnets)) // 2)
+    rows, made = x.shape[3], []
+    for number, caches in enumerate(state.strips):
+        start, stop = (rows * n // len(state.strips) for n in (number, number + 1))
+        top, bottom = max(0, start - reach), min(rows, stop + reach)
+        within = list(place)
+        strip = upsampler(x[:, :, :, top:bottom], feat_cache=caches, feat_idx=within)
+        if entered is not None and shortcut is not None:
+            strip = strip + shortcut(entered[:, :, :, top:bottom], first_chunk=first)
+        strip = last(strip, feat_cache=caches, feat_idx=within, first_chunk=first)
+        strip = decoder.nonlinearity(decoder.norm_out(strip))
+        strip = _convolved(decoder.conv_out, strip, caches, within)
+        made.append(strip[:, :, :, 2 * (start - top) : 2 * (stop - top)])
+    out = torch.cat(made, dim=3)
     if vae.config.patch_size is not None:
         out = unpatchify(out, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
     return out
+
+
+def _convolved(conv: Any, x: torch.Tensor, caches: Caches, place: list[int]) -> torch.Tensor:
+    """A causal convolution behind the two frames that it keeps, as the decoder's first and last are run."""
+    kept, own = caches[place[0]], x[:, :, -2:].clone()
+    if own.shape[2] < 2 and kept is not None:
+        own = torch.cat([kept[:, :, -1:], own], dim=2)
+    made: torch.Tensor = conv(x, kept)
+    caches[place[0]] = own
+    place[0] += 1
+    return made

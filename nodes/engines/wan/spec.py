@@ -8,11 +8,12 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   beside it; where some tokens are modulated at a time, 2 e f and 2.2 e d alone. VACE keeps a hint of e d for
   each of its layers. Rotary tables, the latents and what is given come on top;
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
-  that a latent becomes, 14.7 tensors (23.1 with residual shortcuts); encoding: 11.3 (13.3).
+  that a latent becomes, 15.2 tensors (24.6 with residual shortcuts), 10.3 (14.6) where the last level runs in
+  strips; encoding: 11.3 (13.3).
 
-Published sizes: 116, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.3 and 11.8 kB a pixel to
-decode with the VAE of 2.1 and 2.2, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it
-(tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
+Published sizes: 116, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.7 and 12.6 kB a pixel to
+decode with the VAE of 2.1 and 2.2, in strips 7.9 and 7.5, 8.7 and 4.3 to encode; what is alive is 0.96 to
+1.00 of it (tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ _ROTARY_BYTES_PER_WIDTH = 8
 
 #: In the ladder's order. Prompts are encoded by a task of their own, so a window's rungs differ in whether
 #: the expert is on the card or streamed, and a prompt's in whether the encoder is. A step of the published
-#: transformers computes far longer than its weights take to cross; not measured here yet.
+#: transformers computes far longer than its weights take to cross; not measured here yet. ``pieces`` are the
+#: strips that the VAE's last level is decoded in, for their rims 10 % more of its work at 480 rows.
 PLACEMENTS = (
     Placement("resident", "visiting", False, 1, 1, 1, 1.0),
-    Placement("chunk", "streamed", False, 1, 1, 1, 1.0),
-    Placement("stream", "streamed", True, 1, 1, 1, 1.06),
+    Placement("chunk", "streamed", False, 4, 1, 1, 1.02),
+    Placement("stream", "streamed", True, 4, 1, 1, 1.06),
     # Where a machine's memory is short; a guess, for disks differ.
-    Placement("disk", "streamed", True, 1, 1, 1, 1.3, from_files=True),
+    Placement("disk", "streamed", True, 4, 1, 1, 1.3, from_files=True),
 )
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.
 _CPU = (
@@ -175,7 +177,8 @@ class _Cost:
     #: Card bytes of the ring that streams a component.
     ring: dict[str, int]
     per_token: float
-    decode_per_pixel: float
+    #: With the last level whole, and in strips.
+    decode_per_pixel: tuple[float, float]
     encode_per_pixel: float
     on_cpu: bool
 
@@ -197,6 +200,7 @@ class _Cost:
         residual = bool(vae.get("is_residual"))
         pixel = element * 4 / (vae.get("patch_size") or 1) ** 2
         base = vae["base_dim"]
+        decode = pixel * (vae.get("decoder_base_dim") or base)
         return cls(
             folder=folder,
             component_bytes={name: sum(each) for name, each in weights.items()},
@@ -205,7 +209,7 @@ class _Cost:
                 for name, each in weights.items()
             },
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
-            decode_per_pixel=pixel * (vae.get("decoder_base_dim") or base) * (23.1 if residual else 14.7),
+            decode_per_pixel=(decode * (24.6 if residual else 15.2), decode * (14.6 if residual else 10.3)),
             encode_per_pixel=pixel * base * (13.3 if residual else 11.3),
             on_cpu=kind == "cpu",
         )
@@ -236,7 +240,12 @@ class _Cost:
                     stage("denoise", expert, bytes_per_token=self.per_token, batch=at_once)
                     for expert in parts.denoisers
                 ),
-                stage("vae_decode", VAE, bytes_per_pixel=self.decode_per_pixel, frames_at_once=1),
+                stage(
+                    "vae_decode",
+                    VAE,
+                    bytes_per_pixel=self.decode_per_pixel[placement.pieces > 1],
+                    frames_at_once=1,
+                ),
             ),
             slowdown=placement.slowdown,
         )

@@ -141,11 +141,11 @@ def test_two_experts_are_told_by_their_configs(published: Callable[..., Path]) -
 def test_streamed_experts_fit_a_card_of_six_gigabytes(published: Callable[..., Path]) -> None:
     folder = published(A14B, VAE_21, EXPERTS, A14B_WEIGHTS)
     needs, texts = (_needs(folder, _shape(832, 480, 81), text=text) for text in (False, True))
-    assert needs["stream"] < 6.4
+    assert needs["stream"] < 6.0
     # One expert at a time, not both.
     assert 28.6 < needs["chunk"] < 40
     # Prompts are encoded apart from the windows, whole or streamed.
-    assert needs["resident"] == needs["chunk"]
+    assert needs["resident"] == needs["chunk"]  # the expert is what is large
     assert texts["resident"] > 9.2
     assert texts["stream"] == texts["chunk"] < 2
 

@@ -189,11 +189,12 @@ def test_a_video_with_a_mask_equals_the_stock_pipeline(
             assert torch.allclose(mine, stocks, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("rung", ["resident", "stream"])
 @pytest.mark.parametrize("kind", ["a14b", "ti2v"])
 def test_latents_are_decoded_one_at_a_time_to_the_frames_of_the_whole_clip(
-    wan_engine: WanEngine, stock: Callable[[str], Any], kind: str
+    wan_engine: WanEngine, stock: Callable[[str], Any], kind: str, rung: str
 ) -> None:
-    engine, vae = wan_engine(kind), stock(kind).vae
+    engine, vae = wan_engine(kind, rung), stock(kind).vae
     latents = engine.noise_of(window(kind))(0)
     channels = (1, -1, 1, 1, 1)
     mean, std = (
