@@ -21,7 +21,6 @@ from models.tiny_wan.recipe.asked import KINDS, RATES, Asked, thing_motion, told
 from models.tiny_wan.recipe.checkpoint import collect, deliver
 from models.tiny_wan.recipe.clips import (
     MASKS,
-    UNSEEN_WEIGHT,
     ClipMaker,
     Prompts,
     known_frames,
@@ -36,8 +35,10 @@ from models.tiny_wan.recipe.transformer import (
     STEPS,
     TransformerStage,
     TransformerTrainer,
-    flow_loss,
+    clip_errors,
     generate,
+    log_errors,
+    pixel_errors,
     random_sigmas,
 )
 from models.tiny_wan.recipe.vae import Phase, VaeStage, VaeTrainer
@@ -288,15 +289,45 @@ class Knows(torch.nn.Module):
 
 def test_who_knows_the_velocity_has_no_loss_and_makes_the_clip_in_any_number_of_steps() -> None:
     latents, noise, told = (torch.randn(2, c, 2, 4, 4) for c in (8, 8, 12))
-    text, weight, sigma = torch.zeros(2, LENGTH, 128), torch.ones(2, 1, 2, 4, 4), torch.rand(2) * 0.9 + 0.1
+    text, seen, sigma = torch.zeros(2, LENGTH, 128), torch.ones(2, 1, 2, 4, 4), torch.rand(2) * 0.9 + 0.1
     knows, level = Knows(latents, noise), sigma[:, None, None, None, None]
     now = level * noise + (1 - level) * latents
-    loss, velocity = flow_loss(knows, now, latents, told, text, weight, sigma)
-    assert float(loss) < 1e-9
-    assert torch.equal(velocity, noise - latents)
+    *errors, made = clip_errors(knows, now, latents, told, text, seen, torch.ones(1), sigma)
+    assert all(float(error.max()) < 1e-9 for error in errors)
+    assert torch.allclose(made, latents, atol=1e-5)
     for steps in (1, 4):
         made = generate(knows, told[:, 4:], told[:, :4], text, noise, steps)
         assert torch.allclose(made, latents, atol=2e-3)
+
+
+def test_errors_where_nothing_tells_what_is_there_are_kept_apart() -> None:
+    latents, told, text = torch.zeros(1, 8, 2, 4, 4), torch.zeros(1, 12, 2, 4, 4), torch.zeros(1, LENGTH, 128)
+    seen = torch.ones(1, 1, 2, 4, 4)
+    seen[..., :2] = 0
+    wrong = latents.clone()
+    wrong[..., :2] = 3.0
+    inside, outside, _ = clip_errors(
+        Knows(latents, latents), wrong, latents, told, text, seen, torch.ones(1), torch.ones(1)
+    )
+    assert (float(inside), float(outside)) == (0.0, 4.5)
+
+
+@torch.no_grad()
+def test_pixels_are_those_of_the_autoencoder_and_the_first_frame_is_left_out() -> None:
+    vae = small_vae().eval()
+    whole_clip.prepare(vae)
+    latents, seen = torch.randn(1, 8, 3, 4, 4), torch.ones(1, 1, 3, 4, 4)
+    frames = whole_clip.decode(vae, latents)
+    frames[:, :, 0] += 1.0
+    assert float(pixel_errors(vae, latents, frames, seen)[0]) < 1e-9
+    frames[:, :, 1] += 1.0
+    assert float(pixel_errors(vae, latents, frames, seen)[0]) == pytest.approx(1 / 8, abs=1e-4)
+
+
+def test_half_the_error_is_worth_the_same_in_a_good_clip_and_in_a_bad_one() -> None:
+    good, bad, nothing = torch.tensor([0.2]), torch.tensor([6.4]), torch.zeros(1)
+    gained = [log_errors((e, nothing), 1e-6) - log_errors((e / 2, nothing), 1e-6) for e in (good, bad)]
+    assert torch.allclose(gained[0], gained[1], atol=1e-4)
 
 
 def test_it_learns_at_the_levels_that_the_steps_start_from_and_between() -> None:
@@ -370,28 +401,34 @@ def test_a_stage_ends_for_all_processes_when_one_has_no_time_left(
     assert trainer.step == 0
 
 
-def transformer_trainer(pictures: Atlas, shape: Shape, own_from_done: float) -> TransformerTrainer:
+def transformer_trainer(
+    pictures: Atlas, shape: Shape, own_from_done: float, pixels_from_done: float = 1.0
+) -> TransformerTrainer:
     vae = small_vae().eval().requires_grad_(False)
     whole_clip.prepare(vae)
     clips = ClipMaker(scenes_of(pictures), Prompts(MODEL, "cpu", each=1, seed=0), vae, seed=0)
-    stage = TransformerStage(1.0, ((shape, 1.0),), own_from_done=own_from_done)
+    stage = TransformerStage(
+        1.0, ((shape, 1.0),), own_from_done=own_from_done, pixels_from_done=pixels_from_done
+    )
     no_tests: Any = None
     return TransformerTrainer(
         stage, clips, no_tests, rank=0, world=1, seed=0, fast=False, make=small_transformer
     )
 
 
-@pytest.mark.parametrize("own_from_done", [1.0, 0.0])
+@pytest.mark.parametrize(("own_from_done", "pixels_from_done"), [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
 def test_the_transformer_learns_from_clips_with_masks_and_prompts(
-    pictures: Atlas, own_from_done: float
+    pictures: Atlas, own_from_done: float, pixels_from_done: float
 ) -> None:
     shape = Shape(9, 32, 32, 3)
-    trainer = transformer_trainer(pictures, shape, own_from_done)
+    trainer = transformer_trainer(pictures, shape, own_from_done, pixels_from_done)
     batch = trainer.clips.make(shape)
     assert batch.latents.shape == batch.condition.shape == (3, 8, 3, 4, 4)
     assert batch.mask.shape == (3, 4, 3, 4, 4)
     assert batch.text.shape == (3, LENGTH, 128)
-    assert UNSEEN_WEIGHT - 0.01 < float(batch.weight.min()) <= float(batch.weight.max()) <= 1.001
+    assert batch.seen.shape == (3, 1, 3, 4, 4)
+    assert 0 <= float(batch.seen.min()) <= float(batch.seen.max()) <= 1
+    assert batch.frames.shape == (3, 3, 9, 32, 32)
     losses = torch.cat([trainer.learn(shape) for _ in range(3)])
     assert losses.isfinite().all()
     assert trainer.step == len(losses)

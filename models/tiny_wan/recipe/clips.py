@@ -23,8 +23,6 @@ from models.tiny_wan.recipe.prompts import random_prompt
 from models.tiny_wan.recipe.scenes import ALL_ASKED, Scene, Scenes, Shape, within_reach
 from models.tiny_wan.recipe.text import LENGTH, padded
 
-#: What the loss of a place counts that no known frame shows: nobody can know it.
-UNSEEN_WEIGHT = 0.15
 #: Which frames are known, by the share of clips: see ``known_frames``.
 MASKS = {"first": 0.4, "ends": 0.25, "last": 0.05, "prefix": 0.1, "clips": 0.12, "middle": 0.08}
 
@@ -34,14 +32,16 @@ class Batch:
     """N clips in latents. L latents of h x w.
 
     latents, condition: (N, z, L, h, w), of unit variance. mask: (N, 4, L, h, w), 1 for known frames, the four
-    of each latent (the first latent's four are one frame). text: (N, 64, D). weight: (N, 1, L, h, w).
+    of each latent (the first latent's four are one frame). text: (N, 64, D). seen: (N, 1, L, h, w), 1
+    where a known frame shows what is there: nobody can know the rest. frames: (N, 3, F, H, W) in [-1, 1].
     """
 
     latents: torch.Tensor
     condition: torch.Tensor
     mask: torch.Tensor
     text: torch.Tensor
-    weight: torch.Tensor
+    seen: torch.Tensor
+    frames: torch.Tensor
 
 
 def known_frames(kind: str, num_frames: int, rng: random.Random) -> list[int]:
@@ -135,10 +135,11 @@ class ClipMaker:
             self.prompts.each, (shape.batch,), generator=self.scenes.generator, device=self.device
         )
         ids = self.prompts.table[scene.asked, which, scene.rate]
-        return Batch(latents, condition, mask, self.prompts.embed(ids), self._weight(scene, known))
+        frames = scene.frames.bfloat16() if self.device.type == "cuda" else scene.frames
+        return Batch(latents, condition, mask, self.prompts.embed(ids), self._seen(scene, known), frames)
 
-    def _weight(self, scene: Scene, known: torch.Tensor) -> torch.Tensor:
-        """(N, 1, L, h, w): 1 where a known frame shows it or is it, ``UNSEEN_WEIGHT`` elsewhere.
+    def _seen(self, scene: Scene, known: torch.Tensor) -> torch.Tensor:
+        """(N, 1, L, h, w): 1 where a known frame shows it or is it, 0 elsewhere.
 
         Exact for the first frame alone; for other known frames as if all that is seen moved as the camera.
         """
@@ -150,5 +151,4 @@ class ClipMaker:
         only_first = (known.sum(1) == 1) & (known[:, 0] > 0)
         cells = torch.where(only_first[:, None, None, None], cells, reach)
         later = cells[:, 1:].unflatten(1, (-1, TEMPORAL)).mean(2)
-        cells = torch.cat([cells[:, :1], later], 1)[:, None]
-        return UNSEEN_WEIGHT + (1 - UNSEEN_WEIGHT) * cells
+        return torch.cat([cells[:, :1], later], 1)[:, None].clamp(0, 1)

@@ -102,7 +102,7 @@ def _transformer(
     found = tests.figures(transformer, arguments.steps) if what == "transformer" else {}
     made = tests.made(transformer, "first", arguments.steps)
     pixels = ((made.permute(0, 2, 3, 4, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    with ProcessPoolExecutor(min(16, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(48, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
         questions = ((clip.asked.camera[0], clip.asked.pace, clip.fps) for clip in clips)
         followed = list(pool.map(_followed, pixels, questions, chunksize=4))
     not_followed = [

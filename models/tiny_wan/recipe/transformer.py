@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 
 from models.tiny_wan.recipe import whole_clip
-from models.tiny_wan.recipe.architecture import new_transformer, sigmas_of
+from models.tiny_wan.recipe.architecture import SPATIAL, TEMPORAL, new_transformer, sigmas_of
 from models.tiny_wan.recipe.asked import with_rate
 from models.tiny_wan.recipe.clips import Batch, ClipMaker, latent_mask
 from models.tiny_wan.recipe.measure import HeldOutClip, psnr
@@ -29,6 +30,10 @@ VISITED_SHARE, TRAINING_SHIFT = 0.7, 2.5
 #: A batch is filmed and encoded once and learnt from about so often, with other noise each time, in turn with
 #: this many before it.
 USES_OF_A_BATCH, BATCHES_KEPT = 4, 4
+#: Clips count by the logarithms of their errors, as in decibels; errors far below these teach no more.
+LATENT_FLOOR, PIXEL_FLOOR = 0.01, 1e-3
+#: What no known frame shows, beside what one does; and latents beside the pixels made of them.
+UNSEEN_SHARE, LATENTS_SHARE = 0.3, 0.3
 
 
 @dataclass(frozen=True)
@@ -39,30 +44,58 @@ class TransformerStage:
     shapes: tuple[tuple[Shape, float], ...]
     from_done: float = 0.25
     #: From this share of the stage on it learns where its own steps lead it, not on clips with noise.
-    own_from_done: float = 0.93
+    own_from_done: float = 0.7
+    #: And from here on, in the first shape, what is made in the last step counts as pixels.
+    pixels_from_done: float = 0.85
     muon_rate: float = 0.02
     rate: float = 1e-3
     warmup_steps: int = 60
     decay: float = 0.65
 
 
-def flow_loss(
+def clip_errors(
     transformer: Any,
     now: torch.Tensor,
     latents: torch.Tensor,
     told: torch.Tensor,
     text: torch.Tensor,
-    weight: torch.Tensor,
+    seen: torch.Tensor,
+    channels: torch.Tensor,
     sigma: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared error of the velocity that leads from ``now`` to the clips, weighted; and the velocity made.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean squared errors of each clip (N,), where known frames show it and elsewhere, and the clips made.
 
-    ``now`` and ``latents`` (N, z, L, h, w); ``told`` (N, 4 + z, L, h, w) is mask and condition; ``weight``
-    (N, 1 or z, L, h, w); sigma (N,) is the level of noise of ``now``, 1 is noise alone.
+    ``now``, ``latents`` and what is made (N, z, L, h, w); ``told`` (N, 4 + z, L, h, w) is mask and condition;
+    ``seen`` (N, 1, L, h, w) is 1 where known frames show what is there; ``channels`` (1, z, 1, 1, 1) is what
+    each counts; sigma (N,) is the level of noise of ``now``, 1 is noise alone.
     """
     velocity = transformer(torch.cat([now, told], 1), sigma * 1000, text, return_dict=False)[0].float()
-    squared = (velocity - (now - latents) / sigma[:, None, None, None, None]).square()
-    return (squared * weight).mean(), velocity.detach()
+    clips = now - sigma[:, None, None, None, None] * velocity
+    squared = ((clips - latents).square() * channels).mean(1)
+    return *_means(squared, seen[:, 0]), clips
+
+
+def pixel_errors(
+    vae: Any, latents: torch.Tensor, frames: torch.Tensor, seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``clip_errors``, of pixels: what ``vae`` makes of ``latents``, to all but the first of ``frames``
+    (N, 3, F, H, W).
+    """
+    squared = (whole_clip.decode(vae, latents) - frames).square().mean(1)[:, 1:]
+    cells = F.avg_pool2d(squared, SPATIAL).unflatten(1, (-1, TEMPORAL)).mean(2)
+    return _means(cells, seen[:, 0, 1:])
+
+
+def _means(squared: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (N, L, h, w), where it is seen (a fifth at least is divided by) and where not."""
+    inside = (squared * seen).mean((1, 2, 3)) / seen.mean((1, 2, 3)).clamp(min=0.2)
+    return inside, (squared * (1 - seen)).mean((1, 2, 3))
+
+
+def log_errors(errors: tuple[torch.Tensor, torch.Tensor], floor: float) -> torch.Tensor:
+    """(N,) logarithms of the errors: half the error is worth the same in a good clip and in a bad one."""
+    inside, outside = errors
+    return torch.log(inside + floor) + UNSEEN_SHARE * torch.log(outside + 10 * floor)
 
 
 def random_sigmas(count: int, visited: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -194,7 +227,8 @@ class TransformerTrainer(Trainer):
         self._kept: dict[Shape, deque[Batch]] = defaultdict(lambda: deque(maxlen=BATCHES_KEPT))
         self._under_way: dict[Shape, tuple[Batch, torch.Tensor]] = {}
         self._compiled = {shape for shape, weight in stage.shapes if weight >= COMPILED_SHARE}
-        self._loss = torch.compile(flow_loss, dynamic=False) if fast else flow_loss
+        self._errors = torch.compile(clip_errors, dynamic=False) if fast else clip_errors
+        self._pixels = torch.compile(pixel_errors, dynamic=False) if fast else pixel_errors
 
     def shape(self) -> Shape:
         shapes = self.stage.shapes if self.done >= self.stage.from_done else self.stage.shapes[:1]
@@ -233,15 +267,17 @@ class TransformerTrainer(Trainer):
             now = level * self._noise(new.latents) + (1 - level) * new.latents
             self._under_way[shape] = Batch(*(values.clone() for values in vars(new).values())), now
         batch, now = self._under_way[shape]
+        as_pixels = shape == self.stage.shapes[0][0] and self.done >= self.stage.pixels_from_done
         for turn in range(STEPS):
             starting = slice(-turn % STEPS, None, STEPS)
             for ours, fresh in zip(vars(batch).values(), vars(new).values(), strict=True):
                 ours[starting] = fresh[starting]
             now[starting] = self._noise(now[starting])
             at = (place + turn) % STEPS
-            # By the square of its level the last step would have all the say.
-            loss, velocity = self._step(shape, batch, now, self.levels[at], self.levels[at])
-            now += (self.levels[at + 1] - self.levels[at])[:, None, None, None, None] * velocity
+            last = place[STEPS - 1 - turn :: STEPS] if as_pixels else None
+            loss, clips = self._step(shape, batch, now, self.levels[at], last)
+            share = (self.levels[at + 1] / self.levels[at])[:, None, None, None, None]
+            now.lerp_(clips, 1 - share)
             losses.append(loss)
         return torch.stack(losses)
 
@@ -251,17 +287,25 @@ class TransformerTrainer(Trainer):
         batch: Batch,
         now: torch.Tensor,
         sigma: torch.Tensor,
-        counts: torch.Tensor | None = None,
+        last: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        told, weight = torch.cat([batch.mask, batch.condition], 1), batch.weight * self.channels
-        if counts is not None:
-            weight = weight * counts[:, None, None, None, None]
+        """The loss, and the clips it takes ``now`` for; those at the places ``last`` are judged as pixels."""
+        told = torch.cat([batch.mask, batch.condition], 1)
         with self.autocast():
             # Compiling takes longer than the few steps on the rarer shapes are worth.
-            loss_of = self._loss if shape in self._compiled else flow_loss
-            loss, velocity = loss_of(self.model, now, batch.latents, told, batch.text, weight, sigma)
+            errors_of = self._errors if shape in self._compiled else clip_errors
+            *errors, clips = errors_of(
+                self.model, now, batch.latents, told, batch.text, batch.seen, self.channels, sigma
+            )
+            each = log_errors((errors[0], errors[1]), LATENT_FLOOR)
+            loss = each.mean()
+            if last is not None and len(last):
+                made = clips[last] * self.clips.std + self.clips.mean
+                drawn = self._pixels(self.clips.vae, made, batch.frames[last], batch.seen[last])
+                instead = log_errors(drawn, PIXEL_FLOOR) - (1 - LATENTS_SHARE) * each[last]
+                loss = loss + instead.sum() / len(each)
         self.update(loss)
-        return loss.detach(), velocity
+        return loss.detach(), clips.detach()
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
         return torch.randn(like.shape, generator=self.generator, device=self.device)
