@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import WanImageToVideoPipeline
-from transformers import AutoTokenizer, T5TokenizerFast
+from transformers import AutoTokenizer, T5TokenizerFast, UMT5EncoderModel
 
 from models.tiny_i2v.recipe.camera import film, parameters, stays_in_view, view_points
 from models.tiny_i2v.recipe.pictures import Atlas
@@ -348,6 +349,27 @@ def test_prompts_drawn_by_other_processes_are_the_same() -> None:
     alone, together = (train(tokenizer, budget, 3, workers=workers) for workers in (0, 1))
     for a, b in zip(alone.parameters(), together.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_no_prompt_is_cut_off_before_it_has_said_what_it_asks_for() -> None:
+    tokenizer, rng = T5TokenizerFast.from_pretrained(MODEL / "tokenizer"), random.Random(5)
+    for held_out in (False, True):
+        said = [with_rate(random_prompt(rng, asked, held_out=held_out), 0.75) for asked in ALL_ASKED * 3]
+        lengths = [len(ids) for ids in tokenizer(said).input_ids]
+        assert sum(length > LENGTH for length in lengths) <= len(said) // 300
+
+
+def test_a_text_encoder_is_trained_on_gently_once_its_heads_can_read_it() -> None:
+    tokenizer = T5TokenizerFast.from_pretrained(MODEL / "tokenizer")
+    given = UMT5EncoderModel.from_pretrained(MODEL / "text_encoder", dtype=torch.float32)
+    before = [w.detach().clone() for w in given.parameters()]
+    budget = Budget(steps=20, batch=4)
+    train(tokenizer, replace(budget, steps=1, peak_learning_rate=0.0), 3, given=given)
+    assert all(torch.equal(a, b) for a, b in zip(before, given.parameters(), strict=True))
+    train(tokenizer, budget, 3, given=given)
+    after = [w.detach() for w in given.parameters()]
+    moved = max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True))
+    assert 0 < moved < 2 * budget.steps * budget.peak_learning_rate / 5
 
 
 def vae_trainer(pictures: Atlas) -> VaeTrainer:

@@ -32,7 +32,7 @@ class Batch:
     """N clips in latents. L latents of h x w.
 
     latents, condition: (N, z, L, h, w), of unit variance. mask: (N, 4, L, h, w), 1 for known frames, the four
-    of each latent (the first latent's four are one frame). text: (N, 64, D). seen: (N, 1, L, h, w), 1
+    of each latent (the first latent's four are one frame). text: (N, LENGTH, D). seen: (N, 1, L, h, w), 1
     where a known frame shows what is there: nobody can know the rest. frames: (N, 3, F, H, W) in [-1, 1].
     """
 
@@ -90,13 +90,13 @@ class Prompts:
         texts = [with_rate(text, rate) for same in said for text in same for rate in RATES]
         ids = tokenizer(texts, truncation=True, max_length=LENGTH).input_ids
         rows = padded(ids, LENGTH).to(torch.int16)
-        #: (asked, each, rate, 64)
+        #: (asked, each, rate, LENGTH)
         self.table = rows.view(len(ALL_ASKED), each, len(RATES), LENGTH).to(device)
         self.each = each
 
     @torch.no_grad()
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """(N, 64) ids to states (N, 64, D), zero beyond the end, as the pipelines make them."""
+        """(N, LENGTH) ids to states (N, LENGTH, D), zero beyond the end, as the pipelines make them."""
         mask = ids.gt(0).long()
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
             states = self.encoder(ids.long(), mask).last_hidden_state

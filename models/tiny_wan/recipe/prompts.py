@@ -9,11 +9,14 @@ from models.tiny_i2v.recipe import prompt_words as words
 from models.tiny_i2v.recipe.prompts import camera_phrase, inflected, joined, scenery, spaced, written
 from models.tiny_wan.recipe.asked import Asked
 
+#: So many prompts in training have a second scene beside the first.
+LONG_SHARE = 0.2
 #: Two motions at once.
 _TOGETHER = (
     *("while", "while", "while", "and", "and", "while also", "and at the same time", "as well as", "plus"),
     *("and also", "combined with", "along with", "simultaneously", ", and simultaneously", "then also"),
     *("in combination with", "with", "at the same time as", "& also", "whilst", "as it is"),
+    *("alongside", "and, meanwhile,", ", all while", "and, as it does,", "while at once", "paired with"),
 )
 _HELD_OUT_TOGETHER = ("together with", "and, all the while,")
 _PARALLAX = (
@@ -25,6 +28,13 @@ _PARALLAX = (
     "the foreground moves faster than the background",
     "the foreground moves more",
     "in layers, near and far",
+    *(
+        "with a sense of parallax",
+        "parallax between the layers",
+        "close things move faster than distant ones",
+    ),
+    *("things nearby move more than things far away", "what is close shifts faster than what is distant"),
+    "the background moves less than the foreground",
 )
 _HELD_OUT_PARALLAX = ("with a parallax effect", "what is near moves more than what is far")
 _SNOW = (
@@ -33,6 +43,14 @@ _SNOW = (
     *("snow comes down", "snow drifts down", "heavy snow falls", "snow is coming down", "flakes come down"),
     *("snowflakes drop down", "snow falls down from the sky", "snowflakes fall from above", "a snowstorm"),
     *("snow sinks to the ground", "flakes of snow float down", "snow going down", "with a light snowfall"),
+    *(
+        "a heavy snowfall",
+        "a soft snowfall",
+        "snow begins to fall",
+        "snow goes on falling",
+        "flakes are falling",
+    ),
+    *("snowflakes are sinking down", "snowflakes come floating down", "snowfall", "there is snow falling"),
 )
 _HELD_OUT_SNOW = ("snowflakes are coming down", "a snowfall", "snow keeps falling")
 _DRIFTING = ("clouds", "the clouds", "clouds", "the sky", "water", "the water", "the river", "fog", "mist")
@@ -40,6 +58,7 @@ _DRIFT_VERBS = ("drift", "move", "flow", "pass", "float", "drift slowly")
 _OBJECTS = (
     *("the object in the middle", "the object in the middle", "the object", "the thing in the middle"),
     *("the object in the centre", "the object in the center", "the central object", "the middle object"),
+    *("the thing at the centre", "the object in the middle of the picture", "what is in the middle"),
 )
 _HELD_OUT_OBJECTS = ("the thing in the centre", "the object at the middle")
 _SLIDES, _TURNS = ("slide", "move", "slide", "glide"), ("turn", "rotate", "spin", "turn")
@@ -69,6 +88,10 @@ def random_prompt(rng: random.Random, asked: Asked, *, held_out: bool = False) -
     if lonely or rng.random() > 0.45:
         scene = _harmless_scenery(rng, held_out)
         camera = scene if lonely else joined(rng, asked.camera[0], camera, scene)
+        if not held_out and rng.random() < LONG_SHARE:
+            parts = [camera, _harmless_scenery(rng, held_out)]
+            rng.shuffle(parts)
+            camera = rng.choice((", ", ". ", "; ", "\n")).join(parts)
     return written(rng, camera)
 
 

@@ -1,7 +1,8 @@
 """Stage one: a tokenizer and a UMT5 encoder, trained alone to tell apart what prompts ask for, then frozen.
 
 Every token of a prompt is taught the whole answer, so that the transformer, which reads all of them by
-cross-attention, finds it anywhere. Padding is zero to it, as in the Wan pipelines.
+cross-attention, finds it anywhere. Padding is zero to it, as in the Wan pipelines. What lies beyond
+``LENGTH`` is cut off: it has to hold a long scene with the camera behind it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from models.tiny_wan.recipe.asked import AXES, KINDS, RATES, THINGS, Asked, with
 from models.tiny_wan.recipe.prompts import random_prompt
 
 #: Tokens of a prompt the model was trained with, the end and the padding included.
-LENGTH = 64
+LENGTH = 128
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 IGNORED = -100
 #: Answers a prompt has, with the number of classes of each.
@@ -198,14 +200,30 @@ def _loss(logits: list[torch.Tensor], wanted: torch.Tensor, share: torch.Tensor)
     return total / len(wanted)
 
 
-def train(tokenizer: Any, budget: Budget, seed: int, *, device: str = "cpu", workers: int = 0) -> Classifier:
-    """Train on fresh prompts; it comes back on the CPU."""
+def train(
+    tokenizer: Any,
+    budget: Budget,
+    seed: int,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
+    given: UMT5EncoderModel | None = None,
+) -> Classifier:
+    """Train on fresh prompts; it comes back on the CPU. It goes on from a ``given`` encoder at a fifth of the
+    rate, after its new heads have learnt to read that one.
+    """
     torch.manual_seed(seed)
     rng, generator = random.Random(seed), torch.Generator(device).manual_seed(seed)
-    model = Classifier(new_text_encoder(budget, len(tokenizer))).to(device)
-    with torch.no_grad():
-        model.encoder.shared.weight.normal_(0, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=budget.peak_learning_rate, weight_decay=0.02)
+    model = Classifier(given or new_text_encoder(budget, len(tokenizer))).to(device)
+    if given is None:
+        with torch.no_grad():
+            model.encoder.shared.weight.normal_(0, 1)
+    frozen_steps = budget.steps // 20 if given else 0
+    rates = {model.encoder: budget.peak_learning_rate / (5 if given else 1)}
+    rates[model.heads] = budget.peak_learning_rate
+    optimizer = torch.optim.AdamW(
+        [{"params": part.parameters(), "lr": rate} for part, rate in rates.items()], weight_decay=0.02
+    )
     warm = max(1, budget.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -227,6 +245,7 @@ def train(tokenizer: Any, budget: Budget, seed: int, *, device: str = "cpu", wor
         swap &= rows.gt(1)
         swap[:, :3] = False  # the rate
         others = torch.randint(3, len(tokenizer), rows.shape, generator=generator, device=device)
+        model.encoder.requires_grad_(step >= frozen_steps)
         loss = _loss(model(torch.where(swap, others, rows)), wanted, share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -268,16 +287,19 @@ def make(
     device: str = "cpu",
     workers: int = 0,
     test_prompts: int = 3000,
+    given: Path | None = None,
 ) -> dict[str, float]:
-    """Train tokenizer and text encoder and save both into ``folder``; the accuracy on held-out prompts."""
-    rng = random.Random(f"corpus {seed}")
-    kinds = [asked for chosen, _ in KINDS.values() for asked in chosen]
-    corpus = [
-        with_rate(random_prompt(rng, rng.choice(kinds)), rng.choice(RATES)) for _ in range(budget.corpus)
-    ]
-    tokenizer = write_tokenizer(folder / "tokenizer", corpus + all_words() * 10, budget.vocabulary)
-    print(f"tokenizer: {len(tokenizer)} tokens", flush=True)
-    model = train(tokenizer, budget, seed, device=device, workers=workers)
+    """Train tokenizer and text encoder and save both into ``folder``; the accuracy on held-out prompts.
+
+    ``given``: a folder of both; its tokenizer is kept and its encoder trained on.
+    """
+    if given is not None:
+        tokenizer = T5TokenizerFast.from_pretrained(given / "tokenizer")
+        shutil.copytree(given / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+        encoder = UMT5EncoderModel.from_pretrained(given / "text_encoder", dtype=torch.float32)
+    else:
+        tokenizer, encoder = _new_tokenizer(folder, budget, seed), None
+    model = train(tokenizer, budget, seed, device=device, workers=workers, given=encoder)
     model.encoder.half().save_pretrained(folder / "text_encoder")
     saved = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
     result = accuracy(
@@ -286,3 +308,14 @@ def make(
     print("held-out prompts:", "  ".join(f"{name} {value:.4f}" for name, value in result.items()), flush=True)
     (folder / "text_figures.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _new_tokenizer(folder: Path, budget: Budget, seed: int) -> Any:
+    rng = random.Random(f"corpus {seed}")
+    kinds = [asked for chosen, _ in KINDS.values() for asked in chosen]
+    corpus = [
+        with_rate(random_prompt(rng, rng.choice(kinds)), rng.choice(RATES)) for _ in range(budget.corpus)
+    ]
+    tokenizer = write_tokenizer(folder / "tokenizer", corpus + all_words() * 10, budget.vocabulary)
+    print(f"tokenizer: {len(tokenizer)} tokens", flush=True)
+    return tokenizer

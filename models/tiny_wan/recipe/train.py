@@ -78,7 +78,8 @@ def main() -> None:
         if stage == "text" and rank == 0:
             workers = 0 if args.small else min(16, (os.cpu_count() or 1) // 2)
             budget = Budget(steps=args.text_steps)
-            make_text_encoder(args.work, budget, args.seed, device=_device(), workers=workers)
+            given = args.text_from
+            make_text_encoder(args.work, budget, args.seed, device=_device(), workers=workers, given=given)
         elif stage == "vae":
             train_vae(args, rank, world, left)
         elif stage == "transformer":
@@ -102,6 +103,7 @@ def _arguments() -> Any:
     parser.add_argument("--seconds", type=float, default=1e9, help="end this run after so many, saved")
     parser.add_argument("--pictures", type=int, default=4096, help="of the atlas on each GPU")
     parser.add_argument("--text-steps", type=int, default=Budget.steps)
+    parser.add_argument("--text-from", type=Path, help="train the text encoder of this model on")
     parser.add_argument("--vae-minutes", type=float, default=7)
     parser.add_argument("--transformer-minutes", type=float, default=30)
     parser.add_argument(
