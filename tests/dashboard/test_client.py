@@ -320,7 +320,7 @@ async def test_an_address_that_is_no_farm_is_said_so(serve: Any) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("url", ["", "farm", "127.0.0.1:8700", "ftp://farm", "http://", "http://a:b"])
+@pytest.mark.parametrize("url", ["", "farm", "ftp://farm", "http://", "http://a:b"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         FarmClient(url)

@@ -280,6 +280,7 @@ def test_a_sound_file_is_taken_as_it_is_and_told(take_in: Callable[..., intake.D
         "start_s": 0.0,
         "end_s": 0.5,
         "num_tracks": 1,
+        "is_one_format": True,
     }
 
 
