@@ -343,6 +343,7 @@ def test_it_learns_at_the_levels_that_the_steps_start_from_and_between() -> None
 # --- stages ---
 
 
+@pytest.mark.long
 def test_prompts_drawn_by_other_processes_are_the_same() -> None:
     tokenizer = T5TokenizerFast.from_pretrained(MODEL / "tokenizer")
     budget = Budget(steps=2, batch=4, hidden_size=16, layers=1)

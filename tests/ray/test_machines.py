@@ -411,6 +411,7 @@ def ssh_access(machines: tuple[Machine, Machine], tmp_path: Path) -> Iterator[tu
     server.wait()
 
 
+@pytest.mark.long
 def test_the_machines_of_a_cluster_file_are_started_over_ssh_and_leave_with_the_farm(
     machines: tuple[Machine, Machine], ssh_access: tuple[Path, int]
 ) -> None:

@@ -30,7 +30,7 @@ async def finished(farm: Any, job_id: str) -> Any:
     [
         pytest.param(("a/0", "b/0"), "procedural", 20, 18, marks=pytest.mark.long),
         (("a/0", "b/0"), "procedural-hard", 13, 12),
-        (("a/0",), "procedural-hard", 13, 11),
+        pytest.param(("a/0",), "procedural-hard", 13, 11, marks=pytest.mark.long),
     ],
 )
 async def test_a_kill_after_any_event_ends_in_the_same_frames(

@@ -134,7 +134,7 @@ def test_the_frames_are_a_picture_and_move(tiny_engine: I2VGenXL, tiny_image: ND
     assert np.abs(np.diff(frames.astype(int), axis=0)).mean() > 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_engine_in_another_process_renders_the_same_bytes(
     tiny_engine: I2VGenXL, tiny_image: NDArray[np.uint8], tiny_i2vgen_xl_folder: Path, tmp_path: Path
 ) -> None:
