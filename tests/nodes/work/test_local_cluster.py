@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
@@ -305,6 +306,8 @@ async def test_a_session_that_begins_anew_leaves_watchers_of_the_old_one_their_f
     order = stitch_order(tmp_path, 13)
     first = await cluster.open_stitcher(order)
     with (order.folder / "so-far.mp4").open("rb") as watched:
+        while not os.fstat(watched.fileno()).st_size:  # its header comes from a thread
+            await asyncio.sleep(0.005)
         second = await cluster.open_stitcher(order)
         assert watched.read(8)[4:] == b"ftyp"
     await second.close()
