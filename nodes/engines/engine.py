@@ -51,6 +51,11 @@ class RenderInputs:
     anchor: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     text: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
+    def given(self, num_frames: int) -> dict[int, NDArray[np.uint8]]:
+        """Every frame (H, W, 3) that is given, by its position in a window of so many frames."""
+        ends = {0: self.image, num_frames - 1: self.last_image}
+        return {**self.known, **{place: frame for place, frame in ends.items() if frame is not None}}
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -68,6 +73,10 @@ class Rendered:
 
 Report = Callable[[Phase, int, int], None]
 """``report(phase, done, total)``: called between steps; may raise Cancelled."""
+
+
+def unheard(phase: Phase, done: int, total: int) -> None:
+    """A report that nobody hears."""
 
 
 class Engine(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from farm.errors import CannotRun
@@ -16,13 +18,31 @@ def set_attention(unet: Any, attention: Attentions, *, max_rows: int = MAX_ATTEN
         CannotRun: xformers was asked for and is missing, or its kernels do not load beside this PyTorch.
     """
     if attention == "xformers":
-        try:
+        with _loading(attention):
             unet.enable_xformers_memory_efficient_attention()
-        except (ImportError, NotImplementedError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CannotRun(
-                f"attention is 'xformers', but its kernels cannot be used here ({reason}): "
-                "install the xformers built for this PyTorch and CUDA, or use attention='sdpa'",
-                param="attention",
-            ) from None
     set_attention_processors(unet, max_rows=max_rows)
+
+
+def set_attention_backend(transformer: Any, attention: Attentions) -> None:
+    """Choose the attention kernels of a transformer.
+
+    Raises:
+        CannotRun: as ``set_attention``.
+    """
+    if attention != "sdpa":
+        with _loading(attention):
+            transformer.set_attention_backend(attention)
+
+
+@contextmanager
+def _loading(attention: Attentions) -> Iterator[None]:
+    """Kernels that do not load inside the body are told in one line."""
+    try:
+        yield
+    except (ImportError, NotImplementedError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CannotRun(
+            f"attention is {attention!r}, but its kernels cannot be used here ({reason}): install the "
+            f"{attention} built for this PyTorch and CUDA, or use attention='sdpa'",
+            param="attention",
+        ) from None

@@ -33,6 +33,11 @@ def reading() -> Iterator[None]:
         yield
 
 
+def half_of_the_card() -> torch.dtype:
+    """bfloat16 where the card multiplies matrices in it, float16 before (Turing, Pascal)."""
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
 def read_component(kind: Any, component: Path, *, stem: str, dtype: torch.dtype) -> Any:
     """Load one component onto the host in ``dtype``, to be run and not trained; inside ``reading()``.
 

@@ -9,6 +9,7 @@ from farm.capabilities import EngineSpec
 from farm.planning import RenderTask
 from nodes.engines.common import pulled_to_anchor
 from nodes.engines.engine import RenderInputs
+from nodes.engines.window_check import check_window
 
 
 def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> None:
@@ -18,20 +19,9 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
         ValueError: naming the argument, what it is and what was expected.
     """
     size = (task.height, task.width)
-    if any(side % spec.side_multiple for side in size):
-        raise ValueError(
-            f"height x width is {task.height}x{task.width}: {spec.model} needs multiples of "
-            f"{spec.side_multiple}"
-        )
-    if not spec.frames.allows(task.num_frames):
-        raise ValueError(f"num_frames is {task.num_frames}: {spec.model} renders {spec.frames.form()}")
+    check_window(spec, task, inputs)
     if inputs.last_image is not None:
         raise ValueError(f"last_image is given: {spec.model} takes a first image only")
-    if (inputs.video is None) != (task.strength is None):
-        given = "missing" if inputs.video is None else "given"
-        raise ValueError(f"strength is {task.strength} and the input video is {given}: give both or neither")
-    if inputs.video is not None and inputs.video.shape != (task.num_frames, *size, 3):
-        raise ValueError(f"video is {inputs.video.shape}, expected {(task.num_frames, *size, 3)}")
     image = first_image(inputs)
     if image.shape != (*size, 3):
         raise ValueError(f"image is {image.shape}, expected {(*size, 3)}")

@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from nodes.engines.common import Holder, image_hash, vae_pixels
+from nodes.engines.common import NEGATIVE, PROMPT, Holder, image_hash, vae_pixels
 from nodes.engines.engine import Frames
 from nodes.engines.ltx.layout import TEXT_ENCODER, VAE_ENCODER
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.vae import encoded
-
-PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
 
 
 @torch.no_grad()

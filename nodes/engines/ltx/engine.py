@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec, Rung
-from farm.planning import Phase, RenderTask
-from nodes.engines.common import Holder, causal_indices
-from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
+from farm.planning import RenderTask
+from nodes.engines.common import Holder, causal_indices, half_of_the_card
+from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report, unheard
 from nodes.engines.ltx.conditioning import Given
 from nodes.engines.ltx.decode import decode
 from nodes.engines.ltx.denoise import denoise, drawn, starting_window
@@ -34,10 +34,6 @@ from nodes.engines.weights import WeightSource
 
 #: Added to a task's noise level: the noise its decoder removes is drawn apart from that it starts with.
 _DECODER_LEVELS = 1024
-
-
-def _unheard(phase: Phase, done: int, total: int) -> None:
-    """A report that nobody hears."""
 
 
 class LTXVideo:
@@ -68,7 +64,7 @@ class LTXVideo:
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
-        dtype = dtype or (torch.float32 if on_cpu else _half())
+        dtype = dtype or (torch.float32 if on_cpu else half_of_the_card())
         held: dict[str, Any] = {"device": device, "dtype": dtype, "cpu_threads": cpu_threads}
         self._held: Holder[Model] = Holder(
             spec,
@@ -125,7 +121,7 @@ class LTXVideo:
             return self._render(task, inputs, report)
 
     def encode_prompts(
-        self, task: RenderTask, rung: Rung, report: Report = _unheard
+        self, task: RenderTask, rung: Rung, report: Report = unheard
     ) -> dict[str, NDArray[np.float32]]:
         """The task's prompts as ``RenderInputs.text`` takes them (see ``TextEngine.encode_prompts``):
         ``prompt_embeds`` and, with guidance, ``negative_embeds``, each (L, T) float32 of its own tokens. The
@@ -201,8 +197,3 @@ class LTXVideo:
             noise = drawn(self._held, task, keys, noise_level=task.noise_level)
             found.append(Given(latents, noise, position))
         return found
-
-
-def _half() -> torch.dtype:
-    """The half precision this card computes in."""
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
 from farm.planning import RenderTask
 from nodes.engines.engine import Frames, RenderInputs
+from nodes.engines.window_check import check_window
 
 
 def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> None:
@@ -16,19 +16,7 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
     Raises:
         ValueError: naming the argument, what it is and what was expected.
     """
-    size = (task.height, task.width)
-    if any(side % spec.side_multiple for side in size):
-        raise ValueError(
-            f"height x width is {task.height}x{task.width}: {spec.model} needs multiples of "
-            f"{spec.side_multiple}"
-        )
-    if not spec.frames.allows(task.num_frames):
-        raise ValueError(f"num_frames is {task.num_frames}: {spec.model} renders {spec.frames.form()}")
-    if (inputs.video is None) != (task.strength is None):
-        state = "missing" if inputs.video is None else "given"
-        raise ValueError(f"strength is {task.strength} and the input video is {state}: give both or neither")
-    if inputs.video is not None and inputs.video.shape != (task.num_frames, *size, 3):
-        raise ValueError(f"video is {inputs.video.shape}, expected {(task.num_frames, *size, 3)}")
+    check_window(spec, task, inputs)
     clips_of(spec, task, inputs)
     _check_handover(spec, task, inputs)
 
@@ -40,11 +28,7 @@ def clips_of(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> list[t
         ValueError: a frame is of another size, or stands where no latents are.
     """
     last = task.num_frames - 1
-    given: dict[int, NDArray[np.uint8]] = dict(inputs.known)
-    if inputs.image is not None:
-        given[0] = inputs.image
-    if inputs.last_image is not None:
-        given[last] = inputs.last_image
+    given = inputs.given(task.num_frames)
     clips: list[list[int]] = []
     for position in sorted(given):
         shape = (task.height, task.width, 3)

@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_ltx_transformer_checkpoint_to_diffusers
-from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
-from farm.errors import CannotRun
-from nodes.engines.common import reading
+from nodes.engines.common import EncodedText, reading, set_attention_backend
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder
 from nodes.engines.ltx.facts import facts_of
@@ -34,19 +32,6 @@ from nodes.engines.weights import WeightSource, read_weights
 
 #: Weights as a folder has them.
 _THE_FOLDERS = WeightSource()
-
-
-class EncodedText(nn.Module):
-    """T5's layers without its table of tokens, of which only the rows of a prompt are ever needed."""
-
-    def __init__(self, stack: Any) -> None:
-        super().__init__()
-        self.stack = stack
-        self.stack.embed_tokens = None
-
-    def forward(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
-        """(1, L, T) rows of the table to (1, L, T)."""
-        return self.stack(inputs_embeds=inputs_embeds).last_hidden_state  # type: ignore[no-any-return]
 
 
 def read_model(
@@ -71,7 +56,7 @@ def read_model(
         )
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
     runwise = RunwiseTransformer(transformer).eval()
-    _set_attention(transformer, attention)
+    set_attention_backend(transformer, attention)
     channels = (-1, 1, 1, 1)
     return Model(
         folder=folder,
@@ -108,17 +93,3 @@ def _read(
     rename = convert_ltx_transformer_checkpoint_to_diffusers if component == TRANSFORMER else None
     stem = WEIGHTS[component]
     return read_weights(kind, path / component, weights, stem=stem, dtype=dtype, rename=rename)
-
-
-def _set_attention(transformer: Any, attention: Attentions) -> None:
-    if attention == "sdpa":
-        return
-    try:
-        transformer.set_attention_backend(attention)
-    except (ImportError, NotImplementedError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CannotRun(
-            f"attention is {attention!r}, but its kernels cannot be used here ({reason}): install the one "
-            "built for this PyTorch and CUDA, or use attention='sdpa'",
-            param="attention",
-        ) from None

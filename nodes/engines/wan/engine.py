@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec, Rung
-from farm.planning import Phase, RenderTask
-from nodes.engines.common import Holder
-from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
+from farm.planning import RenderTask
+from nodes.engines.common import NEGATIVE, PROMPT, Holder, half_of_the_card
+from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report, unheard
 from nodes.engines.wan.causal_vae import decode, encode_video
 from nodes.engines.wan.condition import condition
 from nodes.engines.wan.denoise import denoise, initial_latents, noise_of, steps_of
@@ -28,12 +28,8 @@ from nodes.engines.wan.layout import TEXT_PARTS, read_folder
 from nodes.engines.wan.loading import read_model, read_text_model
 from nodes.engines.wan.model import Text
 from nodes.engines.wan.spec import PLACEMENTS, placements
-from nodes.engines.wan.text import NEGATIVE, PROMPT, encode_text, padded
+from nodes.engines.wan.text import encode_text, padded
 from nodes.engines.weights import WeightSource
-
-
-def _nothing(phase: Phase, done: int, total: int) -> None:
-    """A report that nobody hears."""
 
 
 class Wan:
@@ -65,7 +61,7 @@ class Wan:
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
-        dtype = dtype or (torch.float32 if on_cpu else _half_of_the_card())
+        dtype = dtype or (torch.float32 if on_cpu else half_of_the_card())
         held: dict[str, Any] = {
             "device": device,
             "dtype": dtype,
@@ -130,7 +126,7 @@ class Wan:
             return self._render(task, inputs, report, known, prefix)
 
     def encode_prompts(
-        self, task: RenderTask, rung: Rung, report: Report = _nothing
+        self, task: RenderTask, rung: Rung, report: Report = unheard
     ) -> dict[str, NDArray[np.float32]]:
         """The task's prompts as ``RenderInputs.text`` takes them: ``prompt_embeds`` and, with guidance,
         ``negative_embeds``, each (L, D) float32 of its own tokens. The encoder alone is loaded, and let go.
@@ -150,7 +146,7 @@ class Wan:
         """The prompts of a task, encoded here unless they came with its inputs."""
         text = inputs.text
         if not text:
-            text = self._encoded(task, self._held.placed.placement.rung, _nothing)
+            text = self._encoded(task, self._held.placed.placement.rung, unheard)
         model = self._held.placed.model
         length, width = model.facts.max_sequence_length, model.folder.transformer["text_dim"]
         like = torch.empty(0, device=self._held.device, dtype=self._held.dtype)
@@ -212,8 +208,3 @@ class Wan:
             first = task.handover_index // self.spec.frames.frames_per_latent + 1
             handover[LATENTS] = latents[:, first : first + task.handover_latents].cpu().numpy()
         return Rendered(frames, {name: np.ascontiguousarray(array) for name, array in handover.items()})
-
-
-def _half_of_the_card() -> torch.dtype:
-    """bfloat16 where the card multiplies matrices in it, float16 before (Turing, Pascal)."""
-    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16

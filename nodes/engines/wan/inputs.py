@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from farm.capabilities import Conditioning, EngineSpec
 from farm.planning import RenderTask
 from nodes.engines.engine import RenderInputs
+from nodes.engines.window_check import check_window
 
 #: The name of the latents a window takes over from the one before.
 LATENTS = "latents"
@@ -22,13 +23,7 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
         ValueError: naming the argument, what it is and what was expected.
     """
     size = (task.height, task.width)
-    if any(side % spec.side_multiple for side in size):
-        raise ValueError(
-            f"height x width is {task.height}x{task.width}: {spec.model} needs multiples of "
-            f"{spec.side_multiple}"
-        )
-    if not spec.frames.allows(task.num_frames):
-        raise ValueError(f"num_frames is {task.num_frames}: {spec.model} renders {spec.frames.form()}")
+    check_window(spec, task, inputs)
     given: dict[Conditioning, bool] = {
         "last_image": inputs.last_image is not None,
         "keyframes": any(0 < place < task.num_frames - 1 for place in inputs.known),
@@ -37,11 +32,6 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
     for kind, is_given in given.items():
         if is_given and kind not in spec.takes:
             raise ValueError(f"{kind} is given: {spec.model} takes {', '.join(sorted(spec.takes))}")
-    if (inputs.video is None) != (task.strength is None):
-        said = "missing" if inputs.video is None else "given"
-        raise ValueError(f"strength is {task.strength} and the input video is {said}: give both or neither")
-    if inputs.video is not None and inputs.video.shape != (task.num_frames, *size, 3):
-        raise ValueError(f"video is {inputs.video.shape}, expected {(task.num_frames, *size, 3)}")
     for place, image in known_frames(task, inputs).items():
         if not 0 <= place < task.num_frames:
             raise ValueError(f"known has frame {place}: the window has {task.num_frames}, from 0")
@@ -62,11 +52,7 @@ def _check_handover(spec: EngineSpec, task: RenderTask) -> None:
 
 def known_frames(task: RenderTask, inputs: RenderInputs) -> dict[int, NDArray[np.uint8]]:
     """The frames (H, W, 3) that are given, by position in the window; without any, a video's first."""
-    known = dict(inputs.known)
-    if inputs.image is not None:
-        known[0] = inputs.image
-    if inputs.last_image is not None:
-        known[task.num_frames - 1] = inputs.last_image
+    known = inputs.given(task.num_frames)
     if not known and inputs.video is not None:
         known[0] = np.asarray(inputs.video[0])
     return known

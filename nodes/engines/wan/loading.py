@@ -13,8 +13,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransforme
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from farm.errors import CannotRun
-from nodes.engines.common import read_component, reading
+from nodes.engines.common import EncodedText, read_component, reading, set_attention_backend
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder, model_facts
 from nodes.engines.wan.by_level import ByLevel
@@ -23,7 +22,6 @@ from nodes.engines.wan.kinds import FACTS
 from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
 from nodes.engines.wan.model import Model, TextModel
 from nodes.engines.wan.steps import check_scheduler
-from nodes.engines.wan.text import EncodedText
 from nodes.engines.weights import WeightSource, read_weights
 
 
@@ -67,7 +65,7 @@ def read_model(
         }
         vae = _read(AutoencoderKLWan, folder, VAE, dtype)
     for expert in experts.values():
-        _set_attention(expert, attention)
+        set_attention_backend(expert, attention)
     if folder.kind == "in_place":
         experts = {name: ByLevel(expert) for name, expert in experts.items()}
     channels = (-1, 1, 1, 1)
@@ -118,17 +116,3 @@ def _read(kind: Any, folder: WanFolder, component: str, dtype: torch.dtype) -> A
 
 def _facts(folder: WanFolder) -> ModelFacts:
     return model_facts(folder.path, FACTS[folder.kind])
-
-
-def _set_attention(transformer: Any, attention: Attentions) -> None:
-    if attention == "sdpa":
-        return
-    try:
-        transformer.set_attention_backend(attention)
-    except (ImportError, NotImplementedError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CannotRun(
-            f"attention is {attention!r}, but its kernels cannot be used here ({reason}): install the one "
-            "built for this PyTorch and CUDA, or use attention='sdpa'",
-            param="attention",
-        ) from None

@@ -11,29 +11,12 @@ import ftfy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
-from nodes.engines.common import Holder
+from nodes.engines.common import NEGATIVE, PROMPT, Holder
 from nodes.engines.wan.facts import told_prompt
 from nodes.engines.wan.layout import TEXT_ENCODER
 from nodes.engines.wan.model import TextModel
-
-PROMPT, NEGATIVE = "prompt_embeds", "negative_embeds"
-
-
-class EncodedText(nn.Module):
-    """UMT5's layers without its table of tokens, of which only the rows of a prompt are ever needed."""
-
-    def __init__(self, stack: nn.Module) -> None:
-        super().__init__()
-        stack.register_module("embed_tokens", None)
-        self.stack = stack
-
-    def forward(self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(1, L, D) rows of the table and (1, L) which count, to (1, L, D)."""
-        encoded = self.stack(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
-        return encoded.last_hidden_state  # type: ignore[no-any-return]
 
 
 def cleaned(prompt: str) -> str:
