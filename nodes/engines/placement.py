@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,11 @@ from farm.capabilities import Rung
 #: Slots of the weight ring that streams a component, and bytes of one unit unless a single tensor is larger.
 RING_SLOTS = 3
 RING_GROUP_BYTES = 64 * 2**20
+
+
+def ring_bytes(tensor_bytes: Collection[int]) -> int:
+    """Card bytes of the ring that streams a component with tensors of these bytes."""
+    return min(sum(tensor_bytes), RING_SLOTS * max(RING_GROUP_BYTES, max(tensor_bytes, default=0)))
 
 
 @dataclass(frozen=True)

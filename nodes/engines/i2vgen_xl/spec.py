@@ -30,7 +30,7 @@ from farm.errors import CannotRun
 from nodes.engines.folders import check_folder, model_facts, read_json, tensor_sizes
 from nodes.engines.i2vgen_xl.facts import ModelFacts
 from nodes.engines.i2vgen_xl.layout import LAYOUT, PARTS
-from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
+from nodes.engines.placement import Placement, ring_bytes
 
 #: Driver context and libraries of a CUDA process (0.68 GiB on an H200, 0.77 when it streams); the interpreter
 #: with PyTorch and diffusers on a CPU.
@@ -185,10 +185,7 @@ class _Cost:
             decode=element_bytes * 5.0 * vae_widths[min(1, len(vae_widths) - 1)],
             encode=element_bytes * 4.0 * vae_widths[0],
             ring={
-                name: min(
-                    sum(tensors) * element_bytes,
-                    RING_SLOTS * max(RING_GROUP_BYTES, max(tensors) * element_bytes),
-                )
+                name: ring_bytes([count * element_bytes for count in tensors])
                 for name, tensors in elements.items()
             },
         )

@@ -38,7 +38,7 @@ from nodes.engines.ltx.layout import (
     read_folder,
 )
 from nodes.engines.ltx.placements import TEXT_ENCODERS, placements
-from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
+from nodes.engines.placement import Placement, ring_bytes
 
 TAKES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"})
 #: What a model that was trained to be given its first frame alone can be given too.
@@ -155,11 +155,7 @@ class _Cost:
             folder=folder,
             component_bytes={name: sum(tensors) * element for name, tensors in elements.items()},
             ring={
-                name: min(
-                    sum(tensors) * element,
-                    RING_SLOTS * max(RING_GROUP_BYTES, max(tensors, default=0) * element),
-                )
-                for name, tensors in elements.items()
+                name: ring_bytes([count * element for count in tensors]) for name, tensors in elements.items()
             },
             element_bytes=element,
             on_cpu=kind == "cpu",

@@ -34,7 +34,7 @@ from nodes.engines.folders import (
     model_facts,
     stored_bytes,
 )
-from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Placement
+from nodes.engines.placement import Placement, ring_bytes
 from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS, TAKES, max_end_latents, max_prefix_latents, untrained
 from nodes.engines.wan.layout import KEPT, TEXT_ENCODER, TEXT_PARTS, VAE, WanFolder, read_folder
@@ -204,10 +204,7 @@ class _Cost:
         return cls(
             folder=folder,
             component_bytes={name: sum(each) for name, each in weights.items()},
-            ring={
-                name: min(sum(each), RING_SLOTS * max(RING_GROUP_BYTES, max(each, default=0)))
-                for name, each in weights.items()
-            },
+            ring={name: ring_bytes(each) for name, each in weights.items()},
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
             decode_per_pixel=(decode * (24.6 if residual else 15.2), decode * (14.6 if residual else 10.3)),
             encode_per_pixel=pixel * base * (13.3 if residual else 11.3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,3 +42,18 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         copies = args[0].nbytes + made.nbytes if func is torch.ops.aten.convolution.default else 0
         self.peak = max(self.peak, self.live + copies)
         return made
+
+
+def on_meta(make: Callable[[], Any]) -> Any:
+    """A model in bfloat16 that has no memory."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            return make().eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def meta_tensor(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    """A tensor that has no memory."""
+    return torch.empty(shape, dtype=dtype, device="meta")

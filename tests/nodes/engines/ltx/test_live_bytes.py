@@ -5,7 +5,7 @@ The models run on PyTorch's meta device: every tensor has its shape and lifetime
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nodes.engines.ltx.layout import LtxFolder
 from nodes.engines.ltx.spec import _Cost
 from nodes.engines.ltx.transformer import Run, RunwiseTransformer
 from nodes.engines.ltx.vae import decoded, encoded
-from tests.nodes.engines.live_bytes import LiveBytes
+from tests.nodes.engines.live_bytes import LiveBytes, meta_tensor, on_meta
 
 HEIGHT, WIDTH = 480, 704
 PER_LATENT = HEIGHT * WIDTH // 32**2
@@ -48,31 +48,11 @@ VAE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flash kernel holds its output alone, not the scores."""
-    monkeypatch.setattr(
-        torch.nn.functional,
-        "scaled_dot_product_attention",
-        lambda query, *_, **__: torch.empty_like(query),
-    )
-
-
-def _on_meta(make: Callable[[], Any]) -> Any:
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("meta"):
-            return make().eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def _tensor(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
+pytestmark = pytest.mark.usefixtures("flash")
 
 
 def _transformer(size: str) -> Any:
-    return _on_meta(lambda: LTXVideoTransformer3DModel(num_layers=2, **SIZES[size]))
+    return on_meta(lambda: LTXVideoTransformer3DModel(num_layers=2, **SIZES[size]))
 
 
 def _cost(size: str) -> _Cost:
@@ -85,11 +65,11 @@ def _held_by_stock(size: str) -> float:
     stock = _transformer(size)
     with torch.no_grad(), LiveBytes(stock) as counted:
         stock(
-            _tensor(1, TOKENS, 128),
-            _tensor(1, 256, 4096),
-            _tensor(1, TOKENS, dtype=torch.float32),
-            _tensor(1, 256),
-            video_coords=_tensor(1, 3, TOKENS, dtype=torch.float32),
+            meta_tensor(1, TOKENS, 128),
+            meta_tensor(1, 256, 4096),
+            meta_tensor(1, TOKENS, dtype=torch.float32),
+            meta_tensor(1, 256),
+            video_coords=meta_tensor(1, 3, TOKENS, dtype=torch.float32),
         )
     return float(counted.peak) / TOKENS
 
@@ -99,14 +79,14 @@ def _held(size: str, pieces: int) -> float:
     transformer = RunwiseTransformer(_transformer(size))
     set_pieces(transformer, pieces)
     with torch.no_grad(), LiveBytes(transformer) as counted:
-        tokens = _tensor(TOKENS, 128, dtype=torch.float32)
-        kept = (_tensor(TOKENS, 128, dtype=torch.float32) for _ in range(4))  # the loop's own
+        tokens = meta_tensor(TOKENS, 128, dtype=torch.float32)
+        kept = (meta_tensor(TOKENS, 128, dtype=torch.float32) for _ in range(4))  # the loop's own
         held = [*kept]
-        rotary = _tensor(TOKENS, transformer.stock.rope.dim // 2, dtype=torch.complex64)
+        rotary = meta_tensor(TOKENS, transformer.stock.rope.dim // 2, dtype=torch.complex64)
         transformer(
             tokens[None].to(torch.bfloat16),
-            _tensor(1, 40, 4096),
-            _tensor(2, dtype=torch.float32),
+            meta_tensor(1, 40, 4096),
+            meta_tensor(2, dtype=torch.float32),
             [Run(0, PER_LATENT, 0), Run(PER_LATENT, TOKENS, 1)],
             rotary,
         )
@@ -129,19 +109,19 @@ def test_a_modulation_for_each_noise_level_holds_less_than_half_of_one_for_each_
 
 @pytest.fixture(scope="module")
 def vae() -> Any:
-    return _on_meta(lambda: AutoencoderKLLTXVideo(**VAE))
+    return on_meta(lambda: AutoencoderKLLTXVideo(**VAE))
 
 
 @pytest.fixture(scope="module")
 def small_vae() -> Any:
     shallow = {"layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4}
-    return _on_meta(lambda: AutoencoderKLLTXVideo(**(VAE | shallow)))
+    return on_meta(lambda: AutoencoderKLLTXVideo(**(VAE | shallow)))
 
 
 def _decoding(vae: Any, num_frames: int) -> int:
-    latents = _tensor(1, vae.config.latent_channels, num_frames // 8 + 1, HEIGHT // 32, WIDTH // 32)
+    latents = meta_tensor(1, vae.config.latent_channels, num_frames // 8 + 1, HEIGHT // 32, WIDTH // 32)
     with torch.no_grad(), LiveBytes(vae) as counted:
-        for chunk in decoded(vae.decoder, latents, _tensor(1), frames_at_once=AT_ONCE):
+        for chunk in decoded(vae.decoder, latents, meta_tensor(1), frames_at_once=AT_ONCE):
             del chunk
     return int(counted.peak)
 
@@ -149,7 +129,7 @@ def _decoding(vae: Any, num_frames: int) -> int:
 def _encoding(vae: Any, num_frames: int) -> int:
     def pixels() -> Iterator[torch.Tensor]:
         for first in range(0, num_frames, AT_ONCE):
-            yield _tensor(1, 3, min(AT_ONCE, num_frames - first), HEIGHT, WIDTH)
+            yield meta_tensor(1, 3, min(AT_ONCE, num_frames - first), HEIGHT, WIDTH)
 
     with torch.no_grad(), LiveBytes(vae) as counted:
         for chunk in encoded(vae.encoder, pixels()):
@@ -165,7 +145,7 @@ def test_decoding_and_encoding_hold_what_the_spec_says_and_stock_five_times_as_m
     assert 0.93 * cost.encode_per_pixel(AT_ONCE) <= encoding / pixels <= cost.encode_per_pixel(AT_ONCE)
     # The stock decoder: for fewer frames, and more for more.
     with torch.no_grad(), LiveBytes(vae) as counted:
-        vae.decode(_tensor(1, 128, 21, HEIGHT // 32, WIDTH // 32), _tensor(1))
+        vae.decode(meta_tensor(1, 128, 21, HEIGHT // 32, WIDTH // 32), meta_tensor(1))
     assert counted.peak > 5 * decoding
 
 

@@ -5,7 +5,6 @@ The models run on PyTorch's meta device: every tensor has its shape and lifetime
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from nodes.engines.wan.by_level import ByLevel, runs_of
 from nodes.engines.wan.causal_vae import decode_latent, encode_chunk, no_caches, no_frames
 from nodes.engines.wan.layout import Kind, WanFolder
 from nodes.engines.wan.spec import _Cost
-from tests.nodes.engines.live_bytes import LiveBytes
+from tests.nodes.engines.live_bytes import LiveBytes, meta_tensor, on_meta
 
 A14B: dict[str, Any] = {"in_channels": 36, "out_channels": 16, "num_layers": 2}
 TI2V = {"num_attention_heads": 24, "in_channels": 48, "out_channels": 48, "ffn_dim": 14336, "num_layers": 2}
@@ -37,31 +36,13 @@ VAE_22: dict[str, Any] = {
 GRIDS = {"channels": (21, 60, 104), "in_place": (31, 44, 80), "vace": (21, 60, 104)}
 
 
-@pytest.fixture(autouse=True)
-def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flash kernel holds its output alone, not the scores."""
-    monkeypatch.setattr(
-        torch.nn.functional, "scaled_dot_product_attention", lambda query, *_, **__: torch.empty_like(query)
-    )
-
-
-def _on_meta(make: Callable[[], Any]) -> Any:
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("meta"):
-            return make().eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def _tensor(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
+pytestmark = pytest.mark.usefixtures("flash")
 
 
 def _transformer(kind: Kind) -> Any:
     if kind == "vace":
-        return _on_meta(lambda: WanVACETransformer3DModel(**VACE))
-    made = _on_meta(lambda: WanTransformer3DModel(**(A14B if kind == "channels" else TI2V)))
+        return on_meta(lambda: WanVACETransformer3DModel(**VACE))
+    made = on_meta(lambda: WanTransformer3DModel(**(A14B if kind == "channels" else TI2V)))
     return ByLevel(made) if kind == "in_place" else made
 
 
@@ -73,7 +54,7 @@ def _cost(kind: Kind, vae: Any, transformer: Any) -> _Cost:
 
 
 def _vae(kind: Kind) -> Any:
-    return _on_meta(lambda: AutoencoderKLWan(**(VAE_22 if kind == "in_place" else {})))
+    return on_meta(lambda: AutoencoderKLWan(**(VAE_22 if kind == "in_place" else {})))
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_place", "vace"])
@@ -86,22 +67,22 @@ def test_a_token_holds_at_most_what_the_spec_says_and_nearly_that(kind: Kind) ->
     z = vae.config.z_dim
     with torch.no_grad(), LiveBytes(transformer) as counted:
         # The loop's own: latents, what is given, a guided velocity.
-        held = [_tensor(z, *grid, dtype=torch.float32) for _ in range(2)]
+        held = [meta_tensor(z, *grid, dtype=torch.float32) for _ in range(2)]
         more: dict[str, Any] = {}
-        timestep = _tensor(1, dtype=torch.float32)
+        timestep = meta_tensor(1, dtype=torch.float32)
         if kind == "channels":
-            held.append(_tensor(z + 4, *grid, dtype=torch.float32))
+            held.append(meta_tensor(z + 4, *grid, dtype=torch.float32))
         elif kind == "in_place":
-            held.append(_tensor(z, *grid, dtype=torch.float32))
-            timestep = _tensor(2, dtype=torch.float32)
+            held.append(meta_tensor(z, *grid, dtype=torch.float32))
+            timestep = meta_tensor(2, dtype=torch.float32)
             more["runs"] = runs_of([0] + [1] * (grid[0] - 1), tokens // grid[0])
         else:
-            held.append(_tensor(96, *grid, dtype=torch.float32))
-            more["control_hidden_states"] = _tensor(1, 96, *grid)
+            held.append(meta_tensor(96, *grid, dtype=torch.float32))
+            more["control_hidden_states"] = meta_tensor(1, 96, *grid)
         transformer(
-            hidden_states=_tensor(1, config.in_channels, *grid),
+            hidden_states=meta_tensor(1, config.in_channels, *grid),
             timestep=timestep,
-            encoder_hidden_states=_tensor(1, 512, 4096),
+            encoder_hidden_states=meta_tensor(1, 512, 4096),
             **more,
         )
         del held
@@ -121,7 +102,9 @@ def test_decoding_and_encoding_hold_what_the_spec_says_whatever_the_window(kind:
     with torch.no_grad(), LiveBytes(vae) as counted:
         state = no_frames(vae, strips)
         for place in range(4):
-            out = decode_latent(vae, state, _tensor(1, vae.config.z_dim, 1, down, across), first=place == 0)
+            out = decode_latent(
+                vae, state, meta_tensor(1, vae.config.z_dim, 1, down, across), first=place == 0
+            )
             del out
             peaks.append(counted.peak)
     assert peaks[-1] == peaks[-2]  # a longer window holds no more
@@ -131,7 +114,9 @@ def test_decoding_and_encoding_hold_what_the_spec_says_whatever_the_window(kind:
     with torch.no_grad(), LiveBytes(vae) as counted:
         caches = no_caches(vae.encoder)
         for place in range(4):
-            out = encode_chunk(vae, caches, _tensor(1, 3, 4 if place else 1, down * scale, across * scale))
+            out = encode_chunk(
+                vae, caches, meta_tensor(1, 3, 4 if place else 1, down * scale, across * scale)
+            )
             del out
             peaks.append(counted.peak)
     assert peaks[-1] == peaks[-2]
