@@ -37,6 +37,18 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
     },
     "negative_prompt": {"description": "What should not be seen.", "maxLength": MAX_PROMPT_CHARS},
     "model": {"description": "As `GET /api/v1/models` names it.", "examples": ["tiny_i2v"]},
+    "weights": {
+        "description": "A transformer in place of the model's own: `[high=|low=]FILE`, GGUF or safetensors. "
+        "FILE is a name in the weights folder of each machine; a path only on a farm of one machine.",
+        "items": {"type": "string", "pattern": r"^((high|low)=)?.+\.(gguf|safetensors)$"},
+    },
+    "loras": {
+        "description": "What is added to the model, likewise: `[high=|low=]FILE[:SCALE]`, safetensors.",
+        "items": {"type": "string", "pattern": r"^((high|low)=)?.+\.safetensors(:-?[0-9.e+-]+)?$"},
+    },
+    "weight_format": {
+        "description": "How weights are kept; null: as the files are, or as the plan proposes."
+    },
     "mode": {"description": "How segments relate; `auto` chooses the one that is done soonest."},
     "num_frames": {"description": "Length of the video. Not together with `seconds`."},
     "seconds": {"description": "Length of the video, above 0. Not together with `num_frames`."},

@@ -20,23 +20,37 @@ from farm.capabilities.engine_spec import (
     need_bytes,
 )
 from farm.capabilities.frame_rule import FrameRule
+from farm.capabilities.weights import (
+    WEIGHT_FORMATS,
+    LoraFile,
+    WeightFile,
+    WeightFormat,
+    Weights,
+    check_weights,
+)
 from farm.capabilities.worker import GIB, Need, Worker, fitting_rungs, gib, why_not, workers_from_json
 
 __all__ = [
     "GIB",
     "MODES",
     "TEXT_STAGE",
+    "WEIGHT_FORMATS",
     "Conditioning",
     "DeviceKind",
     "EngineSpec",
     "FrameRule",
+    "LoraFile",
     "Mode",
     "Need",
     "RenderShape",
     "Rung",
     "RungSpec",
     "StageCost",
+    "WeightFile",
+    "WeightFormat",
+    "Weights",
     "Worker",
+    "check_weights",
     "fitting_rungs",
     "gib",
     "host_need_bytes",

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Literal
 
 from farm.capabilities.frame_rule import FrameRule
+from farm.capabilities.weights import Weights
 from farm.values import Value
 
 Rung = Literal["turbo", "resident", "evict", "chunk", "cfg_split", "stream", "stream_cfg_split", "disk"]
@@ -83,6 +84,8 @@ class EngineSpec(Value):
     engine: str
     #: Pinned revision of a hub repository, or None for a local folder or an embedded engine.
     revision: str | None = None
+    #: What its transformer is made of; nothing: the weights of its folder as they are.
+    weights: Weights = Weights()
     takes: frozenset[Conditioning]
     #: Of these, what the model can be given and was not trained for: never chosen, done when asked for.
     untrained: frozenset[Conditioning] = frozenset()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from farm.capabilities import LoraFile, WeightFile
 from farm.request import DEFAULT_MODEL, PRESETS, PREVIEW_STEPS, request_options
+
+_File = TypeVar("_File", WeightFile, LoraFile)
 
 
 def _options(
@@ -18,6 +21,16 @@ def _options(
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What should not be seen.")] = "",
     model: Annotated[str, typer.Option(help="By name (`farm models`), or a model folder.")] = DEFAULT_MODEL,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="[high=|low=]FILE: a transformer, GGUF or safetensors, in place of the model's."),
+    ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="[high=|low=]FILE[:SCALE]: added to the model; several are, too.")
+    ] = None,
+    weight_format: Annotated[
+        str | None, typer.Option(help="How weights are kept: bf16, float8 or int8. Default: what fits here.")
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="auto, independent, chain, refine, infill or co_denoise.")
     ] = "auto",
@@ -56,6 +69,9 @@ def _options(
         prompts=prompt or (),
         negative_prompt=negative_prompt,
         model=model,
+        weights=[_here(WeightFile.model_validate(text)) for text in weights or ()],
+        loras=[_here(LoraFile.model_validate(text)) for text in lora or ()],
+        weight_format=weight_format,
         mode=mode,
         seconds=seconds,
         frames=frames,
@@ -74,6 +90,11 @@ def _options(
         priority=priority,
     )
     return options | {"clip": True} if clip else options
+
+
+def _here(file: _File) -> _File:
+    """A weight file by its whole path where it is on this machine; else its name in the weights folder."""
+    return file.model_copy(update={"path": file.path.absolute()}) if file.path.exists() else file
 
 
 def describes_video(command: Callable[..., None]) -> Callable[..., None]:

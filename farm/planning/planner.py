@@ -20,7 +20,7 @@ from farm.capabilities import (
     host_need_bytes,
     need_bytes,
 )
-from farm.errors import InvalidInput
+from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import held_on
 from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrained
@@ -56,6 +56,11 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
         CannotRun: the model does not take this input, size, window or mode.
     """
     check(request)
+    if str(request.chosen_weights) != str(spec.weights):
+        raise CannotRun(
+            f"{spec.model} runs with its own weights alone; leave out weights, loras and weight_format",
+            param="weights",
+        )
     mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode)
     kind, shots = request.inputs[0].kind, len(request.inputs)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import field_validator
 
-from farm.capabilities import Mode
+from farm.capabilities import LoraFile, Mode, WeightFile, WeightFormat, Weights, check_weights
 from farm.errors import InvalidInput
 from farm.request.media import FrameRate, MediaInfo
 from farm.values import Value
@@ -35,6 +35,11 @@ class JobRequest(Value):
     prompts: tuple[str, ...] = ("",)
     negative_prompt: str = ""
     model: str
+    #: A transformer in place of the model's own, what is added to it, and the format it is kept in; None: as
+    #: it is, or as the plan proposes.
+    weights: tuple[WeightFile, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
+    weight_format: WeightFormat | None = None
     mode: Mode | Literal["auto"] = "auto"
     num_frames: int | None = None
     seconds: float | None = None
@@ -58,6 +63,11 @@ class JobRequest(Value):
         return value
 
     @property
+    def chosen_weights(self) -> Weights:
+        """What the model is to be run with."""
+        return Weights(files=self.weights, loras=self.loras, format=self.weight_format)
+
+    @property
     def files(self) -> tuple[MediaInfo, ...]:
         """All that it is made from."""
         return self.inputs if self.audio is None else (*self.inputs, self.audio)
@@ -70,6 +80,7 @@ def check(request: JobRequest) -> None:
         InvalidInput: names the parameter, what it was and what it may be.
     """
     check_numbers(dict(request))
+    check_weights(request.chosen_weights)
     if request.num_frames is not None and request.seconds is not None:
         raise InvalidInput("frames and seconds are both given; give one of them", param="frames")
     if (request.width is None) != (request.height is None):

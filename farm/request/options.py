@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from farm.capabilities import MODES
+from farm.capabilities import MODES, WEIGHT_FORMATS, LoraFile, WeightFile
 from farm.errors import InvalidInput
 from farm.request.job import FITS
 from farm.request.media import FrameRate
@@ -46,6 +46,9 @@ def request_options(
     negative_prompt: str,
     model: str,
     mode: str,
+    weights: Sequence[WeightFile] = (),
+    loras: Sequence[LoraFile] = (),
+    weight_format: str | None = None,
     seconds: float | None,
     frames: int | None,
     fps: str | None,
@@ -65,7 +68,7 @@ def request_options(
     """The fields of a ``JobRequest`` but its inputs, from the command line's words; ``audio`` as a path.
 
     Raises:
-        InvalidInput: a mode, a size or a preset that is none, or a preview with steps of its own.
+        InvalidInput: a mode, a size, a preset or a format that is none, or a preview with steps of its own.
     """
     if preview and preset is not None:
         raise InvalidInput(f"--preview and --preset {preset} are both given; give one", param="preset")
@@ -77,11 +80,19 @@ def request_options(
         raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")
     if fit not in FITS:
         raise InvalidInput(f"fit is {fit!r}, expected one of {', '.join(FITS)}", param="fit")
+    if weight_format is not None and weight_format not in WEIGHT_FORMATS:
+        known = ", ".join(WEIGHT_FORMATS)
+        raise InvalidInput(
+            f"weight_format is {weight_format!r}, expected one of {known}", param="weight_format"
+        )
     width, height = (None, None) if size is None else parse_size(size)
     options = {
         "prompts": tuple(prompts) or ("",),
         "negative_prompt": negative_prompt,
         "model": model,
+        "weights": tuple(weights),
+        "loras": tuple(loras),
+        "weight_format": weight_format,
         "mode": mode,
         "seconds": seconds,
         "num_frames": frames,

@@ -11,7 +11,6 @@ from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.layout import Layout, check_folder, variant
-from nodes.engines.folders.lora_files import LoraFile, WeightFile, lora_file, weight_file
 from nodes.engines.folders.single_file import file_tensors
 from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors, stored_tensors
 
@@ -19,16 +18,13 @@ __all__ = [
     "PLAIN_TYPES",
     "Kept",
     "Layout",
-    "LoraFile",
     "StoredTensor",
-    "WeightFile",
     "WeightFormat",
     "check_folder",
     "component_tensors",
     "config_of",
     "file_tensors",
     "gguf_file",
-    "lora_file",
     "model_facts",
     "model_folder",
     "read_json",
@@ -36,5 +32,4 @@ __all__ = [
     "stored_tensors",
     "tensor_sizes",
     "variant",
-    "weight_file",
 ]

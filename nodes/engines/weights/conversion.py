@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from farm.capabilities import LoraFile
 from farm.errors import CannotRun
 from nodes.engines.folders import (
     PLAIN_TYPES,
     Kept,
-    LoraFile,
     StoredTensor,
     WeightFormat,
     file_tensors,

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from farm.capabilities import LoraFile
 from farm.errors import CannotRun, InvalidInput
-from nodes.engines.folders import Kept, LoraFile, StoredTensor
+from nodes.engines.folders import Kept, StoredTensor
 from nodes.engines.weights.files import TORCH_TYPES, MappedFiles
 from nodes.engines.weights.gguf_blocks import BLOCKS, GgufLinear, dequantised, row_bytes
 from nodes.engines.weights.layers import QuantisedLinear, ScaledLinear
@@ -179,7 +180,7 @@ def _branch(name: str, changes: Sequence[Change], dtype: torch.dtype) -> tuple[t
         raise InvalidInput(
             f"a LoRA changes {name} by a whole difference, which weights in fewer bits cannot take: use the "
             "model in 16 bits, whose LoRAs are merged before it is converted",
-            param="lora",
+            param="loras",
         )
     downs, ups = zip(*(change.branch() for change in changes), strict=True)
     return torch.cat(downs).to(dtype), torch.cat(ups, dim=1).to(dtype)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
+from farm.capabilities import LoraFile
 from farm.errors import InvalidInput
-from nodes.engines.folders import LoraFile, StoredTensor, file_tensors
+from nodes.engines.folders import StoredTensor, file_tensors
 from nodes.engines.weights.files import whole
 from nodes.engines.weights.names import NameFinder, Rename
 
@@ -122,7 +123,7 @@ def _read(
             f"{len(unknown)} of the {len(tensors)} keys of {file.path} match no layer of the model "
             f"({sorted(unknown)[0]}, ...): it was made for another model, or is no LoRA of a form that is "
             "read (lora_A and lora_B, lora_down and lora_up, diff, diff_b)",
-            param="lora",
+            param="loras",
         )
     for name, change in found:
         _check(file.path, name, change, shapes[name])
@@ -141,5 +142,5 @@ def _check(path: Path, name: str, change: Change, shape: Sequence[int]) -> None:
         raise InvalidInput(
             f"{path} changes {name} by {what}, but the model's is {tuple(shape)}: it was made for another "
             "model",
-            param="lora",
+            param="loras",
         )

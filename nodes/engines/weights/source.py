@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from farm.capabilities import LoraFile
 from nodes.engines.folders import (
     PLAIN_TYPES,
-    LoraFile,
     StoredTensor,
     WeightFormat,
     component_tensors,

@@ -103,6 +103,7 @@ def test_nothing_chosen_is_left_to_the_planner(nothing_chosen: Any) -> None:
         "",
     )
     assert (options.pop("seed"), options.pop("priority"), options.pop("fit")) == (0, 50, "crop")
+    assert (options.pop("weights"), options.pop("loras")) == ((), ())
     assert set(options.values()) == {None}
 
 
@@ -115,6 +116,11 @@ def test_an_empty_option_is_not_the_same_as_none(option: str, nothing_chosen: An
 def test_an_unknown_fit_is_refused_with_those_there_are(nothing_chosen: Any) -> None:
     with pytest.raises(InvalidInput, match="fit is 'zoom', expected one of crop, pad, stretch"):
         request_options(**(nothing_chosen | {"fit": "zoom"}))
+
+
+def test_an_unknown_weight_format_is_refused_with_those_there_are(nothing_chosen: Any) -> None:
+    with pytest.raises(InvalidInput, match="weight_format is 'fp4', expected one of bf16, float8, int8"):
+        request_options(**(nothing_chosen | {"weight_format": "fp4"}))
 
 
 def test_an_unknown_mode_is_refused_with_those_there_are(nothing_chosen: Any) -> None:

@@ -13,10 +13,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 
-from farm.capabilities import host_need_bytes
+from farm.capabilities import LoraFile, host_need_bytes
 from nodes.engines.common import placing
 from nodes.engines.engine import RenderInputs
-from nodes.engines.folders import LoraFile, WeightFormat
+from nodes.engines.folders import WeightFormat
 from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
 from nodes.engines.weights import WeightSource, file_span
@@ -50,7 +50,7 @@ def lora(tmp_path: Path) -> LoraFile:
     layer = "diffusion_model.blocks.1.ffn.0"
     pair = {f"{layer}.lora_down.weight": torch.randn(2, 24), f"{layer}.lora_up.weight": torch.randn(32, 2)}
     save_file(pair, tmp_path / "lora.safetensors")
-    return LoraFile(tmp_path / "lora.safetensors")
+    return LoraFile(path=tmp_path / "lora.safetensors")
 
 
 @pytest.mark.parametrize("format", ["int8", "float8"])
@@ -80,7 +80,7 @@ def test_a_lora_changes_the_expert_it_is_for(
     assert off(each[0], plain) > 1e-3
     assert off(each[1], plain) > 1e-3
     assert off(each[0], each[1]) > 1e-3
-    weak = WeightSource(loras=(LoraFile(lora.path, 0.0),))
+    weak = WeightSource(loras=(LoraFile(path=lora.path, scale=0.0),))
     assert off(latents(folder, {"transformer": weak}), plain) < 1e-5
 
 

@@ -12,10 +12,11 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import save_file
 from torch import nn
 
+from farm.capabilities import LoraFile
 from farm.errors import CannotRun, InvalidInput
 from nodes.engines.common import reading
 from nodes.engines.common.weight_ring import WeightRing
-from nodes.engines.folders import LoraFile, WeightFormat, component_tensors, file_tensors
+from nodes.engines.folders import WeightFormat, component_tensors, file_tensors
 from nodes.engines.weights import QuantisedLinear, converted, load_weights
 
 pytestmark = pytest.mark.torch
@@ -121,7 +122,7 @@ def write(
         if keys[2]:
             tensors[keys[2]] = torch.tensor(alpha)
     save_file(tensors, path)
-    return LoraFile(path)
+    return LoraFile(path=path)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -133,7 +134,7 @@ def test_a_lora_is_merged_whatever_form_its_keys_have(
     form: str,
 ) -> None:
     file = write(tmp_path / "lora.safetensors", stock, of_authors, form)
-    model = load(component, [LoraFile(file.path, 0.5)])
+    model = load(component, [LoraFile(path=file.path, scale=0.5)])
     scale = 0.5 * (6 / 3 if "lora_A" not in str(FORMS[form]("x", of_authors)) else 1)
     expected = dict(stock)
     for layer, (down, up) in pairs(stock).items():
@@ -147,7 +148,7 @@ def test_several_loras_add_up_and_are_rounded_once(
 ) -> None:
     one = write(tmp_path / "one.safetensors", stock, of_authors)
     two = write(tmp_path / "two.safetensors", stock, of_authors, "authors")
-    model = load(component, [one, LoraFile(two.path, -0.25)], torch.bfloat16)
+    model = load(component, [one, LoraFile(path=two.path, scale=-0.25)], torch.bfloat16)
     for layer, (down, up) in pairs(stock).items():
         whole = stock[f"{layer}.weight"] + up @ down + -0.25 * 2 * up @ down
         assert (model.get_submodule(layer).weight - whole).abs().max() <= whole.abs().max() * 2**-8
@@ -171,7 +172,8 @@ def test_differences_of_weights_biases_norms_and_modulation_are_added(
     values["blocks.1.diff_m"] = values["blocks.1.diff_m"].squeeze(0)
     path = tmp_path / "diff.safetensors"
     save_file({f"diffusion_model.{key}": value for key, value in values.items()}, path)
-    for model in (load(component, [LoraFile(path, 2.0)]), convert(component, [LoraFile(path, 2.0)], "plain")):
+    double = [LoraFile(path=path, scale=2.0)]
+    for model in (load(component, double), convert(component, double, "plain")):
         state = model.state_dict()
         for key, name in changed.items():
             torch.testing.assert_close(state[name], stock[name] + 2 * values[key].view(stock[name].shape))
@@ -191,7 +193,7 @@ def test_a_lora_is_merged_before_a_conversion_which_is_one_of_its_own(
     without = convert(component, [], "int8")
     assert not torch.equal(without.proj_out.weight, small.proj_out.weight)
     place = component.parent / "farm_weights" / "transformer"
-    convert(component, [LoraFile(file.path, 0.5)], "int8")
+    convert(component, [LoraFile(path=file.path, scale=0.5)], "int8")
     assert len(list(place.glob("int8-float32-*"))) == 3
     write(file.path, stock, of_authors, "authors", alpha=3.0)
     convert(component, [file], "int8")
@@ -219,7 +221,7 @@ def test_beside_blocks_of_a_gguf_file_loras_are_one_branch_and_computed_with(
     of_authors: Callable[[str], str],
 ) -> None:
     one = write(tmp_path / "one.safetensors", stock, of_authors, "kohya")
-    two = LoraFile(write(tmp_path / "two.safetensors", stock, of_authors).path, -0.5)
+    two = LoraFile(path=write(tmp_path / "two.safetensors", stock, of_authors).path, scale=-0.5)
     rename = convert_wan_transformer_to_diffusers
     with reading():
         model: Any = load_weights(
@@ -259,7 +261,7 @@ def test_a_whole_difference_beside_a_weight_in_fewer_bits_is_refused(
             component,
             file_tensors(q8),
             dtype=torch.float32,
-            loras=[LoraFile(tmp_path / "diff.safetensors")],
+            loras=[LoraFile(path=tmp_path / "diff.safetensors")],
         )
 
 
@@ -285,16 +287,16 @@ def test_what_does_not_fit_the_model_is_one_error_that_names_it(
     path = tmp_path / "lora.safetensors"
     save_file({**fits, **{key: torch.zeros(3, 3) for key in keys}}, path)
     for act in (
-        lambda: load(component, [LoraFile(path)]),
-        lambda: convert(component, [LoraFile(path)], "int8"),
+        lambda: load(component, [LoraFile(path=path)]),
+        lambda: convert(component, [LoraFile(path=path)], "int8"),
     ):
         with pytest.raises(InvalidInput, match=said) as told:
             act()
-        assert told.value.param == "lora"
+        assert told.value.param == "loras"
 
 
 def test_a_lora_that_is_not_there_is_told_before_anything_is_converted(
     component: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CannotRun, match=r"none\.safetensors is no file"):
-        convert(component, [LoraFile(tmp_path / "none.safetensors")], "int8")
+        convert(component, [LoraFile(path=tmp_path / "none.safetensors")], "int8")

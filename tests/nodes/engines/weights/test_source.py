@@ -11,9 +11,9 @@ from diffusers import WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import save_file
 
+from farm.capabilities import LoraFile
 from nodes.engines.common import read_component, reading
 from nodes.engines.common.weight_ring import WeightRing
-from nodes.engines.folders import LoraFile
 from nodes.engines.weights import GgufLinear, ScaledLinear, WeightSource, file_span, read_weights
 
 pytestmark = pytest.mark.torch
@@ -44,7 +44,7 @@ def lora(tmp_path: Path) -> LoraFile:
     torch.manual_seed(1)
     pair = {f"{TO_Q}.lora_A.weight": torch.randn(2, 64), f"{TO_Q}.lora_B.weight": torch.randn(64, 2)}
     save_file(pair, tmp_path / "lora.safetensors")
-    return LoraFile(tmp_path / "lora.safetensors")
+    return LoraFile(path=tmp_path / "lora.safetensors")
 
 
 def read(component: Path, source: WeightSource, dtype: torch.dtype = torch.bfloat16) -> Any:
