@@ -1,4 +1,4 @@
-"""How the engine uses a CPU: calls side by side, and freed memory that is kept while a window renders."""
+"""How engines use a CPU: calls side by side, convolutions in oneDNN, freed memory kept for a window."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -54,6 +57,27 @@ def _compute_with_one_thread() -> None:
     # OpenMP, MKL and autograd keep both settings by thread.
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+
+
+def convolve_with_onednn(model: nn.Module) -> None:
+    """Have the Conv3d layers of a model use oneDNN wherever they run on a CPU in float32.
+
+    PyTorch's own choice goes by B x C x F x H alone: up to 20,480 of them, as a small VAE's layers have, it
+    takes a convolution of its own that needs two to five times as long.
+    """
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv3d) and layer.padding_mode == "zeros":
+                layer._conv_forward = partial(_convolved, layer)  # type: ignore[method-assign]
+
+
+def _convolved(
+    layer: nn.Conv3d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
+    if x.device.type != "cpu" or x.dtype != torch.float32 or isinstance(padding, str):
+        return functional.conv3d(x, weight, bias, stride, padding, dilation, groups)
+    return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
 
 
 def keep_freed_memory() -> None:

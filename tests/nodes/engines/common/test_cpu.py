@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from nodes.engines.common.cpu import SideBySide
+from nodes.engines.common.cpu import SideBySide, convolve_with_onednn
 
 
 def test_calls_run_side_by_side_in_threads_that_compute_with_one_each() -> None:
@@ -56,3 +56,18 @@ def test_an_error_of_a_call_is_raised_and_the_threads_work_on() -> None:
 def test_an_engine_without_a_core_is_refused() -> None:
     with pytest.raises(ValueError, match="cpu_threads is 0: expected 1 or more"):
         SideBySide(0)
+
+
+def test_small_convolutions_of_a_clip_run_in_onednn_and_give_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = torch.nn.Conv3d(4, 6, (3, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1))
+    clip = torch.randn(1, 4, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = layer(clip)
+    convolve_with_onednn(layer)
+    onednn, asked = torch.mkldnn_convolution, []
+    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *given: asked.append(1) or onednn(*given))
+    torch.testing.assert_close(layer(clip), plain, atol=1e-5, rtol=1e-5)
+    assert asked == [1]
+    assert layer.double()(clip.double()).shape == plain.shape  # what it is not for stays PyTorch's
+    assert asked == [1]
