@@ -56,20 +56,20 @@ class HeldOutCase:
         return self.picture in PHOTOGRAPHS
 
 
-def held_out_pictures() -> dict[str, torch.Tensor]:
-    """By name, (3, H, W) uint8, the shorter side ``PICTURE_PX``; photographs stand among the others."""
-    drawn = procedural_pictures(PROCEDURAL, PICTURE_PX, HELD_OUT_SEED, "cpu")
+def held_out_pictures(px: int = PICTURE_PX) -> dict[str, torch.Tensor]:
+    """By name, (3, H, W) uint8, the shorter side ``px``; photographs stand among the others."""
+    drawn = procedural_pictures(PROCEDURAL, px, HELD_OUT_SEED, "cpu")
     pictures: dict[str, torch.Tensor] = {}
     for place, name in enumerate(PHOTOGRAPHS):
-        pictures[name] = torch.from_numpy(photograph(name)).permute(2, 0, 1)
+        pictures[name] = torch.from_numpy(photograph(name, px)).permute(2, 0, 1)
         each = PROCEDURAL // len(PHOTOGRAPHS)
         for number in range(place * each, (place + 1) * each):
             pictures[f"procedural {number + 1}"] = drawn[number]
     return pictures
 
 
-def photograph(name: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, scaled to a shorter side of ``PICTURE_PX``."""
+def photograph(name: str, px: int = PICTURE_PX) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, scaled to a shorter side of ``px``."""
     if name in HELD_OUT_PHOTOGRAPHS:
         from skimage import data
 
@@ -79,7 +79,7 @@ def photograph(name: str) -> NDArray[np.uint8]:
 
         picture = load_sample_image(f"{name}.jpg")
     picture = np.ascontiguousarray(picture[..., :3])
-    factor = PICTURE_PX / min(picture.shape[:2])
+    factor = px / min(picture.shape[:2])
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     return np.asarray(
         cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)

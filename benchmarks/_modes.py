@@ -1,4 +1,4 @@
-"""Carrying out a plan without Ray and without video files, for benchmarks/draft_refine.py.
+"""Carrying out a plan without Ray and without video files, for benchmarks/modes.py.
 
 Inputs are made by the worker's own code (nodes/work/inputs.py), pixels by the engine, joins by the stitcher.
 Only the container differs: segments are kept as plain arrays, the same pixels as lossless video, so PyAV is
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,16 +31,16 @@ import torch
 from numpy.typing import NDArray
 
 from farm.capabilities.engine_spec import EngineSpec, Mode
-from farm.planning.plan import Plan, Segment
+from farm.planning.plan import FrameRun, Plan, Segment
 from farm.planning.planner import plan
 from farm.planning.render_task import RenderTask
 from farm.request.job import JobRequest
 from farm.request.media import MediaInfo
 from farm.running.cluster import Blob, Order, Role, SegmentFrame
 from nodes.engines.engine import Frames, RenderInputs
-from nodes.engines.i2vgen_xl.engine import I2VGenXL
-from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 from nodes.engines.memory.vram import use_expandable_segments
+from nodes.engines.wan.engine import Wan
+from nodes.engines.wan.spec import wan_spec
 from nodes.work import inputs
 from nodes.work.inputs import load_inputs
 from nodes.work.output_check import check_output
@@ -69,19 +69,25 @@ class Asked:
     num_frames: int
     fps: int
     side: int
-    num_inference_steps: int
 
 
-def loaded(model: Path, device: Device) -> I2VGenXL:
-    """The engine with its model on the device, and its kernels picked by two short renders."""
+@dataclass(frozen=True)
+class Form:
+    """A mode, and how much windows share where that is not the model's own."""
+
+    mode: Mode
+    overlap_frames: int | None = None
+
+
+def loaded(model: Path, device: Device, side: int) -> Wan:
+    """The engine with its model on the device, and its kernels picked by a short render of each window."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    spec = i2vgen_xl_spec(model, model=model.name).on(device)
-    engine = I2VGenXL(spec, source=model, device=device)
+    spec = wan_spec(model, model=model.name).on(device)
+    engine = Wan(spec, source=model, device=device)
     engine.load("resident")
-    side, window = spec.native_width, spec.window_frames
-    video = np.random.default_rng(0).integers(0, 256, (window, side, side, 3), np.uint8)
-    for over, strength in ((None, None), (video, 0.6)):
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    for window in spec.trained_windows[:2] if device == "cuda" else ():
         task = RenderTask(
             model=spec.model,
             prompt="warm up",
@@ -94,15 +100,13 @@ def loaded(model: Path, device: Device) -> I2VGenXL:
             num_inference_steps=2,
             guidance_scale=spec.default_guidance_scale,
             seed=0,
-            strength=strength,
-            handover_index=window - 1,
         )
-        engine.render(task, RenderInputs(image=video[0], video=over), lambda *_: None)
+        engine.render(task, RenderInputs(image=image), lambda *_: None)
     return engine
 
 
 def planned(
-    folder: Path, image: NDArray[np.uint8], prompt: str, mode: Mode, spec: EngineSpec, asked: Asked, seed: int
+    folder: Path, image: NDArray[np.uint8], prompt: str, form: Form, spec: EngineSpec, asked: Asked, seed: int
 ) -> Plan:
     """The farm's own plan for one image (H, W, 3), which is stored in the folder."""
     content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -119,12 +123,12 @@ def planned(
         inputs=(media,),
         prompts=(prompt,),
         model=spec.model,
-        mode=mode,
+        mode=form.mode,
+        overlap_frames=form.overlap_frames,
         num_frames=asked.num_frames,
         fps=Fraction(asked.fps),
         width=asked.side,
         height=asked.side,
-        num_inference_steps=asked.num_inference_steps,
         seed=seed,
     )
     return plan(request, spec)
@@ -141,8 +145,16 @@ def order_of(plan: Plan, segment: Segment, folder: Path) -> Order:
         files["handover"] = f"{segment.handover_from}.safetensors"
     if segment.anchor_from:
         files["anchor"] = f"{segment.anchor_from}.safetensors"
-    files |= {run.segment: f"{run.segment}.npy" for run in segment.sources}
+    files |= {run.segment: f"{run.segment}.npy" for run in (*segment.sources, *segment.known)}
     indices = {s.id: s.frame_indices for s in plan.segments}
+
+    def frames(runs: Sequence[FrameRun]) -> tuple[SegmentFrame, ...]:
+        return tuple(
+            SegmentFrame(segment=run.segment, position=at, frame_index=indices[run.segment][at])
+            for run in runs
+            for at in range(run.first, run.end)
+        )
+
     return Order(
         attempt_id=f"job/{segment.id}/1",
         worker_id="here/0",
@@ -150,17 +162,19 @@ def order_of(plan: Plan, segment: Segment, folder: Path) -> Order:
         rung="resident",
         need_bytes=0,
         inputs={role: _blob(folder / name) for role, name in files.items()},
-        segment_frames=tuple(
-            SegmentFrame(segment=run.segment, position=at, frame_index=indices[run.segment][at])
-            for run in segment.sources
-            for at in range(run.first, run.end)
-        ),
+        segment_frames=frames(segment.sources),
+        known_frames=frames(segment.known),
     )
 
 
-def render_segment(engine: I2VGenXL, plan: Plan, segment: Segment, folder: Path) -> float:
-    """Render one segment into the folder, as a worker does. Returns its seconds, files included."""
-    started = time.perf_counter()
+def render_segment(engine: Wan, plan: Plan, segment: Segment, folder: Path) -> float:
+    """Render one segment into the folder, as a worker does. Returns its seconds, files included: of the clock
+    with a card, of the processor without. Prompts are encoded by the first window that needs them.
+    """
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    started = clock()
+    if segment.level == "text":
+        return 0.0
     order = order_of(plan, segment, folder)
     given = load_inputs(order, engine.spec)
     rendered = engine.render(order.task, given, lambda *_: None)
@@ -168,7 +182,7 @@ def render_segment(engine: I2VGenXL, plan: Plan, segment: Segment, folder: Path)
     if rendered.handover:
         (folder / f"{segment.id}.safetensors").write_bytes(safetensors.numpy.save(dict(rendered.handover)))
     np.save(folder / f"{segment.id}.npy", rendered.frames)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 class Join:
@@ -241,6 +255,7 @@ class Crew:
     device: Device
     processes: int
     gpus: int
+    side: int
     hands: list[Hand] = field(default_factory=list)
     device_name: str = ""
 
@@ -255,7 +270,7 @@ class Crew:
             gpu = number % self.gpus
             # A process is started with the environment as it is at that moment.
             os.environ["CUDA_VISIBLE_DEVICES"] = cards[gpu % len(cards)] if self.device == "cuda" else ""
-            arguments = (theirs, self.model, self.device)
+            arguments = (theirs, self.model, self.device, self.side)
             process = spawn.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -328,9 +343,9 @@ class Crew:
         return heard
 
 
-def _serve(connection: Any, model: Path, device: Device) -> None:
+def _serve(connection: Any, model: Path, device: Device, side: int) -> None:
     try:
-        engine = loaded(model, device)
+        engine = loaded(model, device, side)
         connection.send(("ready", torch.cuda.get_device_name() if device == "cuda" else "CPU"))
     except Exception:
         connection.send(("died", traceback.format_exc()))
