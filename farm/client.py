@@ -123,6 +123,13 @@ class FarmClient:
         found: list[dict[str, Any]] = self._object("GET", "nodes")["data"]
         return found
 
+    def models_runnable(self, names: Sequence[str] = ()) -> list[Any]:
+        """What the farm can run of these models, by name or folder; without names of all it knows."""
+        asked: list[dict[str, str]] = [{"model": name} for name in names] or [{}]
+        return [
+            each for params in asked for each in self._object("GET", "models/runnable", params=params)["data"]
+        ]
+
     def storage(self) -> dict[str, Any]:
         """What lies in the farm's storage, by what its journal knows of it."""
         return self._object("GET", "storage")

@@ -299,6 +299,7 @@ MODEL: dict[str, Any] = {
     "engine": "i2vgen_xl",
     "takes": ["image", "text", "video"],
     "source": "built in",
+    "here": True,
 }
 PRESET: dict[str, Any] = {
     "name": "preview",

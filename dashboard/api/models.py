@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
+from dashboard.api.runnable_example import RUNNABLE
 from dashboard.http import Route, answers, api_router
-from dashboard.intake import Intake, Specs
+from dashboard.intake import Intake, Specs, Turns, caller_of
 from farm.errors import InvalidInput
 from farm.planning import Choices, choices
+from farm.reporting import ModelReport, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
+
+#: Looks at what runs, each of some hundred plans: so many at a time, and so many of one caller that may wait.
+LOOKS_AT_ONCE = 2
+LOOKS_WAITING = 16
 
 
 class ModelSummary(TypedDict):
@@ -26,10 +33,17 @@ class ModelSummary(TypedDict):
     #: Kinds of input: image, text, video.
     takes: list[str]
     source: str
+    #: Whether its files are on the coordinator's disk; else the first job with it fetches them.
+    here: bool
 
 
 class ModelList(TypedDict):
     data: list[ModelSummary]
+    next_cursor: str | None
+
+
+class RunnableList(TypedDict):
+    data: list[ModelReport]
     next_cursor: str | None
 
 
@@ -59,6 +73,7 @@ def models_router(
 ) -> APIRouter:
     """Routes under which a person, or a program, finds out what may be asked for."""
     router = api_router("models")
+    looks = Turns("be told what runs", of_one=1, of_all=LOOKS_AT_ONCE, waiting=LOOKS_WAITING)
 
     @router.get(
         "/models",
@@ -69,6 +84,43 @@ def models_router(
     async def model_list() -> JSONResponse:
         """The models that can be asked for by name."""
         return JSONResponse({"data": await asyncio.to_thread(models), "next_cursor": None})
+
+    @router.get(
+        "/models/runnable",
+        summary="What this farm can run of every model",
+        response_model=RunnableList,
+        responses=answers({"data": [RUNNABLE], "next_cursor": None}),
+    )
+    async def runnable_of(
+        request: Request,
+        model: Annotated[
+            str | None,
+            Query(
+                description="Only this one, by name or, on a farm that nobody else can reach, by folder.",
+                examples=["tiny_i2v"],
+            ),
+        ] = None,
+    ) -> JSONResponse:
+        """Sizes and windows that were tried of each: at which rung and how fast one runs on the workers that
+        are here, or what the worker that comes nearest lacks. Models of the farm's jobs are there too."""
+        state = coordinator.ledger.state
+        workers = [w.worker for w in state.workers.values() if not w.draining]
+        profiles, folders = deepcopy(state.profiles), state.models
+
+        def look() -> list[dict[str, Any]]:
+            found = model_reports(
+                models(),
+                coordinator.spec_of,
+                workers,
+                profiles,
+                names=[model] if model else [],
+                folders=folders,
+            )
+            return [report_json(report) for report in found]
+
+        async with looks.one(caller_of(request)):
+            found = await asyncio.to_thread(look)
+        return JSONResponse({"data": found, "next_cursor": None})
 
     @router.get(
         "/models/{model}/choices",

@@ -28,7 +28,17 @@ from farm.capabilities.weights import (
     Weights,
     check_weights,
 )
-from farm.capabilities.worker import GIB, Need, Worker, fitting_rungs, gib, why_not, workers_from_json
+from farm.capabilities.worker import (
+    GIB,
+    Lack,
+    Need,
+    Worker,
+    fitting_rungs,
+    gib,
+    lack,
+    why_not,
+    workers_from_json,
+)
 
 __all__ = [
     "GIB",
@@ -39,6 +49,7 @@ __all__ = [
     "DeviceKind",
     "EngineSpec",
     "FrameRule",
+    "Lack",
     "LoraFile",
     "Mode",
     "Need",
@@ -54,6 +65,7 @@ __all__ = [
     "fitting_rungs",
     "gib",
     "host_need_bytes",
+    "lack",
     "need_bytes",
     "why_not",
     "workers_from_json",

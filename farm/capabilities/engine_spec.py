@@ -86,6 +86,8 @@ class EngineSpec(Value):
     revision: str | None = None
     #: What its transformer is made of; nothing: the weights of its folder as they are.
     weights: Weights = Weights()
+    #: What its files take of a disk; 0: it has none.
+    disk_bytes: int = 0
     takes: frozenset[Conditioning]
     #: Of these, what the model can be given and was not trained for: never chosen, done when asked for.
     untrained: frozenset[Conditioning] = frozenset()

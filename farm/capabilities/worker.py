@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -58,22 +58,60 @@ def fitting_rungs(needs: Mapping[Rung, Need], worker: Worker) -> list[Rung]:
     return [rung for rung, need in needs.items() if fits(need, worker)]
 
 
-def why_not(needs: Mapping[Rung, Need], worker: Worker) -> str | None:
-    """Why no rung fits this worker, or None when one does."""
+class Lack(Value):
+    """What a worker is short of for a task, at the rung that comes nearest to it."""
+
+    worker_id: str
+    rung: Rung
+    #: ``machine``: of the machine's memory, where weights wait beside a card; ``worker``: of its own.
+    memory: Literal["worker", "machine"]
+    has_bytes: int
+    needs_bytes: int
+
+    @property
+    def lacking_bytes(self) -> int:
+        return self.needs_bytes - self.has_bytes
+
+    def __str__(self) -> str:
+        has, needs = gib(self.has_bytes), gib(self.needs_bytes)
+        if self.memory == "machine":
+            return (
+                f"{self.worker_id} has {has} of its machine's memory, rung {self.rung} keeps {needs} of "
+                "weights there"
+            )
+        if has == needs:
+            needs = f"more than {has}"  # a byte more, once memory ran out there
+        return f"{self.worker_id} has {has}, the smallest rung ({self.rung}) needs {needs}"
+
+
+def lack(needs: Mapping[Rung, Need], worker: Worker) -> Lack | None:
+    """What this worker is short of, or None when a rung fits."""
     if fitting_rungs(needs, worker):
         return None
-    on_card = {rung: need for rung, need in needs.items() if need.vram_bytes <= worker.vram_bytes}
-    if on_card and worker.host_bytes is not None:
-        rung, need = min(on_card.items(), key=lambda item: item[1].host_bytes)
-        return (
-            f"{worker.id} has {gib(worker.host_bytes)} of its machine's memory, rung {rung} keeps "
-            f"{gib(need.host_bytes)} of weights there"
+    in_worker = {rung: need for rung, need in needs.items() if need.vram_bytes <= worker.vram_bytes}
+    if in_worker and worker.host_bytes is not None:
+        rung, need = min(in_worker.items(), key=lambda item: item[1].host_bytes)
+        return Lack(
+            worker_id=worker.id,
+            rung=rung,
+            memory="machine",
+            has_bytes=worker.host_bytes,
+            needs_bytes=need.host_bytes,
         )
     rung, need = min(needs.items(), key=lambda item: item[1].vram_bytes)
-    has, needs_at_least = gib(worker.vram_bytes), gib(need.vram_bytes)
-    if has == needs_at_least:
-        needs_at_least = f"more than {has}"  # a byte more, once memory ran out there
-    return f"{worker.id} has {has}, the smallest rung ({rung}) needs {needs_at_least}"
+    return Lack(
+        worker_id=worker.id,
+        rung=rung,
+        memory="worker",
+        has_bytes=worker.vram_bytes,
+        needs_bytes=need.vram_bytes,
+    )
+
+
+def why_not(needs: Mapping[Rung, Need], worker: Worker) -> str | None:
+    """Why no rung fits this worker, or None when one does."""
+    found = lack(needs, worker)
+    return None if found is None else str(found)
 
 
 def workers_from_json(text: str) -> list[Worker]:

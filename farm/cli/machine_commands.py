@@ -1,4 +1,4 @@
-"""Commands about this machine: what it has, and its place in a farm."""
+"""Commands about this machine: what it has and can run, and its place in a farm."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import signal
 import sys
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter
 
 from farm.capabilities import Worker
-from farm.cli.remote_commands import Json, StateFolder
-from farm.errors import FarmError
+from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
+from farm.errors import FarmError, InvalidInput
 from farm.machines import (
     DEFAULT_PORTS,
     HeadMachine,
@@ -24,10 +26,11 @@ from farm.machines import (
     parse_ports,
     shared_cpu,
 )
-from farm.reporting import console
+from farm.reporting import ModelReport, console, report_json
 from farm.state import default_state_folder
 
 machine = typer.Typer()
+_REPORTS = TypeAdapter(list[ModelReport])
 
 Workers = Annotated[
     str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
@@ -106,7 +109,7 @@ def doctor(
     elif joining is not None:
         findings = examine_joining(joining, parse_ports(ports))
     else:
-        findings = examine(workers_here(workers, vram_limit))
+        findings = examine(workers_here(workers, vram_limit), state or default_state_folder())
     if as_json:
         console.print_json([finding.model_dump() for finding in findings])
     else:
@@ -115,6 +118,45 @@ def doctor(
             console.say(f"{'ok' if f.ok else 'PROBLEM':7}  {f.subject:{width}}  {f.text}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(3)
+
+
+@machine.command()
+def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only these, by name or folder, with every size and window that was tried."),
+    ] = None,
+    workers: Workers = None,
+    vram_limit: VramLimit = None,
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """List the models, and what the farm that is up, or else this machine, can run of them."""
+    of_this_machine = workers is not None or vram_limit is not None
+    if of_this_machine and farm is not None:
+        raise InvalidInput(
+            "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
+        )
+    client = None if of_this_machine else client_or_none(farm, token, state)
+    wanted = [_absolute(name) for name in names or []]
+    if client is not None:
+        found = _REPORTS.validate_python(client.models_runnable(wanted))
+    else:
+        from nodes.hosting import models_here
+
+        here = workers_here(workers, vram_limit)
+        found = models_here(here, state or default_state_folder(), wanted)
+    if as_json:
+        console.print_json([report_json(report) for report in found])
+    else:
+        console.print_models(found, every=bool(wanted))
+
+
+def _absolute(name: str) -> str:
+    """A folder as everybody on this machine names it."""
+    return str(Path(name).resolve()) if "/" in name else name
 
 
 def workers_here(

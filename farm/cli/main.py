@@ -209,19 +209,6 @@ def up(
         _run(keep_up(described, here, folder, create_app, serve))
 
 
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List the models that can be asked for by name."""
-    from nodes.engines import known_models
-
-    found = known_models()
-    if as_json:
-        console.print_json(found)
-        return
-    rows = ((m["model"], m["engine"], ", ".join(m["takes"]), m["source"]) for m in found)
-    console.print_rows(("model", "engine", "takes", "from"), rows)
-
-
 def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
     """All that a video is made from."""
     return [*inputs, *filter(None, [options["audio"]])]
@@ -278,6 +265,6 @@ def main() -> None:
         sys.exit(2)
 
 
-for command in (*remote.registered_commands, *machine.registered_commands, *keeping.registered_commands):
-    app.registered_commands.append(command)
+for group in (remote, machine, keeping):
+    app.registered_commands.extend(group.registered_commands)
 app.add_typer(keys, name="keys")

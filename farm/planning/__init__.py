@@ -5,7 +5,7 @@ Pure functions on values enter; nothing here knows of a running job or asks a ma
 
 from __future__ import annotations
 
-from farm.planning.choices import Choices, choices
+from farm.planning.choices import Choices, choices, nothing_asked, sizes_of
 from farm.planning.framing import Framing, framing
 from farm.planning.plan import FrameRun, Plan, Segment
 from farm.planning.planner import footprint
@@ -30,9 +30,11 @@ __all__ = [
     "footprint",
     "framing",
     "longest_path",
+    "nothing_asked",
     "num_steps_run",
     "outline",
     "plan_over",
     "refusal",
     "simulate",
+    "sizes_of",
 ]

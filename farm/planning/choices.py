@@ -68,7 +68,7 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
         workers: That are here.
         request: What is asked so far; None: nothing, over an input in the model's own shape.
     """
-    asked = request or _nothing_asked(spec)
+    asked = request or nothing_asked(spec)
     judge = _Judge(spec, list(workers), asked)
     window = asked.window_frames or spec.window_frames
     if asked.width is not None and asked.height is not None:
@@ -76,7 +76,7 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
     else:
         size = size_for(spec, asked.inputs[0])
     sizes = []
-    for width, height in _sizes(spec, asked.inputs[0], size):
+    for width, height in sizes_of(spec, asked.inputs[0], size):
         need, reason = judge(width, height, window)
         sizes.append(
             SizeChoice(width=width, height=height, need_bytes=need, runnable=not reason, reason=reason)
@@ -95,13 +95,15 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
     return Choices(sizes=tuple(sizes), windows=tuple(windows), modes=tuple(modes))
 
 
-def _nothing_asked(spec: EngineSpec) -> JobRequest:
+def nothing_asked(spec: EngineSpec, num_frames: int | None = None) -> JobRequest:
+    """A request over an image in the model's own shape; of a model that takes none, a video of so many
+    frames, or of a window."""
     image = "image" in spec.takes
     media = MediaInfo(
         kind="image" if image else "video",
         width=spec.native_width,
         height=spec.native_height,
-        num_frames=1 if image else spec.window_frames,
+        num_frames=1 if image else num_frames or spec.window_frames,
         fps=None if image else Fraction(spec.native_fps),
         sha256="",
         path=Path(),
@@ -143,7 +145,7 @@ def _shape(spec: EngineSpec, media: MediaInfo, area_scale: float) -> tuple[int, 
     return round(media.width * scale), round(media.height * scale)
 
 
-def _sizes(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequence[tuple[int, int]]:
+def sizes_of(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequence[tuple[int, int]]:
     """In the input's shape: parts and multiples of the model's own area, and usual heights of videos."""
     short = min(media.width, media.height)
     sides = [side for side in _SHORT_SIDES if media.kind == "image" or side <= short]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from farm.reporting import console
 from farm.reporting.logs import LogFormat, log_events, logging_to
+from farm.reporting.models import ModelReport, model_reports, report_json, runnable_lines
 from farm.reporting.report import (
     JobSummary,
     job_report,
@@ -24,13 +25,17 @@ from farm.reporting.report import (
 __all__ = [
     "JobSummary",
     "LogFormat",
+    "ModelReport",
     "console",
     "job_report",
     "job_summary",
     "log_events",
     "logging_to",
+    "model_reports",
     "progress",
+    "report_json",
     "report_parts",
+    "runnable_lines",
     "seam_list",
     "segment_detail",
     "timeline",

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,10 +22,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from farm.capabilities import Worker, gib
 from farm.planning import Plan
 from farm.reporting.advice import pasteable
+from farm.reporting.models import ModelReport, runnable_lines
 from farm.reporting.report import waits_words
 from farm.scheduling import Quote
 from farm.state import (
@@ -322,6 +325,17 @@ def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], console: C
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
+
+
+def print_models(found: Iterable[ModelReport], *, every: bool, console: Console = out) -> None:
+    """What there is of each model and what runs of it; every setting, or the largest and the next."""
+    for report in found:
+        disk = f", {report['disk_bytes'] / 1e9:.2f} GB on disk" if report["disk_bytes"] else ""
+        about = f"{report['engine'] or 'unknown'}, {report['source']}{disk}"
+        console.print(f"{report['model']} ({about})", markup=False, style="bold")
+        lines = [f"takes {', '.join(report['takes'])}"] if report["takes"] else []
+        for line in (*lines, *runnable_lines(report, every=every)):
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 def print_workers(workers: Iterable[Worker], console: Console = out) -> None:

@@ -14,6 +14,7 @@ from farm.scheduling.retry import (
     stall_limit_s,
     why_not_retried,
 )
+from farm.scheduling.runnable import Runnable, RunnableSetting, runnable
 from farm.scheduling.schedule import Assignment, explain, schedule
 from farm.scheduling.waiting import waiting
 
@@ -21,6 +22,8 @@ __all__ = [
     "Assignment",
     "Quote",
     "Rerender",
+    "Runnable",
+    "RunnableSetting",
     "StopJob",
     "after_failure",
     "after_seam",
@@ -28,6 +31,7 @@ __all__ = [
     "explain",
     "quote",
     "quote_of",
+    "runnable",
     "schedule",
     "stall_limit_s",
     "standing",

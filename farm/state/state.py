@@ -250,6 +250,11 @@ class State:
     dropped_blobs: set[str] = field(default_factory=set)
     profiles: Profiles = field(default_factory=Profiles)
 
+    @property
+    def models(self) -> list[str]:
+        """The models of its jobs, by name or folder."""
+        return sorted({job.plan.model for job in self.jobs.values()})
+
     def find(self, attempt_id: str) -> Found | None:
         """An attempt and what it is of; None where its job is deleted."""
         ids = attempt_ids(attempt_id)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from farm.capabilities import Conditioning, EngineSpec, Worker
 from nodes.engines.engine import Attentions, Engine
-from nodes.engines.folders import Layout, model_folder
+from nodes.engines.folders import Layout, cached_folder, model_folder
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class HubModel:
 
     def __str__(self) -> str:
         return f"{self.repository} at {self.revision[:12]}"
+
+    def is_here(self) -> bool:
+        """Whether its files are on this disk."""
+        return cached_folder(self.repository, self.revision, layout=self.layout) is not None
 
     def folder(self) -> Path:
         """Its local folder, downloaded when it is not here (see ``model_folder``)."""

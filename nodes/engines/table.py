@@ -38,18 +38,24 @@ def model_names() -> list[str]:
 
 
 def known_models() -> list[dict[str, Any]]:
-    """The models by name, with what they take and where they come from."""
+    """The models by name: what they take, where they come from, and whether their files are on this disk."""
     return [
-        {"model": name, "engine": family.name, "takes": sorted(family.takes), "source": source}
-        for family, name, source in _listed()
+        {
+            "model": name,
+            "engine": family.name,
+            "takes": sorted(family.takes),
+            "source": str(home) if isinstance(home, HubModel) else "built in",
+            "here": home.is_here() if isinstance(home, HubModel) else True,
+        }
+        for family, name, home in _listed()
     ]
 
 
-def _listed() -> Iterator[tuple[Family, str, str]]:
-    """Family, name and source of every model that is listed."""
+def _listed() -> Iterator[tuple[Family, str, Path | HubModel]]:
+    """Family, name and home of every model that is listed."""
     for family in FAMILIES:
         for name, home in family.models.items() if family.listed else ():
-            yield family, name, str(home) if isinstance(home, HubModel) else "built in"
+            yield family, name, home
 
 
 @lru_cache(maxsize=64)
@@ -61,7 +67,15 @@ def spec_of(model: str) -> EngineSpec:
         InvalidInput, CannotRun: the folder is no model of a family known here, or of two, or is not whole.
     """
     family, folder, revision = _located(model)
-    return family.read_spec(folder, model, revision)
+    spec = family.read_spec(folder, model, revision)
+    # What is drawn has no files but the farm's own.
+    return spec.model_copy(update={"disk_bytes": _size_bytes(folder)}) if spec.component_bytes else spec
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def named_spec_of(model: str) -> EngineSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from nodes.hosting.doctor import examine, examine_joining, examine_security
 from nodes.hosting.host import planned
 from nodes.hosting.keep_up import keep_up
+from nodes.hosting.models_here import models_here
 from nodes.hosting.render_here import described, render_here, retry_here
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "examine_joining",
     "examine_security",
     "keep_up",
+    "models_here",
     "planned",
     "render_here",
     "retry_here",

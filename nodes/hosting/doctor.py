@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from farm.capabilities import RenderShape, Worker, fitting_rungs, gib
 from farm.errors import FarmError, PortClosed
 from farm.machines import Ports
 from farm.planning import footprint
+from farm.reporting import runnable_lines
 from farm.state import default_state_folder
 from farm.values import Value
 from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
+from nodes.hosting.models_here import models_here
 from nodes.machine import listening, look, member, problems
 
 #: The top-level packages of this distribution.
@@ -67,9 +69,15 @@ def examine_joining(address: str, ports: Ports) -> list[Finding]:
     return findings or [Finding(subject=address, ok=True, text=reached)]
 
 
-def examine(workers: Iterable[Worker]) -> list[Finding]:
-    """Everything worth knowing before a job is given to this machine."""
-    return [*foreign_packages(packages_distributions()), *_versions(), _disk(), *_cards(workers)]
+def examine(workers: Sequence[Worker], state: Path) -> list[Finding]:
+    """Everything worth knowing before a job is given to this machine; ``state`` is its state folder."""
+    return [
+        *foreign_packages(packages_distributions()),
+        *_versions(),
+        _disk(),
+        *_cards(workers),
+        *_models(workers, state),
+    ]
 
 
 def foreign_packages(owners: Mapping[str, list[str]]) -> list[Finding]:
@@ -127,3 +135,9 @@ def _cards(workers: Iterable[Worker]) -> Iterable[Finding]:
             ok=bool(rungs),
             text=f"{worker.device_name}, {gib(worker.vram_bytes)}: {fits}",
         )
+
+
+def _models(workers: Sequence[Worker], state: Path) -> Iterable[Finding]:
+    """What runs of each model. That one is too large for this machine is nothing to be mended."""
+    for report in models_here(workers, state):
+        yield Finding(subject=report["model"], ok=True, text="; ".join(runnable_lines(report)))

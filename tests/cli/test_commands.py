@@ -70,6 +70,18 @@ def test_models_doctor_and_jobs_tell_an_empty_farm_as_json(farm: Any) -> None:
     assert examined.status == (0 if all(finding["ok"] for finding in findings) else 3)
 
 
+def test_models_tell_what_the_named_workers_can_run_of_them(farm: Any) -> None:
+    told = farm("models", "tiny_wan", "procedural", "--json", "--workers", "0.9GiB")
+    found = {model["model"]: model["runnable"] for model in json.loads(told.out)}
+    assert list(found) == ["tiny_wan", "procedural"]
+    assert found["procedural"]["largest"]["holder"]["rung"] == "resident"
+    assert found["tiny_wan"]["next_larger"]["lack"]["needs_bytes"] > 0.9 * 2**30
+    shown = farm("models", "tiny_wan", "--workers", "0.9GiB").out
+    assert len(shown.splitlines()) >= 2 + len(found["tiny_wan"]["settings"])
+    elsewhere = farm("models", "--workers", "1GiB", "--farm", "127.0.0.1:9")
+    assert "--farm is another" in elsewhere.error()
+
+
 @pytest.mark.torch
 def test_the_doctor_ends_with_status_3_where_a_worker_holds_nothing(farm: Any) -> None:
     examined = farm("doctor", "--json", "--workers", "1GiB,10MiB")

@@ -5,7 +5,7 @@ Readers that any family can use enter; what the numbers mean for one family live
 
 from __future__ import annotations
 
-from nodes.engines.folders.download import model_folder
+from nodes.engines.folders.download import cached_folder, model_folder
 from nodes.engines.folders.facts import model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
@@ -20,6 +20,7 @@ __all__ = [
     "Layout",
     "StoredTensor",
     "WeightFormat",
+    "cached_folder",
     "check_folder",
     "component_tensors",
     "config_of",

@@ -28,6 +28,17 @@ def model_folder(source: Path | str, revision: str | None, *, layout: Layout, ha
     return folder
 
 
+def cached_folder(repository: str, revision: str, *, layout: Layout) -> Path | None:
+    """The local folder of a hub repository that is whole in the cache already; None: it would be fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, "model_index.json", revision=revision)
+    if not isinstance(found, str):
+        return None
+    folder = Path(found).parent
+    return None if missing_weights(folder, layout) else folder
+
+
 def _downloaded(repository: str, revision: str | None, layout: Layout, *, half: bool) -> Path:
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InvalidInput(

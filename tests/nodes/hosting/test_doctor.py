@@ -29,8 +29,8 @@ def install(folder: Path, distribution: str, package: str) -> None:
 
 
 @pytest.mark.torch
-def test_a_sound_machine_has_nothing_to_complain_of() -> None:
-    findings = by_subject(examine([worker(GIB)]))
+def test_a_sound_machine_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    findings = by_subject(examine([worker(GIB)], tmp_path))
     assert {f"package {room}" for room in ROOMS} < set(findings)
     assert {"python", "ray", "torch", "diffusers", "opencv-python-headless", "av", "disk"} < set(findings)
     assert [finding for finding in findings.values() if not finding.ok and finding.subject != "disk"] == []
@@ -54,7 +54,7 @@ def test_an_installed_distribution_that_owns_one_of_our_packages_is_found(
 ) -> None:
     install(tmp_path, "ipynodes", "nodes")
     monkeypatch.syspath_prepend(str(tmp_path))
-    findings = by_subject(examine([worker(GIB)]))
+    findings = by_subject(examine([worker(GIB)], tmp_path))
     assert findings["package nodes"] == Finding(
         subject="package nodes",
         ok=False,
@@ -72,8 +72,8 @@ def test_all_foreign_owners_are_named_and_our_own_is_not() -> None:
 
 
 @pytest.mark.torch
-def test_a_worker_that_holds_no_window_is_a_problem() -> None:
-    found = by_subject(examine([worker(10 << 20)]))["here/cpu0"]
+def test_a_worker_that_holds_no_window_is_a_problem(tmp_path: Path) -> None:
+    found = by_subject(examine([worker(10 << 20)], tmp_path))["here/cpu0"]
     assert not found.ok
     assert found.text == "CPU, 0.01 GiB: holds no window of any model"
 
@@ -83,6 +83,6 @@ def test_the_disk_of_a_state_folder_that_is_still_to_be_made_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REELFARM_STATE", str(tmp_path / "not" / "yet"))
-    found = by_subject(examine([]))["disk"]
+    found = by_subject(examine([], tmp_path))["disk"]
     assert found.text.endswith(f" GB free in {tmp_path}")
     assert not (tmp_path / "not").exists()

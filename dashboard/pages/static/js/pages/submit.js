@@ -8,6 +8,7 @@ import { start, useScope } from "../shell.js";
 import { forget, keep, kept, requestOf } from "../submit/form.js";
 import { Inputs } from "../submit/inputs.js";
 import { PlanPreview, usePlan } from "../submit/plan.js";
+import { Runs } from "../submit/runs.js";
 import { Settings } from "../submit/settings.js";
 import { Sound, useSound } from "../submit/sound.js";
 
@@ -81,7 +82,7 @@ const NewVideo = () => {
       </${Card}>
       <${Card} title="Settings">
         <${Settings} form=${form} set=${set} models=${models} presets=${suited} choices=${choices}
-          wrong=${planned.error?.param ?? null} isVideo=${isVideo} />
+          wrong=${planned.error?.param ?? null} isVideo=${isVideo} runs=${html`<${Runs} model=${form.model} fleet=${fleet} />`} />
       </${Card}>
     </div>
     <div class="submit-side">

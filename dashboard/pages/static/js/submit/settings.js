@@ -22,9 +22,9 @@ const FITS = {
 
 /**
  * @param {{form: Form, set: (change: Partial<Form>) => void, models: any[] | null, presets: any[],
- *   choices: any, wrong: string | null, isVideo: boolean}} props
+ *   choices: any, wrong: string | null, isVideo: boolean, runs: any}} props runs: what is said of the model
  */
-export const Settings = ({ form, set, models, presets, choices, wrong, isVideo }) => html`
+export const Settings = ({ form, set, models, presets, choices, wrong, isVideo, runs }) => html`
   <fieldset class="presets">
     <legend class="legend">Quality</legend>
     <div class="preset-grid">${presets.map((preset) => html`<label key=${preset.name} class="preset">
@@ -40,6 +40,7 @@ export const Settings = ({ form, set, models, presets, choices, wrong, isVideo }
         ${(models ?? []).map((model) => html`<option key=${model.model} value=${model.model}>${model.model}</option>`)}
       </select></label>
   </div>
+  ${runs}
   <div class="stack choice-rows">
     <${Choices} title="Size" name="size" value=${form.size} auto="The model's own" unit="" choices=${choices?.sizes.map((/** @type {any} */ c) => ({ ...c, key: `${c.width}x${c.height}` }))} onChange=${(/** @type {string} */ size) => set({ size })} />
     <${Fit} value=${form.fit} onChange=${(/** @type {string} */ fit) => set({ fit })} />
