@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from farm.capabilities.frame_rule import FrameRule
 from farm.capabilities.weights import Weights
 from farm.values import Value
@@ -118,12 +120,17 @@ class EngineSpec(Value):
     native_width: int
     native_height: int
     native_fps: int = 8
+    #: The shortest and the longest side of the frames that the weights were trained on, when it is known.
+    trained_sides: tuple[int, int] | None = None
     #: The lowest frame rate the model was trained for: a draft's frames are no further apart.
     min_fps: float = 4.0
     default_steps: int = 1
     default_guidance_scale: float = 1.0
     #: Denoising strength of ``refine`` when none is asked for; None when the engine does not denoise.
     default_strength: float | None = None
+    #: What a model that knows few things can be asked for: by the name that people are told, the words and
+    #: phrases it reads as that. Empty: any prompt means something to it.
+    vocabulary: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     component_bytes: dict[str, int]
     #: Components that encode prompts and do nothing else, where that is a task of its own: done once for a

@@ -27,6 +27,7 @@ from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrain
 from farm.planning.modes import DRAFT_STRENGTH, SEGMENTS_OF, Cut
 from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
+from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.window_choice import window_choice
 from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
@@ -134,9 +135,11 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         },
         notes=(
             *_input_notes(request, fps),
+            *prompt_notes(request.prompts, spec),
             *mode_notes(request, spec, mode, shots, segments),
             *fps_notes,
             *size_notes,
+            *_trained_size_notes(spec, width, height),
             *window_notes,
             *framing_notes(framed, request.fit),
             *sound_notes,
@@ -302,6 +305,15 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
         width,
         height,
         (f"size {width}x{height} chosen from the input's shape and the model's native area",),
+    )
+
+
+def _trained_size_notes(spec: EngineSpec, width: int, height: int) -> tuple[str, ...]:
+    shortest, longest = spec.trained_sides or (1, MAX_SIDE)
+    if shortest <= min(width, height) and max(width, height) <= longest:
+        return ()
+    return (
+        f"{spec.model} was trained on sides of {shortest} to {longest} pixels, and not on {width}x{height}",
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from transformers import AutoTokenizer, T5TokenizerFast, UMT5EncoderModel
 
+from farm.planning.prompt_notes import words_read
 from models.tiny_i2v.recipe.camera import film, parameters, stays_in_view, view_points
 from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
@@ -32,6 +33,7 @@ from models.tiny_wan.recipe.parts import export, save_part, state_of
 from models.tiny_wan.recipe.prompts import random_prompt
 from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape, within_reach
 from models.tiny_wan.recipe.text import IGNORED, LENGTH, Budget, answers, train
+from models.tiny_wan.recipe.train import FACTS
 from models.tiny_wan.recipe.transformer import (
     STEPS,
     TransformerStage,
@@ -43,6 +45,7 @@ from models.tiny_wan.recipe.transformer import (
     random_sigmas,
 )
 from models.tiny_wan.recipe.vae import Phase, VaeStage, VaeTrainer
+from nodes.engines import spec_of
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny_wan"
 
@@ -79,6 +82,18 @@ def scenes_of(pictures: Atlas) -> Scenes:
 
 
 @torch.no_grad()
+def test_the_vocabulary_in_its_farm_json_has_a_word_of_almost_every_prompt_that_asks_for_something() -> None:
+    spec = spec_of("tiny_wan")
+    assert {name: list(words) for name, words in spec.vocabulary.items()} == FACTS["vocabulary"]
+    words = random.Random(3)
+    wanted = [asked for asked in ALL_ASKED if asked.moves or asked.thing != "none"]
+    prompts = [
+        random_prompt(words, asked, held_out=held_out) for asked in wanted for held_out in (False, True)
+    ]
+    unread = [prompt for prompt in prompts if not words_read(prompt, spec)[0]]
+    assert len(unread) <= 0.01 * len(prompts), unread
+
+
 def test_whole_clips_are_encoded_and_decoded_as_the_stock_loop_does_it() -> None:
     vae = small_vae().eval()
     clip = torch.rand(1, 3, 9, 32, 48) * 2 - 1

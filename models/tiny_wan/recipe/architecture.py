@@ -7,6 +7,7 @@ The autoencoder works on patches of 2x2 pixels, which quarters what its convolut
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,4 +104,7 @@ def write_pipeline_files(folder: Path, facts: dict[str, Any]) -> None:
         "vae": ["diffusers", "AutoencoderKLWan"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (folder / "farm.json").write_text(json.dumps(facts, indent=2) + "\n")
+    lines = json.dumps(facts, indent=2)
+    # A list takes one line.
+    lines = re.sub(r"\[[^][]*]", lambda found: re.sub(r"\s+", " ", found[0]), lines)
+    (folder / "farm.json").write_text(lines.replace("[ ", "[").replace(" ]", "]") + "\n")

@@ -9,6 +9,7 @@ import itertools
 from dataclasses import dataclass
 
 from models.tiny_i2v.recipe.camera import MOTIONS, PACES, Motion, Pace
+from models.tiny_i2v.recipe.prompt_words import participle, third_person
 
 #: Motions that exclude one another, by axis; a combination takes one each of two axes.
 AXES: dict[str, tuple[str, str]] = {
@@ -109,3 +110,58 @@ def told_rate(fps: float) -> float:
 def with_rate(prompt: str, fps: float) -> str:
     """What the text encoder reads: the prompt with its rate told."""
     return RATE_TEMPLATE.format(fps=told_rate(fps), prompt=prompt)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+def _verbs(text: str) -> list[str]:
+    """Each verb in the forms that prompts have."""
+    return [form for verb in _words(text) for form in (verb, third_person(verb), participle(verb))]
+
+
+def _directions(text: str) -> list[str]:
+    return [form for way in _words(text) for form in (way, f"{way}ward", f"{way}wards")]
+
+
+#: ``vocabulary`` of its farm.json: what people are told it knows, and words of its prompts that ask for it.
+#: Not every wording of training is here, and a word may stand for something else: it refuses nothing.
+VOCABULARY: dict[str, list[str]] = {
+    "pan": [*_verbs("pan track sweep truck"), *_directions("left right"), "sideways", "horizontal"],
+    "tilt": [
+        *_verbs("tilt crane boom pedestal rise ascend climb lift descend sink lower drop"),
+        *_directions("up down"),
+        *("vertical", "descent", "come down", "comes down", "coming down"),
+    ],
+    "zoom": [
+        *_verbs("zoom push pull dolly approach retreat recede withdraw widen creep inch"),
+        *_directions("for back in out"),
+        *_words("closer nearer back away out off towards pullback farther further"),
+    ],
+    "roll": [
+        *_verbs("roll rotate turn spin twist revolve"),
+        *_words("rotation clockwise counterclockwise anticlockwise counter anti"),
+    ],
+    "hold still": [
+        *_verbs("hold stay keep remain rest stand"),
+        *_words("still steady static stationary motionless fixed locked unmoving tripod same"),
+        *("not move", "doesn't move", "don't move", "never moves", "no movement", "no motion"),
+        *("without movement", "without moving", "not moving", "nothing moves", "never moving"),
+    ],
+    "move": [
+        *_verbs("move go travel glide slide drift float fly shift walk look swing scroll come"),
+        "movement",
+    ],
+    "slowly and quickly": [
+        *_words("slow slowly gently gentle gradually gradual softly soft leisurely calmly calm lazily"),
+        *_words("slightly subtly subtle unhurriedly steadily smoothly smooth evenly normally normal quick"),
+        *_words("quickly rapidly rapid swiftly swift fast briskly brisk speedily hurriedly hastily speed"),
+        *_words("pace crash"),
+        *_verbs("whip race rush dart dash ease crawl snap"),
+    ],
+    "parallax": _words("parallax layers near nearby far distant foreground background depth"),
+    "falling snow": [*_words("snow snows snowing snowfall snowflakes snowstorm flakes"), *_verbs("fall")],
+    "drifting clouds or water": [*_words("clouds sky water river fog mist"), *_verbs("flow pass")],
+    "the object in the middle sliding or turning": _words("object thing middle centre center central"),
+}

@@ -30,7 +30,7 @@ import torch.distributed as dist
 from models.tiny_i2v.recipe.pictures import Atlas, atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_transformer, new_vae
-from models.tiny_wan.recipe.asked import RATE_TEMPLATE, RATES
+from models.tiny_wan.recipe.asked import RATE_TEMPLATE, RATES, VOCABULARY
 from models.tiny_wan.recipe.checkpoint import deliver, save_whole
 from models.tiny_wan.recipe.clips import ClipMaker, Prompts
 from models.tiny_wan.recipe.measure import autoencoder_figures, held_out_clips, write_sheet
@@ -57,9 +57,11 @@ FACTS = {
     "told_fps": list(RATES),
     "min_fps": RATES[0],
     "side_multiple": 16,
+    "trained_sides": [128, 384],
     "known_frames": ["first", "first_and_last", "last", "first_k", "both_ends_k", "middle"],
     # It learns from its own steps at last, and makes of a noised video what its words say, not what is in it.
     "untrained": ["video"],
+    "vocabulary": VOCABULARY,
 }
 
 

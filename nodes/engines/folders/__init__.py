@@ -6,7 +6,7 @@ Readers that any family can use enter; what the numbers mean for one family live
 from __future__ import annotations
 
 from nodes.engines.folders.download import cached_folder, model_folder
-from nodes.engines.folders.facts import model_facts
+from nodes.engines.folders.facts import FolderFacts, model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
@@ -16,6 +16,7 @@ from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, comp
 
 __all__ = [
     "PLAIN_TYPES",
+    "FolderFacts",
     "Kept",
     "Layout",
     "StoredTensor",

@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from farm.errors import CannotRun
 from farm.values import Value
 
 FACTS_NAME = "farm.json"
 
-_Facts = TypeVar("_Facts", bound=Value)
+
+class FolderFacts(Value):
+    """What a folder of any family may say; each family adds its own."""
+
+    #: Fields of ``EngineSpec``.
+    trained_sides: tuple[int, int] | None = None
+    vocabulary: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+_Facts = TypeVar("_Facts", bound=FolderFacts)
 
 
 def model_facts(folder: Path, kind: type[_Facts]) -> _Facts:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from farm.values import Value
+from nodes.engines.folders import FolderFacts
 
 
-class ModelFacts(Value):
+class ModelFacts(FolderFacts):
     """Fields of ``EngineSpec`` that no config of the folder says; each default is the published model's."""
 
     native_width: int = Field(1280, gt=0)
