@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from farm.capabilities import EngineSpec, Worker
 from farm.errors import InvalidInput, NotFound
-from nodes.engines.engine import Attentions, Engine
+from nodes.engines.engine import Engine
 from nodes.engines.family import Family, HubModel
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.ltx import FAMILY as LTX
+from nodes.engines.machine_choices import chosen_attention
 from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.wan import FAMILY as WAN
@@ -28,8 +29,6 @@ FAMILIES: tuple[Family, ...] = (
     LTX,
     WAN,
 )
-#: Set on a machine before it joins: ``sdpa`` (PyTorch's own, the default) or ``xformers``.
-ATTENTION_VARIABLE = "REELFARM_ATTENTION"
 
 
 def model_names() -> list[str]:
@@ -92,22 +91,8 @@ def create_engine(model: str, worker: Worker, *, cpu_threads: int = 1) -> Engine
     if family.uses_torch and worker.kind == "cuda":
         use_expandable_segments()  # before torch is imported
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
-    attention = _attention() if family.uses_torch else "sdpa"
+    attention = chosen_attention() if family.uses_torch else "sdpa"
     return family.create(spec, folder, worker, cpu_threads=cpu_threads, attention=attention)
-
-
-def _attention() -> Attentions:
-    """This machine's attention back-end: PyTorch's own, unless its owner asks for xformers.
-
-    Raises:
-        InvalidInput: it is asked for one that is not known.
-    """
-    chosen = os.environ.get(ATTENTION_VARIABLE, "sdpa")
-    known: tuple[Attentions, ...] = get_args(Attentions)
-    for attention in known:
-        if chosen == attention:
-            return attention
-    raise InvalidInput(f"{ATTENTION_VARIABLE} is {chosen!r}, expected sdpa or xformers")
 
 
 def _located(model: str) -> tuple[Family, Path, str | None]:

@@ -27,6 +27,9 @@ from nodes.engines.common.pinned import PinnedMemory
 from nodes.engines.weights import file_span, read_into
 
 _ALIGN = 256
+#: Layers of less than a group's bytes over this, norms and the like, would take a slot of the ring each time;
+#: they are on the card for the whole pass, where their weights may be read without calling them.
+_SMALL = 256
 
 
 def weights_of(module: nn.Module) -> dict[int, torch.Tensor]:
@@ -40,9 +43,9 @@ def _bytes(module: nn.Module) -> int:
 
 def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
     """The largest modules of the tree that are called as a whole and hold at most ``group_bytes``."""
-    if _bytes(module) == 0:
-        return
     children = list(module.children())
+    if _bytes(module) <= (0 if children else group_bytes // _SMALL):
+        return
     is_list = isinstance(module, (nn.ModuleList, nn.ModuleDict))
     if not children or (not is_list and _bytes(module) <= group_bytes):
         yield module
@@ -135,7 +138,7 @@ class WeightRing:
         if self._pinned is not None and self._cuda:
             self._pinned.pin()
         grouped = {id(t) for group in self._groups for t in group.tensors}
-        #: Parameters a container owns itself: few and small, on the card for the whole pass.
+        #: Parameters a container owns itself, and small layers: on the card for the whole pass.
         self._loose = [t for key, t in weights_of(self.module).items() if key not in grouped]
         self._loose_host = [t.data for t in self._loose]
         self.slot_bytes = max((g.nbytes for g in self._groups), default=0)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import torch
 
-from nodes.engines.ltx.transformer import Run
-
 #: Latents of a clip within the window that stand beside it.
 _BESIDE = 2
 _EPSILON = 1e-6
@@ -134,19 +132,6 @@ def window_of(
         beside=sum(part.shape[1] for part in parts),
         shape=(latents.shape[0], latents.shape[1], latents.shape[2], latents.shape[3]),
     )
-
-
-def runs_of(levels: Sequence[float], tokens_per_latent: int) -> tuple[list[float], list[Run]]:
-    """The distinct levels of latents in a row, and the runs of their tokens that share one."""
-    distinct = sorted(set(levels))
-    runs: list[Run] = []
-    for i, level in enumerate(levels):
-        start, stop, row = i * tokens_per_latent, (i + 1) * tokens_per_latent, distinct.index(level)
-        if runs and runs[-1].row == row:
-            runs[-1] = Run(runs[-1].start, stop, row)
-        else:
-            runs.append(Run(start, stop, row))
-    return distinct, runs
 
 
 def next_level(level: float, sigma: float, sigmas: Sequence[float]) -> float:

@@ -8,11 +8,12 @@ import torch
 
 from farm.planning import RenderTask, num_steps_run
 from nodes.engines.common import Holder, causal_indices, frame_noise
-from nodes.engines.ltx.conditioning import Given, Window, next_level, runs_of, window_of
+from nodes.engines.ltx.conditioning import Given, Window, next_level, window_of
 from nodes.engines.ltx.layout import TRANSFORMER
 from nodes.engines.ltx.model import Model
 from nodes.engines.ltx.schedule import schedule
-from nodes.engines.ltx.transformer import Run, rotary_table
+from nodes.engines.ltx.transformer import rotary_table
+from nodes.engines.tokens import Run, runs_of
 
 OnStep = Callable[[int, int], None]
 """``on_step(done, total)``: called after every denoising step; may raise to stop."""

@@ -46,6 +46,7 @@ class LTXVideo:
         dtype: Of weights and activations; on CUDA bfloat16, or float16 where the card has no bfloat16, and
             float32 on a CPU unless given. Latents are float32 between steps.
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
+        compiled: What the transformer computes between its layers is compiled, once for a shape.
         cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
             thread, so the frames do not depend on it.
         weights: Of the ``transformer``, where they are not the folder's as they are: a file, LoRAs, a format.
@@ -59,6 +60,7 @@ class LTXVideo:
         device: str = "cuda",
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
+        compiled: bool = False,
         cpu_threads: int = 1,
         weights: Mapping[str, WeightSource] = MappingProxyType({}),
     ) -> None:
@@ -70,7 +72,9 @@ class LTXVideo:
             spec,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, folder, dtype=dtype, attention=attention, weights=weights),
+            read=partial(
+                read_model, folder, dtype=dtype, attention=attention, compiled=compiled, weights=weights
+            ),
             **held,
         )
         self._text: Holder[TextModel] = Holder(

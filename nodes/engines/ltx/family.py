@@ -9,6 +9,7 @@ from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family
 from nodes.engines.ltx.layout import PIPELINES, claims
 from nodes.engines.ltx.spec import TAKES, ltx_spec
+from nodes.engines.machine_choices import is_compiling
 
 
 def _read_spec(folder: Path, model: str, revision: str | None) -> EngineSpec:
@@ -20,7 +21,14 @@ def _create(
 ) -> Engine:
     from nodes.engines.ltx.engine import LTXVideo  # imports torch and diffusers
 
-    return LTXVideo(spec, folder, device=worker.kind, attention=attention, cpu_threads=cpu_threads)
+    return LTXVideo(
+        spec,
+        folder,
+        device=worker.kind,
+        attention=attention,
+        compiled=is_compiling(worker.kind),
+        cpu_threads=cpu_threads,
+    )
 
 
 FAMILY = Family(

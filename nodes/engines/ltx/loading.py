@@ -27,7 +27,8 @@ from nodes.engines.ltx.layout import (
     read_folder,
 )
 from nodes.engines.ltx.model import Model, TextModel
-from nodes.engines.ltx.transformer import RunwiseTransformer
+from nodes.engines.ltx.transformer import TOKENS_AT_ONCE, RunwiseTransformer
+from nodes.engines.tokens import Pointwise
 from nodes.engines.weights import WeightSource, read_weights
 
 #: Weights as a folder has them.
@@ -39,6 +40,7 @@ def read_model(
     *,
     dtype: torch.dtype,
     attention: Attentions,
+    compiled: bool = False,
     weights: Mapping[str, WeightSource] = MappingProxyType({}),
 ) -> Model:
     """Load what renders windows onto the host in ``dtype``, the transformer with the ``weights`` of its name.
@@ -55,7 +57,7 @@ def read_model(
             LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, weights.get(TRANSFORMER, _THE_FOLDERS)
         )
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
-    runwise = RunwiseTransformer(transformer).eval()
+    runwise = RunwiseTransformer(transformer, Pointwise(TOKENS_AT_ONCE, compiled)).eval()
     set_attention_backend(transformer, attention)
     channels = (-1, 1, 1, 1)
     return Model(

@@ -10,7 +10,7 @@ import torch
 from farm.planning import RenderTask
 from nodes.engines.common import Holder, causal_indices, frame_noise
 from nodes.engines.engine import Frames
-from nodes.engines.wan.by_level import runs_of
+from nodes.engines.tokens import runs_of
 from nodes.engines.wan.causal_vae import encode_video
 from nodes.engines.wan.model import Given, Model, Text
 from nodes.engines.wan.steps import Step, by_expert, last_steps, schedule
@@ -137,14 +137,17 @@ def _velocity(
     if given.channels is not None:
         sample = torch.cat([sample, given.channels])
     sample = sample[None].to(held.dtype)
-    timesteps = [step.timestep]
-    more: dict[str, Any] = {"return_dict": False}
-    if given.in_place is not None:  # what is given has no noise
-        timesteps = [0.0, step.timestep]
+    more: dict[str, Any]
+    if given.control is None:
+        # What is given in its place has no noise.
+        levels = [1.0] * latents.shape[1] if given.in_place is None else given.in_place[1].flatten().tolist()
         tokens = latents.shape[2] * latents.shape[3] // placed.model.folder.patch**2
-        more = {"runs": runs_of(given.in_place[1].flatten().long().tolist(), tokens)}
-    if given.control is not None:
-        more["control_hidden_states"] = given.control[None].to(held.dtype)
+        distinct, runs = runs_of(levels, tokens)
+        timesteps = [level * step.timestep for level in distinct]
+        more = {"runs": runs}
+    else:
+        timesteps = [step.timestep]
+        more = {"control_hidden_states": given.control[None].to(held.dtype), "return_dict": False}
     timestep = torch.tensor(timesteps, device=held.device)
 
     def predict(prompt: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,7 @@ class Wan:
         dtype: Of weights and activations; on a card bfloat16 where it computes in it and float16 elsewhere,
             float32 on a CPU, unless given. Latents are float32 between steps.
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
+        compiled: What the transformer computes between its layers is compiled, once for a shape.
         cpu_threads: Cores a CPU engine may use: guidance passes are computed side by side, each by one
             thread, so the frames do not depend on it.
         weights: Of each expert by its name (``transformer``, and ``transformer_2`` for low noise), where they
@@ -56,6 +57,7 @@ class Wan:
         device: str = "cuda",
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
+        compiled: bool = False,
         cpu_threads: int = 1,
         weights: Mapping[str, WeightSource] = MappingProxyType({}),
     ) -> None:
@@ -68,7 +70,9 @@ class Wan:
             "placements": (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
             "cpu_threads": cpu_threads,
         }
-        read = partial(read_model, source, dtype=dtype, attention=attention, weights=weights)
+        read = partial(
+            read_model, source, dtype=dtype, attention=attention, compiled=compiled, weights=weights
+        )
         self._held = Holder(
             spec,
             parts=read_folder(source).parts,

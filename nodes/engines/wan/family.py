@@ -7,6 +7,7 @@ from pathlib import Path
 from farm.capabilities import EngineSpec, Worker
 from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family
+from nodes.engines.machine_choices import is_compiling
 from nodes.engines.wan.kinds import TAKES
 from nodes.engines.wan.layout import PIPELINES, claims
 from nodes.engines.wan.spec import wan_spec
@@ -21,7 +22,14 @@ def _create(
 ) -> Engine:
     from nodes.engines.wan.engine import Wan  # imports torch and diffusers
 
-    return Wan(spec, source=folder, device=worker.kind, attention=attention, cpu_threads=cpu_threads)
+    return Wan(
+        spec,
+        source=folder,
+        device=worker.kind,
+        attention=attention,
+        compiled=is_compiling(worker.kind),
+        cpu_threads=cpu_threads,
+    )
 
 
 FAMILY = Family(

@@ -24,7 +24,8 @@ from nodes.engines.common import (
 )
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import check_folder, model_facts
-from nodes.engines.wan.by_level import ByLevel
+from nodes.engines.tokens import Pointwise
+from nodes.engines.wan.by_level import TOKENS_AT_ONCE, ByLevel
 from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS
 from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
@@ -38,6 +39,7 @@ def read_model(
     *,
     dtype: torch.dtype,
     attention: Attentions,
+    compiled: bool = False,
     weights: Mapping[str, WeightSource] = MappingProxyType({}),
     in_files: bool = False,
 ) -> Model:
@@ -47,6 +49,7 @@ def read_model(
         path: The model's folder.
         dtype: Of computation.
         attention: The kernels.
+        compiled: What is between the layers.
         weights: Of each expert by its name, where they are not the folder's as they are.
         in_files: Experts can be streamed from files.
 
@@ -74,10 +77,11 @@ def read_model(
         vae = _read(AutoencoderKLWan, folder, VAE, dtype)
     convolve_with_onednn(vae)
     normalise_with_sums(vae)
+    if folder.kind != "vace":
+        pointwise = Pointwise(TOKENS_AT_ONCE, compiled)
+        experts = {name: ByLevel(expert, pointwise) for name, expert in experts.items()}
     for expert in experts.values():
-        set_attention_backend(expert, attention)
-    if folder.kind == "in_place":
-        experts = {name: ByLevel(expert) for name, expert in experts.items()}
+        set_attention_backend(expert if folder.kind == "vace" else expert.stock, attention)
     channels = (-1, 1, 1, 1)
     return Model(
         folder=folder,

@@ -2,16 +2,16 @@
 
 Activation bytes follow the tensors alive at the peak of each stage, at e bytes an element:
 
-* denoising, per token and guidance pass (d = heads x width of a head, f = feed-forward width): the residual
-  sum behind the feed-forward layer, 22 d in half precision (hidden states, their float32 copy, the layer's
-  output, its float32 copy, product and sum, and the normed input), or that layer itself, 2 e f and 4.5 e d
-  beside it; where some tokens are modulated at a time, 2 e f and 2.2 e d alone. VACE keeps a hint of e d for
-  each of its layers. Rotary tables, the latents and what is given come on top;
+* denoising, per token and guidance pass (d = heads x width of a head, f = feed-forward width): the
+  feed-forward layer, 2 e f and 2.2 e d beside it (hidden states, the normed input), or attention, 6.6 e d.
+  VACE has the stock blocks: the residual sum behind the feed-forward layer, 22 d in half precision, or that
+  layer itself, 2 e f and 4.5 e d, and a hint of e d for each of its layers. Rotary tables, the latents and
+  what is given come on top;
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
   that a latent becomes, 15.2 tensors (24.6 with residual shortcuts), 10.3 (14.6) where the last level runs in
   strips; encoding: 11.3 (13.3).
 
-Published sizes: 116, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.7 and 12.6 kB a pixel to
+Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.7 and 12.6 kB a pixel to
 decode with the VAE of 2.1 and 2.2, in strips 7.9 and 7.5, 8.7 and 4.3 to encode; what is alive is 0.96 to
 1.00 of it (tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
 """
@@ -194,11 +194,9 @@ class _Cost:
         # The latents, what is given and what is predicted: in float32, and at once in the model's precision.
         channels = 2 * transformer["in_channels"] + transformer.get("vace_in_channels", 0)
         wide = element * (2 * transformer["ffn_dim"] + 4.5 * width)
-        widest = max(22.1 * width, wide)
-        if folder.kind == "in_place":
-            widest = max(20 * width, wide - 2.3 * element * width)
-        elif folder.kind == "vace":
-            widest += element * width * (len(transformer["vace_layers"]) + 0.6)
+        widest = max(6.6 * element * width, wide - 2.3 * element * width)
+        if folder.kind == "vace":  # the stock blocks
+            widest = max(22.1 * width, wide) + element * width * (len(transformer["vace_layers"]) + 0.6)
         residual = bool(vae.get("is_residual"))
         pixel = element * 4 / (vae.get("patch_size") or 1) ** 2
         base = vae["base_dim"]

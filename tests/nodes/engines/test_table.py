@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from farm.capabilities.worker import GIB, Worker
-from farm.errors import InvalidInput, NotFound
+from farm.errors import CannotRun, InvalidInput, NotFound
 from nodes.engines import table
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
+from nodes.engines.machine_choices import is_compiling
 from nodes.engines.table import FAMILIES, create_engine, known_models, model_names, named_spec_of, spec_of
 
 WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
@@ -90,3 +91,17 @@ def test_an_unknown_attention_back_end_is_refused(
     monkeypatch.setenv("REELFARM_ATTENTION", "flash9")
     with pytest.raises(InvalidInput, match="expected sdpa or xformers"):
         create_engine(str(tiny_i2vgen_xl_folder), WORKER)
+
+
+def test_what_is_to_be_compiled_is_told_before_a_model_is_loaded_where_it_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not is_compiling("cuda")
+    monkeypatch.setenv("REELFARM_COMPILE", "1")
+    monkeypatch.setenv("PATH", "")
+    assert not is_compiling("cpu")
+    with pytest.raises(CannotRun, match="Triton and a C compiler"):
+        is_compiling("cuda")
+    monkeypatch.setenv("REELFARM_COMPILE", "yes")
+    with pytest.raises(InvalidInput, match="expected 0 or 1"):
+        is_compiling("cuda")

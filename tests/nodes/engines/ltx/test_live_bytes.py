@@ -16,8 +16,9 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from nodes.engines.common.pieces import set_pieces
 from nodes.engines.ltx.layout import LtxFolder
 from nodes.engines.ltx.spec import _Cost
-from nodes.engines.ltx.transformer import Run, RunwiseTransformer
+from nodes.engines.ltx.transformer import TOKENS_AT_ONCE, RunwiseTransformer
 from nodes.engines.ltx.vae import decoded, encoded
+from nodes.engines.tokens import Pointwise, Run
 from tests.nodes.engines.live_bytes import LiveBytes, meta_tensor, on_meta
 
 HEIGHT, WIDTH = 480, 704
@@ -76,7 +77,7 @@ def _held_by_stock(size: str) -> float:
 
 def _held(size: str, pieces: int) -> float:
     """Bytes a token of the forward over runs: a given first latent and the others."""
-    transformer = RunwiseTransformer(_transformer(size))
+    transformer = RunwiseTransformer(_transformer(size), Pointwise(TOKENS_AT_ONCE))
     set_pieces(transformer, pieces)
     with torch.no_grad(), LiveBytes(transformer) as counted:
         tokens = meta_tensor(TOKENS, 128, dtype=torch.float32)

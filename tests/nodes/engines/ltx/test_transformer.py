@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 
-from nodes.engines.ltx.conditioning import Places, runs_of
-from nodes.engines.ltx.transformer import Run, RunwiseTransformer, rotary_table
+from nodes.engines.ltx.conditioning import Places
+from nodes.engines.ltx.transformer import RunwiseTransformer, rotary_table
+from nodes.engines.tokens import Pointwise, runs_of
 from tests.nodes.engines.ltx.conftest import TRANSFORMER
 
 PER_LATENT = 6
@@ -20,7 +21,7 @@ PER_LATENT = 6
 def test_a_modulation_for_each_noise_level_gives_what_one_for_each_token_does(levels: list[float]) -> None:
     torch.manual_seed(2)
     stock = LTXVideoTransformer3DModel(**TRANSFORMER).eval()
-    runwise = RunwiseTransformer(copy.deepcopy(stock)).eval()
+    runwise = RunwiseTransformer(copy.deepcopy(stock), Pointwise(5)).eval()
     tokens, text = torch.randn(1, 4 * PER_LATENT, 8), torch.randn(1, 5, 24)
     places = Places(8, 32, causal=True).of(torch.empty(8, 4, 2, 3), 0, 25)
     padded = torch.nn.functional.pad(text, (0, 0, 0, 3), value=9.0)
@@ -35,10 +36,3 @@ def test_a_modulation_for_each_noise_level_gives_what_one_for_each_token_does(le
     ours = runwise(tokens, text, torch.tensor(distinct) * 1000, runs, rotary_table(stock.rope, places))
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert len(distinct) == len(set(levels))
-
-
-def test_tokens_in_a_row_that_share_a_level_are_one_run() -> None:
-    assert runs_of([0.0, 0.5, 0.5, 0.0], 10) == (
-        [0.0, 0.5],
-        [Run(0, 10, 0), Run(10, 30, 1), Run(30, 40, 0)],
-    )

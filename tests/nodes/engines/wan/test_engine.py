@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +15,8 @@ from benchmarks.held_out import photograph
 from farm.capabilities.engine_spec import Rung
 from nodes.engines.common import placing
 from nodes.engines.engine import Cancelled, Rendered, RenderInputs, TextEngine
+from nodes.engines.tokens import Pointwise, runs_of
+from nodes.engines.wan.by_level import ByLevel
 from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
 from tests.nodes.engines.wan.tiny import FRAMES, KINDS, SIZES, STEPS, TEXT_WIDTH, picture, window
@@ -152,22 +155,15 @@ def test_latents_taken_over_stand_where_the_window_before_had_them(wan_engine: W
 def test_a_window_of_two_noise_levels_is_modulated_by_level_and_equals_one_by_token(
     wan_folder: WanFolder,
 ) -> None:
-    from diffusers import WanTransformer3DModel
-
-    from nodes.engines.wan import by_level
-
     stock, taken = (WanTransformer3DModel.from_pretrained(wan_folder("ti2v") / "transformer") for _ in "ab")
     generator = torch.Generator().manual_seed(3)
     latents = torch.randn(1, 4, 4, 2, 4, generator=generator)
     text = torch.randn(1, 7, TEXT_WIDTH, generator=generator)
-    rows = [0, 1, 1, 0]
-    tokens = torch.tensor([0.0, 625.0])[rows].repeat_interleave(2)[None]
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_level, "_TOKENS_AT_ONCE", 3)
+    levels, runs = runs_of([0.0, 625.0, 625.0, 0.0], 2)
+    tokens = torch.tensor([0.0, 625.0, 625.0, 0.0]).repeat_interleave(2)[None]
+    with torch.no_grad():
         expected = stock(latents, tokens, text).sample
-        made = by_level.ByLevel(taken)(
-            latents, torch.tensor([0.0, 625.0]), text, runs=by_level.runs_of(rows, 2)
-        )[0]
+        made = ByLevel(taken, Pointwise(tokens_at_once=3))(latents, torch.tensor(levels), text, runs=runs)[0]
     assert torch.allclose(made, expected, atol=1e-5)
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 
-from nodes.engines.wan.by_level import ByLevel, runs_of
+from nodes.engines.tokens import Pointwise, runs_of
+from nodes.engines.wan.by_level import TOKENS_AT_ONCE, ByLevel
 from nodes.engines.wan.causal_vae import decode_latent, encode_chunk, no_caches, no_frames
 from nodes.engines.wan.layout import Kind, WanFolder
 from nodes.engines.wan.spec import _Cost
@@ -43,7 +44,7 @@ def _transformer(kind: Kind) -> Any:
     if kind == "vace":
         return on_meta(lambda: WanVACETransformer3DModel(**VACE))
     made = on_meta(lambda: WanTransformer3DModel(**(A14B if kind == "channels" else TI2V)))
-    return ByLevel(made) if kind == "in_place" else made
+    return made if kind == "vace" else ByLevel(made, Pointwise(TOKENS_AT_ONCE))
 
 
 def _cost(kind: Kind, vae: Any, transformer: Any) -> _Cost:
@@ -60,7 +61,7 @@ def _vae(kind: Kind) -> Any:
 @pytest.mark.parametrize("kind", ["channels", "in_place", "vace"])
 def test_a_token_holds_at_most_what_the_spec_says_and_nearly_that(kind: Kind) -> None:
     transformer = _transformer(kind)
-    config = transformer.stock.config if kind == "in_place" else transformer.config
+    config = transformer.config if kind == "vace" else transformer.stock.config
     grid = GRIDS[kind]
     tokens = grid[0] * grid[1] * grid[2] // 4
     vae = _vae(kind)
@@ -72,10 +73,11 @@ def test_a_token_holds_at_most_what_the_spec_says_and_nearly_that(kind: Kind) ->
         timestep = meta_tensor(1, dtype=torch.float32)
         if kind == "channels":
             held.append(meta_tensor(z + 4, *grid, dtype=torch.float32))
+            more["runs"] = runs_of([1.0] * grid[0], tokens // grid[0])[1]
         elif kind == "in_place":
             held.append(meta_tensor(z, *grid, dtype=torch.float32))
             timestep = meta_tensor(2, dtype=torch.float32)
-            more["runs"] = runs_of([0] + [1] * (grid[0] - 1), tokens // grid[0])
+            more["runs"] = runs_of([0.0] + [1.0] * (grid[0] - 1), tokens // grid[0])[1]
         else:
             held.append(meta_tensor(96, *grid, dtype=torch.float32))
             more["control_hidden_states"] = meta_tensor(1, 96, *grid)
@@ -86,7 +88,7 @@ def test_a_token_holds_at_most_what_the_spec_says_and_nearly_that(kind: Kind) ->
             **more,
         )
         del held
-    predicted = _cost(kind, vae, transformer.stock if kind == "in_place" else transformer).per_token
+    predicted = _cost(kind, vae, transformer if kind == "vace" else transformer.stock).per_token
     assert 0.96 * predicted <= counted.peak / tokens <= predicted
 
 
@@ -97,7 +99,7 @@ def test_decoding_and_encoding_hold_what_the_spec_says_whatever_the_window(kind:
     vae, (_, down, across) = _vae(kind), GRIDS[kind]
     scale = vae.config.scale_factor_spatial
     pixels = down * across * scale**2
-    cost = _cost(kind, vae, _transformer(kind).stock if kind == "in_place" else _transformer(kind))
+    cost = _cost(kind, vae, _transformer(kind).stock)
     peaks = []
     with torch.no_grad(), LiveBytes(vae) as counted:
         state = no_frames(vae, strips)

@@ -126,4 +126,4 @@ def test_weights_wait_in_their_files_at_the_disk_rung_and_need_no_memory_there(w
 
 def layers_in_files(engine: Wan) -> list[bool]:
     experts = [engine._held.placed.model.components[name] for name in ("transformer", "transformer_2")]
-    return [file_span(expert.blocks[0].ffn.net[2].weight) is not None for expert in experts]
+    return [file_span(expert.stock.blocks[0].ffn.net[2].weight) is not None for expert in experts]
