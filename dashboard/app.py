@@ -26,8 +26,10 @@ from dashboard.access import (
     login_link,
 )
 from dashboard.api import (
+    JobSummaries,
     artifacts_router,
     jobs_router,
+    keyframes_router,
     models_router,
     nodes_router,
     openai_models_router,
@@ -137,12 +139,14 @@ def create_app(
     submitting = Submitting(coordinator, specs)
     pictures = PictureCache()
     ledger, storage = coordinator.ledger, coordinator.storage
+    summaries = JobSummaries(ledger)
     workers_seen = WorkersSeen(ledger.journal.path)
     large = LargeAnswers()
     artifacts = Artifacts(storage, coordinator.reopening, tools, pictures, workers_seen, large)
     for router in (
         health,
-        jobs_router(coordinator, intake, submitting, pictures, workers_seen, large),
+        jobs_router(coordinator, intake, submitting, pictures, workers_seen, large, summaries),
+        keyframes_router(coordinator, intake, pictures, summaries),
         segments_router(ledger, storage, coordinator.reopening, tools, pictures, workers_seen),
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),

@@ -32,8 +32,10 @@ from farm.state import (
     JobReopened,
     JobRetried,
     JobStatus,
+    KeyframesRemade,
     Ledger,
     ResultRefused,
+    ReviewApproved,
     SeamMeasured,
     State,
     Task,
@@ -145,7 +147,7 @@ class Metrics:
                         self._seam_score.labels(measure).observe(value)
                 if not event.passed:
                     self._seams_failed.inc()
-            case JobRetried() | JobReopened():
+            case JobRetried() | JobReopened() | KeyframesRemade() | ReviewApproved():
                 self._resumed_at[event.job_id] = at
             case JobDeleted():
                 self._resumed_at.pop(event.job_id, None)

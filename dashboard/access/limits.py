@@ -22,6 +22,8 @@ MAX_JSON_WITH_INPUTS_BYTES = 32 << 20
 _TAKES_FILES = frozenset(
     {"/api/v1/jobs", "/api/v1/plans", "/api/v1/uploads", "/v1/videos", "/v1/videos/edits"}
 )
+#: So does the picture that stands for a keyframe.
+_TAKES_PICTURE = re.compile(r"/api/v1/jobs/[^/]+/keyframes/[^/]+/picture")
 #: POST to them starts work that lasts, or fills the disk.
 _STARTS_WORK = frozenset({"/api/v1/jobs", "/api/v1/uploads"})
 #: Callers that are remembered; a bucket that has filled up again is forgotten first.
@@ -147,6 +149,8 @@ def rate_class(method: str, path: str) -> Class | None:
         return None if area(path) == "/static" else "read"
     if path == "/api/v1/session" and method == "POST":
         return "login"
+    if method == "PUT" and _TAKES_PICTURE.fullmatch(path):
+        return "submit"
     if path in _STARTS_WORK or area(path) == "/v1/videos":
         return "change" if method == "DELETE" else "submit"
     return "change"
@@ -154,7 +158,7 @@ def rate_class(method: str, path: str) -> Class | None:
 
 def body_cap(path: str, content_type: str) -> int | None:
     """Most bytes of a body; None: whoever takes it counts."""
-    if path not in _TAKES_FILES:
+    if path not in _TAKES_FILES and not _TAKES_PICTURE.fullmatch(path):
         return MAX_JSON_BYTES
     return None if content_type == "multipart/form-data" else MAX_JSON_WITH_INPUTS_BYTES
 

@@ -41,6 +41,7 @@ JOB: dict[str, Any] = {
     "queue_position": None,
     "priority": 50,
     "can_retry": False,
+    "review": None,
     "model": "tiny_i2v",
     "mode": "refine",
     "prompt": _PROMPT,
@@ -128,6 +129,21 @@ PLAN: dict[str, Any] = {
     ],
     "on": {"cuda": _FOOTPRINT, "cpu": _FOOTPRINT},
     "notes": [],
+}
+KEYFRAME: dict[str, Any] = {
+    "number": 3,
+    "frame": 15,
+    "time_s": 1.875,
+    "prompt": _PROMPT,
+    "segment": "d0-0",
+    "position": 3,
+    "status": "done",
+    "take": 1,
+    "seed": 7,
+    "replaced": False,
+    "replaceable": True,
+    "made_again_with": [1, 2, 4],
+    "sha256": _SHA256,
 }
 _WHOLE = [0.0, 0.0, 1.0, 1.0]
 FRAMINGS: list[dict[str, Any]] = [{"seen": _WHOLE, "place": _WHOLE, "said": ""}]

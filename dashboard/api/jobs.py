@@ -131,11 +131,11 @@ def jobs_router(
     pictures: PictureCache,
     workers_seen: WorkersSeen,
     large: LargeAnswers,
+    summaries: JobSummaries,
 ) -> APIRouter:
     """Every route runs on the event loop, where the coordinator's state lives."""
     router = api_router("jobs")
     ledger, storage = coordinator.ledger, coordinator.storage
-    summaries = JobSummaries(ledger)
 
     def shown(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return Response(summaries.one(job), status, headers, media_type="application/json")

@@ -68,6 +68,14 @@ def _said(task_id: str, event: TaskEvent) -> str:
             return f"take {body['take']} is kept"
         case "task_reopened":
             return f"take {body['take']} is rendered next: {body['reason']}"
+        case "keyframes_remade" if task_id in body["takes"]:
+            return f"take {body['takes'][task_id]} is rendered next, with seed {body['seed']}"
+        case "keyframe_replaced" if task_id in body["takes"]:
+            return f"take {body['takes'][task_id]} is rendered next: what it is made from was replaced"
+        case "keyframe_replaced":
+            return f"a picture stands for its frame {body['position']}" + (
+                "" if body["media"] else " no more"
+            )
         case "job_reopened":
             return f"take {body['takes'][task_id]} is rendered next: somebody asked for it"
     return event.type

@@ -16,7 +16,8 @@ _TASK_EVENTS = """
 SELECT at, type, CAST(body AS TEXT) FROM events
 WHERE job_id = ? AND seq >= ? AND type != 'job_submitted' AND (
     json_extract(CAST(body AS TEXT), '$.task_id') = ?
-    OR type = 'job_reopened' AND json_extract(CAST(body AS TEXT), '$.takes.' || json_quote(?)) IS NOT NULL
+    OR type IN ('job_reopened', 'keyframes_remade', 'keyframe_replaced')
+        AND json_extract(CAST(body AS TEXT), '$.takes.' || json_quote(?)) IS NOT NULL
 )
 ORDER BY seq
 """

@@ -19,6 +19,7 @@ from dashboard.http.queries import (
 from dashboard.http.routes import Route, api_router
 from dashboard.http.schemas import (
     NodeRequest,
+    PictureBody,
     ReachRequest,
     body_schema,
     invalid,
@@ -26,6 +27,7 @@ from dashboard.http.schemas import (
     job_options,
     job_request,
     options_schema,
+    picture_body,
     shown_event,
     shown_plan,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "Limit",
     "NodeRequest",
     "Order",
+    "PictureBody",
     "ReachRequest",
     "Route",
     "answer_errors",
@@ -57,6 +60,7 @@ __all__ = [
     "job_request",
     "options_schema",
     "page_of",
+    "picture_body",
     "position_of",
     "shown_event",
     "shown_plan",

@@ -18,6 +18,7 @@ API = "/api/v1"
 TAGS = {
     "jobs": "One long video each: plan and price it, start it, follow it, stop it, change it, delete it.",
     "segments": "The windows a job is rendered in, and the seams between them.",
+    "keyframes": "The pictures that windows are rendered from: looked at, made again, replaced, approved.",
     "artifacts": "Files of a job: the video (so far, too), its contact sheet, its pictures, its report.",
     "uploads": "Pictures and videos that are kept for a day, for plans and jobs to name.",
     "storage": "What lies in the storage, and removing what no job has.",

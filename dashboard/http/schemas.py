@@ -31,7 +31,8 @@ INPUT_PATTERN = r"^(upload-[0-9a-f]{12}|data:[^,]*;base64,[A-Za-z0-9+/]+=*)$"
 #: Of every option, what it means and what it may be, for the API's description.
 _OPTION_DOCS: dict[str, dict[str, Any]] = {
     "prompts": {
-        "description": "One for the whole video, or one for each input image.",
+        "description": "One for the whole video, or one for each input image; with `infill` one between "
+        "each two of them.",
         "minItems": 1,
         "items": {"type": "string", "maxLength": MAX_PROMPT_CHARS},
     },
@@ -78,6 +79,10 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
     "strength": {"description": "How far an input video is changed, above 0 to 1."},
     "seed": {"description": "Same seed, same video."},
     "priority": {"description": "Higher first."},
+    "review": {
+        "description": "Wait for you after the keyframes: look at them, make some again or replace them, and "
+        "approve (`/jobs/{job_id}/keyframes`). Modes `infill` and `refine` have some."
+    },
 }
 #: What ``farm.request.job.check_numbers`` lets through.
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -150,6 +155,16 @@ def body_schema() -> dict[str, Any]:
     return schema
 
 
+class PictureBody(Value):
+    """A picture by name or with its bytes."""
+
+    picture: str = Field(
+        pattern=INPUT_PATTERN,
+        description="The id of an upload, or a data: URL in base64.",
+        examples=["upload-5b0d9e21c7af"],
+    )
+
+
 class NodeRequest(Value):
     """A machine by its name."""
 
@@ -185,6 +200,16 @@ def job_body(text: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not inputs:
         raise InvalidInput("inputs: expected at least one", param="inputs")
     return _preset(options), inputs
+
+
+def picture_body(text: bytes) -> str:
+    """The picture that a JSON body names.
+
+    Raises:
+        InvalidInput: it is no such body.
+    """
+    named: str = _validated(PictureBody, text)["picture"]
+    return named
 
 
 def _validated(model: type[Value], text: bytes) -> dict[str, Any]:

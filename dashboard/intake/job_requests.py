@@ -17,13 +17,14 @@ from typing import Any
 from starlette.requests import Request
 
 from dashboard.access import Principal
-from dashboard.http import job_body, job_options, job_request
+from dashboard.http import job_body, job_options, job_request, picture_body
 from dashboard.intake.kept_uploads import UPLOAD_ID, KeptUpload, KeptUploads
 from dashboard.intake.looks import Looks, while_wanted
 from dashboard.intake.turns import Turns
 from dashboard.intake.upload_space import UploadSpace
 from dashboard.intake.uploads import (
     JOB_FORM,
+    PICTURE_FORM,
     UPLOAD_FORM,
     File,
     Form,
@@ -81,6 +82,19 @@ class Intake:
                 yield await self._from_json(request, folder)
             else:
                 yield await self._from_form(request, folder)
+
+    @asynccontextmanager
+    async def picture(self, request: Request) -> AsyncIterator[MediaInfo]:
+        """A picture that comes as a form's file, or is named in JSON. It is there until the block ends."""
+        async with self.folder() as folder:
+            if content_kind(request) == b"application/json":
+                name = picture_body(await self.body(request))
+                yield await self._named(request, name, folder / "picture", param="picture")
+                return
+            found = await self.form(request, folder, PICTURE_FORM)
+            if not found.files:
+                raise InvalidInput("picture is missing", param="picture")
+            yield await self.checked(request, found.files[0], param="picture")
 
     async def form(self, request: Request, folder: Path, form: Form) -> Upload:
         """A multipart form; the first bytes of its files are those of pictures or videos."""

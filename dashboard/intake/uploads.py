@@ -48,6 +48,7 @@ class Form:
 
 
 JOB_FORM = Form(files="inputs", max_files=MAX_INPUTS, texts=frozenset({"request"}))
+PICTURE_FORM = Form(files="picture", max_files=1, texts=frozenset())
 UPLOAD_FORM = Form(files="file", max_files=1, texts=frozenset({"clip"}))
 
 

@@ -36,6 +36,9 @@ EventType = Literal[
     "job_prioritized",
     "job_retried",
     "job_reopened",
+    "keyframes_remade",
+    "keyframe_replaced",
+    "review_approved",
     "job_deleted",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)

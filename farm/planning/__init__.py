@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from farm.planning.choices import Choices, choices, nothing_asked, sizes_of
 from farm.planning.framing import Framing, framing
+from farm.planning.keyframes import Keyframe, keyframes, time_s
 from farm.planning.plan import FrameRun, Plan, Segment
 from farm.planning.planner import footprint
-from farm.planning.predict import Left, Outline, Runner, Simulated, all_of, longest_path, outline, simulate
+from farm.planning.predict import (
+    Left,
+    Outline,
+    Runner,
+    Simulated,
+    all_of,
+    longest_path,
+    outline,
+    simulate,
+    simulate_reviewed,
+)
 from farm.planning.render_task import Phase, RenderTask, num_steps_run
 from farm.planning.suggest import plan_over, refusal
 
@@ -17,6 +28,7 @@ __all__ = [
     "Choices",
     "FrameRun",
     "Framing",
+    "Keyframe",
     "Left",
     "Outline",
     "Phase",
@@ -29,6 +41,7 @@ __all__ = [
     "choices",
     "footprint",
     "framing",
+    "keyframes",
     "longest_path",
     "nothing_asked",
     "num_steps_run",
@@ -36,5 +49,7 @@ __all__ = [
     "plan_over",
     "refusal",
     "simulate",
+    "simulate_reviewed",
     "sizes_of",
+    "time_s",
 ]

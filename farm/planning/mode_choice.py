@@ -80,6 +80,11 @@ def mode_notes(
         notes.append(
             f"the draft has every frame, for {spec.model} knows no slower motion: a chain would end sooner"
         )
+    if mode == "infill" and last.last_media and len(request.prompts) == len(request.inputs):
+        count = len(request.prompts)
+        notes.append(
+            f"the last of {count} prompts is not used: between {count} pictures there is room for {count - 1}"
+        )
     if mode == "infill" and last.last_media and beyond:
         notes.append(
             f"the last picture stands {beyond} frames past the end, where {spec.model} can be given it; "

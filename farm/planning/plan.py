@@ -131,6 +131,8 @@ class Plan(Value):
     text_on: dict[DeviceKind, Footprint] = Field(default_factory=dict)
     #: None: the video is silent.
     sound: Sound | None = None
+    #: Its windows wait until somebody has looked at its keyframes.
+    review: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -166,8 +168,8 @@ class Plan(Value):
     def _strength(self, segment: Segment) -> float | None:
         return self.strength if self.is_over_frames(segment) else None
 
-    def render_task(self, segment: Segment, *, take: int = 0) -> RenderTask:
-        """The order for one segment of this plan."""
+    def render_task(self, segment: Segment, *, take: int = 0, seed: int | None = None) -> RenderTask:
+        """The order for one segment of this plan; with a seed of its own, as a job of that seed has it."""
         shot = self.shots[segment.shot]
         return RenderTask(
             model=self.model,
@@ -183,10 +185,10 @@ class Plan(Value):
             fps=float(self.fps / segment.frame_stride),
             num_inference_steps=self._num_inference_steps(segment),
             guidance_scale=self.guidance_scale,
-            seed=self.seed,
+            seed=self.seed if seed is None else seed,
             noise_level=FIRST_NOISE_LEVEL[segment.level] + segment.hop % NUM_HOP_NOISE_LEVELS,
             strength=self._strength(segment),
-            take=take,
+            take=take if seed is None else 0,
             handover_index=segment.handover_index,
             handover_latents=segment.handover_latents,
             anchor_strength=segment.anchor_strength,

@@ -23,6 +23,7 @@ from farm.capabilities import (
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import held_on
+from farm.planning.keyframes import keyframes, reviewed
 from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrained
 from farm.planning.modes import DRAFT_STRENGTH, SEGMENTS_OF, Cut
 from farm.planning.plan import Footprint, Plan, Segment, Shot
@@ -65,11 +66,23 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
     mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode)
     kind, shots = request.inputs[0].kind, len(request.inputs)
-    if request.mode != "auto" or mode != "chain" or workers < 2:
-        return made
-    others: list[Mode] = ["refine", "infill"] if shots == 1 else ["refine"]  # images of a storyboard are cuts
-    able = [m for m in others if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
-    return _soonest(made, [_in_mode(request, spec, m) for m in able], workers)
+    if request.mode != "auto" or mode != "chain" or (workers < 2 and not request.review):
+        return reviewed(made) if request.review else made
+    # Images of a storyboard are cuts.
+    modes: list[Mode] = ["refine", "infill"] if shots == 1 else ["refine"]
+    able = [m for m in modes if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
+    others = [_in_mode(request, spec, m) for m in able]
+    return _to_review(made, others, workers) if request.review else _soonest(made, others, workers)
+
+
+def _to_review(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
+    """Of the plans with keyframes the one that is done first."""
+    in_parts = [p for p in others if keyframes(p)]
+    if not in_parts:
+        return reviewed(chained)  # says that there are none
+    best = min(in_parts, key=lambda p: makespan(p, workers))
+    note = f"{best.mode} chosen: it has keyframes to look at"
+    return reviewed(best.model_copy(update={"notes": (*best.notes, note)}))
 
 
 def _soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:

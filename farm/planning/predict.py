@@ -132,6 +132,30 @@ def simulate(plan: Outline, left: Left, runners: Sequence[Runner]) -> Simulated:
     return Simulated(run.ends, run.num_segments, run.busy_s)
 
 
+def simulate_reviewed(plan: Outline, runners: Sequence[Runner]) -> tuple[Simulated, float]:
+    """``simulate`` of a whole plan whose windows begin when all before them is done, and when that is.
+
+    What somebody takes to look at the keyframes is not counted.
+
+    Raises:
+        ValueError: no runner can hold a segment of some kind.
+    """
+    finals = set(plan.finals)
+    waits = [count + (i in finals) for i, count in enumerate(plan.num_waits)]  # for what no segment is
+    ready = [i for i, count in enumerate(waits) if count == 0]
+    before = simulate(plan, Left(waits, ready, len(waits) - len(ready), []), runners)
+    loaded = [
+        Runner(r.costs, 0.0 if count else r.load_s, max(r.free_at, before.end))
+        for r, count in zip(runners, before.num_segments, strict=True)
+    ]
+    after = simulate(plan, Left([0] * len(waits), sorted(finals), 0, []), loaded)
+    return Simulated(
+        [max(pair) for pair in zip(before.ends, after.ends, strict=True)],
+        [sum(pair) for pair in zip(before.num_segments, after.num_segments, strict=True)],
+        [sum(pair) for pair in zip(before.busy_s, after.busy_s, strict=True)],
+    ), before.end
+
+
 class _Group:
     """Runners that are about equally fast."""
 
@@ -309,8 +333,14 @@ def critical_path(plan: Plan) -> float:
 def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
     """The longest run of segments that must follow each other, in what ``cost`` gives for one."""
     ends: dict[str, float] = {}
+    before_review = 0.0
     for segment in plan.segments:
-        ends[segment.id] = max((ends[d] for d in segment.depends_on), default=0.0) + cost(segment)
+        end = max((ends[d] for d in segment.depends_on), default=0.0) + cost(segment)
+        ends[segment.id] = end
+        if segment.level != "final":
+            before_review = max(before_review, end)
+    if plan.review:  # windows wait for all that is looked at
+        return before_review + max(cost(s) for s in plan.final_segments)
     return max(ends.values())
 
 

@@ -49,7 +49,7 @@ def plan_over(request: JobRequest, spec: EngineSpec, workers: Iterable[Worker]) 
     if refused:
         raise CannotRun(refused, param="size")
     num_able = len(_able(made, workers))
-    if request.mode == "auto" and made.mode == "chain" and num_able > 1:
+    if request.mode == "auto" and (made.mode == "chain" or made.review) and num_able > 1:
         # The other choices have no longer windows, and so no greater needs.
         made = plan(request, spec, workers=num_able)
     return made.model_copy(update={"notes": (*made.notes, *window_notes)})

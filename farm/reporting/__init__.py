@@ -6,6 +6,7 @@ Functions that read the state and write text or JSON-safe values enter; nothing 
 from __future__ import annotations
 
 from farm.reporting import console
+from farm.reporting.keyframes import KeyframeDetail, ReviewStatus, keyframe_details, review_status
 from farm.reporting.logs import LogFormat, log_events, logging_to
 from farm.reporting.models import ModelReport, model_reports, report_json, runnable_lines
 from farm.reporting.report import (
@@ -24,17 +25,21 @@ from farm.reporting.report import (
 
 __all__ = [
     "JobSummary",
+    "KeyframeDetail",
     "LogFormat",
     "ModelReport",
+    "ReviewStatus",
     "console",
     "job_report",
     "job_summary",
+    "keyframe_details",
     "log_events",
     "logging_to",
     "model_reports",
     "progress",
     "report_json",
     "report_parts",
+    "review_status",
     "runnable_lines",
     "seam_list",
     "segment_detail",

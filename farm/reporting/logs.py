@@ -24,9 +24,12 @@ from farm.state import (
     JobReopened,
     JobRetried,
     JobSubmitted,
+    KeyframeReplaced,
+    KeyframesRemade,
     Ledger,
     NodeAdmitted,
     NodeRemoved,
+    ReviewApproved,
     TaskReopened,
     WorkerDraining,
     WorkerEnabled,
@@ -115,6 +118,13 @@ def said(event: Event) -> str | None:
             return f"job {job_id} has priority {priority}"
         case JobCancelled() | JobRetried() | JobReopened() | JobDeleted():
             return f"job {event.job_id} was {event.type.removeprefix('job_')}"
+        case KeyframesRemade(takes=takes, seed=seed):
+            return f"{', '.join(takes)} of {event.job_id} are made again with seed {seed}"
+        case KeyframeReplaced(task_id=task_id, position=position, media=media):
+            what = "is what was rendered again" if media is None else f"is replaced by {media.sha256[:12]}"
+            return f"keyframe {position} of {task_id} of {event.job_id} {what}"
+        case ReviewApproved(job_id=job_id):
+            return f"the keyframes of job {job_id} were approved"
         case TaskReopened(task_id=task_id, reason=reason):
             return f"segment {task_id} of {event.job_id} is rendered again: {reason}"
     return None

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from farm.capabilities import Mode, Worker
 from farm.planning import Segment
+from farm.reporting.keyframes import ReviewStatus, review_status
 from farm.request import MediaInfo
 from farm.scheduling import after_seam, eta_s, waiting, why_not_retried
 from farm.state import Attempt, Job, JobStatus, Journal, Seam, State, Task, WorkerJoined
@@ -53,6 +54,8 @@ class JobSummary(TypedDict):
     priority: int
     #: Whether a retry would do anything: it failed, was cancelled, or waits for what a retry may change.
     can_retry: bool
+    #: Of its keyframes, before its windows are rendered; None: nobody asked for that.
+    review: ReviewStatus | None
     model: str
     mode: Mode
     #: The first one.
@@ -64,7 +67,8 @@ class JobSummary(TypedDict):
     segments: SegmentCounts
     #: Share of the segments that is rendered, running ones by their steps, 0 to 1.
     progress: float
-    #: Predicted seconds to the finished video; None when it has ended or nothing can be said.
+    #: Predicted seconds to the finished video; None when it has ended, waits for its user to look at its
+    #: keyframes, or nothing can be said.
     eta_s: float | None
     submitted_at: float
     finished_at: float | None
@@ -92,6 +96,7 @@ def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
         **waits(state, job),
         "priority": job.request.priority,
         "can_retry": state is not None and why_not_retried(state, job) is None,
+        "review": review_status(job),
         "model": plan.model,
         "mode": plan.mode,
         "prompt": plan.shots[0].prompt,

@@ -12,6 +12,7 @@ from farm.request.job import (
     MAX_FRAMES,
     MAX_INPUTS,
     MAX_PROMPT_CHARS,
+    MAX_SEED,
     MAX_SIDE,
     MIN_FPS,
     Fit,
@@ -19,6 +20,7 @@ from farm.request.job import (
     check,
     check_numbers,
     check_priority,
+    check_seed,
 )
 from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
 from farm.request.media_tools import MediaTools, OnLook
@@ -32,6 +34,7 @@ __all__ = [
     "MAX_FRAMES",
     "MAX_INPUTS",
     "MAX_PROMPT_CHARS",
+    "MAX_SEED",
     "MAX_SIDE",
     "MIN_FPS",
     "PRESETS",
@@ -48,6 +51,7 @@ __all__ = [
     "check",
     "check_numbers",
     "check_priority",
+    "check_seed",
     "parse_size",
     "presets",
     "request_options",

@@ -23,6 +23,7 @@ MIN_FPS, MAX_FPS = Fraction(1, 10), Fraction(240)
 MAX_SIDE = 4096
 MAX_PROMPT_CHARS = 4000
 MAX_INPUTS = 200
+MAX_SEED = 2**63 - 1
 
 
 class JobRequest(Value):
@@ -31,7 +32,7 @@ class JobRequest(Value):
     inputs: tuple[MediaInfo, ...]
     #: A sound for the video, instead of the input video's own.
     audio: MediaInfo | None = None
-    #: One for the whole job, or one per image.
+    #: One for the whole job, one per image, or (``infill``) one between each two.
     prompts: tuple[str, ...] = ("",)
     negative_prompt: str = ""
     model: str
@@ -54,6 +55,8 @@ class JobRequest(Value):
     strength: float | None = None
     seed: int = 0
     priority: int = 50
+    #: Its keyframes are to be looked at before its windows are rendered.
+    review: bool = False
 
     @field_validator("inputs", "prompts")
     @classmethod
@@ -104,10 +107,12 @@ def check(request: JobRequest) -> None:
         raise InvalidInput(
             f"got {len(request.inputs)} inputs, at most {MAX_INPUTS} are taken", param="inputs"
         )
-    if len(request.prompts) not in (1, len(request.inputs)):
+    between = len(request.inputs) - 1 if request.mode == "infill" else 1
+    if len(request.prompts) not in (1, between, len(request.inputs)):
+        each = "one for each" if between < 2 else f"one between each two, {between} in all"
         raise InvalidInput(
             f"got {len(request.prompts)} prompts for {len(request.inputs)} inputs; "
-            "give one prompt for all or one for each",
+            f"give one prompt for all or {each}",
             param="prompt",
         )
     for prompt in (*request.prompts, request.negative_prompt):
@@ -139,7 +144,7 @@ def check_numbers(fields: Mapping[str, Any]) -> None:
     _in_range("guidance", fields["guidance_scale"], 0, 100)
     _in_range("strength", fields["strength"], 0, 1, above_low=True)
     check_priority(fields["priority"])
-    _in_range("seed", fields["seed"], 0, 2**63 - 1)
+    check_seed(fields["seed"])
 
 
 def check_priority(priority: int | None) -> None:
@@ -148,6 +153,14 @@ def check_priority(priority: int | None) -> None:
         InvalidInput: it is not 0 to 100.
     """
     _in_range("priority", priority, 0, 100)
+
+
+def check_seed(seed: int | None) -> None:
+    """
+    Raises:
+        InvalidInput: it is no seed.
+    """
+    _in_range("seed", seed, 0, MAX_SEED)
 
 
 def _is_text(text: str) -> bool:

@@ -33,6 +33,7 @@ from farm.running.membership import ClusterAccess, Membership, Reached
 from farm.running.queueing import prioritize
 from farm.running.reach import still_unreached, unreached
 from farm.running.reopening import Reopening
+from farm.running.reviewing import approve_keyframes, remake_keyframe, replace_keyframe
 from farm.running.storage import RESERVE_BYTES, Storage, content_hash, file_hash, stored_bytes
 
 __all__ = [
@@ -64,11 +65,14 @@ __all__ = [
     "Storage",
     "WorkerDown",
     "WorkerUp",
+    "approve_keyframes",
     "content_hash",
     "file_hash",
     "prioritize",
     "read_record",
     "record_head",
+    "remake_keyframe",
+    "replace_keyframe",
     "still_unreached",
     "stored_bytes",
     "unreached",

@@ -34,11 +34,12 @@ class Damaged(Exception):
 
 
 class SegmentFrame(Value):
-    """One frame that another segment has rendered."""
+    """One frame that another segment has rendered, or a picture that stands for it."""
 
-    #: The segment's id, under which its frames are among the order's inputs.
+    #: Under which name its frames, or the picture, are among the order's inputs.
     segment: str
-    position: int
+    #: Among the segment's frames; None: it is a picture.
+    position: int | None
     #: Global number of the frame.
     frame_index: int
 

@@ -141,6 +141,7 @@ class _Joining:
         plan = self._job.plan
         sound = plan.sound
         await _keep_record(self._storage, self._ledger, self._job)
+        await self._until(lambda: not self._job.held)  # a stitcher is a process
         session = await self._cluster.open_stitcher(
             StitchOrder(
                 folder=self._storage.job_folder(self._job.id),
@@ -238,10 +239,14 @@ class _Joining:
             _Ended: the job ended first.
         """
         before = time.monotonic()
-        with self._ledger.watch() as queue:
-            while task.status != "done" and self._job.status == "running":
-                await queue.get()
+        await self._until(lambda: task.status == "done")
         self._waited_s += time.monotonic() - before
+
+    async def _until(self, fact: Callable[[], bool]) -> None:
+        """Wait for something that an event makes true. Raises as ``_finished`` does."""
+        with self._ledger.watch() as queue:
+            while not fact() and self._job.status == "running":
+                await queue.get()
         if self._job.status != "running":
             raise _Ended
 

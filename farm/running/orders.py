@@ -15,15 +15,20 @@ from farm.state import Artifact, Job
 def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: str) -> Order:
     """The order of an attempt, for the task's present take."""
     task = job.tasks[assignment.task_id]
+    sources = list(_frames(storage, job, task.segment.sources))
+    known = list(_frames(storage, job, task.segment.known))
     return Order(
         attempt_id=attempt_id,
         worker_id=assignment.worker_id,
-        task=job.plan.render_task(task.segment, take=task.take),
+        task=job.plan.render_task(task.segment, take=task.take, seed=task.seed),
         rung=assignment.rung,
         need_bytes=assignment.need_bytes,
-        inputs=dict(_inputs(storage, job, task.segment)),
-        segment_frames=tuple(_segment_frames(job, task.segment.sources)),
-        known_frames=tuple(_segment_frames(job, task.segment.known)),
+        inputs={
+            **dict(_inputs(storage, job, task.segment)),
+            **{frame.segment: blob for frame, blob in (*sources, *known)},
+        },
+        segment_frames=tuple(frame for frame, _ in sources),
+        known_frames=tuple(frame for frame, _ in known),
         input_video=_input_video(job, task.segment),
     )
 
@@ -47,7 +52,10 @@ def _input_video(job: Job, segment: Segment) -> InputVideo | None:
 
 
 def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role | str, Blob]]:
-    """The content a segment is rendered from."""
+    """The content a segment is rendered from, but for the frames that others have rendered.
+
+    It starts from the picture that stands for the frame it would start from.
+    """
 
     def blob(sha256: str) -> Blob:
         return Blob(sha256=sha256, path=storage.path(sha256))
@@ -57,15 +65,25 @@ def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role
     if segment.text_from:
         yield "text", blob(_artifact(job, segment.text_from).sha256)
     shot = job.plan.shots[segment.shot]
-    yield "video" if shot.media.kind == "video" else "image", blob(shot.media.sha256)
+    picture = _handed_picture(job, segment)
+    yield "video" if shot.media.kind == "video" else "image", blob(picture or shot.media.sha256)
     if shot.last_media and segment.frame_indices[-1] >= shot.end - 1:
         yield "last_image", blob(shot.last_media.sha256)
+    if picture:
+        return  # what was handed over there shows something else
     if segment.handover_from:
         yield "handover", blob(_artifact(job, segment.handover_from).handover_sha256 or "")
     if segment.anchor_from:
         yield "anchor", blob(_artifact(job, segment.anchor_from).handover_sha256 or "")
-    for run in (*segment.sources, *segment.known):
-        yield run.segment, segment_blob(storage, _artifact(job, run.segment))
+
+
+def _handed_picture(job: Job, segment: Segment) -> str | None:
+    """SHA-256 of the picture that stands for the frame this segment starts from."""
+    if segment.handover_from is None:
+        return None
+    position = job.tasks[segment.handover_from].segment.handover_index
+    media = None if position is None else job.pictures.get((segment.handover_from, position))
+    return None if media is None else media.sha256
 
 
 def _artifact(job: Job, task_id: str) -> Artifact:
@@ -75,8 +93,17 @@ def _artifact(job: Job, task_id: str) -> Artifact:
     return artifact
 
 
-def _segment_frames(job: Job, runs: Iterable[FrameRun]) -> Iterator[SegmentFrame]:
+def _frames(storage: Storage, job: Job, runs: Iterable[FrameRun]) -> Iterator[tuple[SegmentFrame, Blob]]:
+    """These frames, each with what it is found in: the segment, or a picture that stands for it alone."""
     for run in runs:
         indices = job.tasks[run.segment].segment.frame_indices
+        rendered = segment_blob(storage, _artifact(job, run.segment))
         for position in range(run.first, run.end):
-            yield SegmentFrame(segment=run.segment, position=position, frame_index=indices[position])
+            frame = SegmentFrame(segment=run.segment, position=position, frame_index=indices[position])
+            picture = job.pictures.get((run.segment, position))
+            if picture is None:
+                yield frame, rendered
+            else:
+                alone = {"segment": f"{run.segment}@{position}", "position": None}
+                blob = Blob(sha256=picture.sha256, path=storage.path(picture.sha256))
+                yield frame.model_copy(update=alone), blob

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from math import inf
 
 from farm.capabilities import Mode, Rung, Worker, fitting_rungs, why_not
-from farm.planning import Left, Outline, Plan, Runner, Simulated, all_of, longest_path, outline, simulate
+from farm.planning import (
+    Left,
+    Outline,
+    Plan,
+    Runner,
+    Simulated,
+    all_of,
+    longest_path,
+    outline,
+    simulate,
+    simulate_reviewed,
+)
 from farm.scheduling.schedule import remaining_s
 from farm.state import Job, Profiles, State, WorkerState, frames_to_join
 from farm.values import Value
@@ -45,7 +56,8 @@ class Quote(Value):
     width: int
     height: int
     fps: float
-    #: Seconds from now to the finished video; None where no worker can hold a window.
+    #: Seconds from now to the finished video; None where no worker can hold a window. What its user takes to
+    #: look at the keyframes is not among them.
     predicted_s: float | None
     #: Whether every speed this is worked out from was measured here, joining included.
     measured: bool
@@ -131,7 +143,11 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
     done = Simulated([], [0] * len(crew.workers), [0.0] * len(crew.workers))
     measured = False
     if crew.workers:
-        done = simulate(drawn, all_of(drawn), crew.runners)
+        keyframes_s: float | None = None
+        if plan.review:
+            done, keyframes_s = simulate_reviewed(drawn, crew.runners)
+        else:
+            done = simulate(drawn, all_of(drawn), crew.runners)
         used = [w for w, count in zip(crew.workers, done.num_segments, strict=True) if count]
         known = [w for w in used if w.id in here._measured]
         measured = len(known) == len(used) and here._join_measured
@@ -142,6 +158,11 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
         critical_path_s = longest_path(plan, lambda s: fastest[kind_of[s.id]])
         cost = _cost(used, [s for s in done.busy_s if s])
         notes = _notes(plan, len(used), len(known), predicted_s - alone_s)
+        if keyframes_s is not None:
+            notes.append(
+                f"waits for you after about {keyframes_s:.0f} s, and takes about "
+                f"{alone_s - keyframes_s:.0f} s more once you approve"
+            )
     elif not here._shares:
         notes = ["no worker is here: nothing can be said about time"]
     taken = {
@@ -166,8 +187,11 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
 
 
 def eta_s(state: State, job: Job, now: float) -> float | None:
-    """Seconds until this job's video is done; None when it has ended or no worker can hold its windows."""
-    if job.status != "running":
+    """Seconds until this job's video is done.
+
+    None when it has ended, when its user has yet to look at its keyframes, or no worker can hold its windows.
+    """
+    if job.status != "running" or job.held:
         return None
     drawn = job.outline
     left = _left(state, job, now)
@@ -277,9 +301,18 @@ def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: fl
             speeds[model] = crew.whole_s(drawn) / drawn.total_units if crew.workers else None
         per_unit = speeds[model]
         if per_unit is not None:
-            left_s = per_unit * drawn.total_units * (1 - job.num_done / len(job.tasks))
+            left_s = per_unit * _units_left(job, drawn)
             ahead_s += left_s if job.request.priority > priority else min(left_s, own_s)
     return ahead_s
+
+
+def _units_left(job: Job, drawn: Outline) -> float:
+    """Work of a job that nothing but workers holds up, segments that are done counted as equal."""
+    units, count = drawn.total_units, len(job.tasks)
+    if job.held:
+        units -= sum(drawn.units[drawn.kinds[final]] for final in drawn.finals)
+        count -= len(drawn.finals)
+    return units * (1 - job.num_done / count)
 
 
 def _cost(workers: Sequence[Worker], busy_s: Sequence[float]) -> float | None:

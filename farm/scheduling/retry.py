@@ -85,6 +85,8 @@ def why_not_retried(state: State, job: Job) -> str | None:
         return (
             "is running and a worker is at it; only a job that failed, was cancelled or waits can be retried"
         )
+    if job.awaits_review:
+        return f"waits for you to look at its keyframes; `farm review {job.id}` shows them"
     failed = any(task.failures for task in job.tasks.values())
     if job.status == "running" and job.ready and not state.workers and not failed:
         return "waits for a worker, and no worker is here; `farm join` on a machine brings its cards"

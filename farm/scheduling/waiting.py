@@ -19,11 +19,16 @@ class Waiting:
     """Why nothing of a job runs, for people, and its place among the jobs that wait, from 1."""
 
     reason: str
-    position: int
+    #: None: it is in no queue, but waits for its user.
+    position: int | None
 
 
 def waiting(state: State, job: Job) -> Waiting | None:
     """What a running job waits for; None where something of it runs, or nothing is left but joining."""
+    if job.awaits_review:
+        count = len(job.keyframes)
+        has = f"its {count} keyframes wait" if count > 1 else "its keyframe waits"
+        return Waiting(f"{has} for you; `farm review {job.id}` shows {'them' if count > 1 else 'it'}", None)
     if not _waits(job):
         return None
     task = job.tasks[job.order[job.ready[0]]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from farm.request import MediaInfo
 from farm.state.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -20,9 +21,12 @@ from farm.state.events import (
     JobReopened,
     JobRetried,
     JobSubmitted,
+    KeyframeReplaced,
+    KeyframesRemade,
     NodeAdmitted,
     NodeRemoved,
     ResultRefused,
+    ReviewApproved,
     SeamAccepted,
     SeamMeasured,
     TaskAssigned,
@@ -33,7 +37,9 @@ from farm.state.events import (
     WorkerLeft,
 )
 from farm.state.rerender import reopen
+from farm.state.review import approve, remake, review_refusal
 from farm.state.state import (
+    REVIEW,
     Attempt,
     Failure,
     Job,
@@ -87,6 +93,8 @@ def refusal(state: State, event: Event) -> str | None:
             if event.type == "job_retried" and job.status == "running" and job.num_running:
                 return f"job {job.id} is running: {event.type} does not follow"
             return _why_not_reopened(job, event) if event.type == "job_reopened" else None
+        case KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
+            return review_refusal(job, event)
     task = job.tasks.get(event.task_id)
     if task is None:
         return f"no task {event.task_id} in job {job.id}"
@@ -166,6 +174,8 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             _forget(state, blob_hashes(deleted))
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
             _apply_to_job(state, event, at)
+        case KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
+            _apply_to_review(state, state.jobs[event.job_id], event)
         case _:
             job = state.jobs[event.job_id]
             _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
@@ -209,6 +219,9 @@ def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
 def _new_job(event: JobSubmitted, at: float) -> Job:
     segments = event.plan.segments
     tasks = {s.id: Task(s, i, set(s.depends_on)) for i, s in enumerate(segments)}
+    if event.plan.review:
+        for task in tasks.values():
+            task.waits_for |= {REVIEW} if task.segment.level == "final" else set()
     dependents: dict[str, list[str]] = {}
     job = Job(
         id=event.job_id,
@@ -248,6 +261,29 @@ def _apply_to_job(
             job.reason = event.reason
         case JobReopened():
             reopen(job, event.takes)
+
+
+def _apply_to_review(
+    state: State, job: Job, event: KeyframesRemade | KeyframeReplaced | ReviewApproved
+) -> None:
+    match event:
+        case KeyframesRemade():
+            _show(state, job, (event.task_id, event.position), None)
+            remake(job, event.takes, event.seed)
+        case KeyframeReplaced():
+            _show(state, job, (event.task_id, event.position), event.media)
+            remake(job, event.takes)
+        case ReviewApproved():
+            approve(job)
+
+
+def _show(state: State, job: Job, place: tuple[str, int], media: MediaInfo | None) -> None:
+    """A picture stands for a keyframe, or none any more."""
+    replaced = job.pictures.pop(place, None)
+    _forget(state, (replaced.sha256,) if replaced else ())
+    if media is not None:
+        job.pictures[place] = media
+        _use(state, [media.sha256])
 
 
 def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, monotonic_s: float) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from farm.capabilities import Rung, Worker
 from farm.planning import Plan
-from farm.request import JobRequest
+from farm.request import JobRequest, MediaInfo
 from farm.values import Value
 
 FailureKind = Literal[
@@ -221,6 +221,40 @@ class JobReopened(Value):
     reason: str = ""
 
 
+class KeyframesRemade(Value):
+    """A keyframe of a job that waits for its review is made again, and what comes of the same segments."""
+
+    type: Literal["keyframes_remade"] = "keyframes_remade"
+    job_id: str
+    #: Where the keyframe is found that was asked for. Was it replaced, the picture goes.
+    task_id: str
+    position: int
+    #: By segment, which take of it is rendered next.
+    takes: dict[str, int]
+    #: Of those takes, instead of the job's.
+    seed: int
+
+
+class KeyframeReplaced(Value):
+    """A picture stands for a keyframe of a job that waits for its review."""
+
+    type: Literal["keyframe_replaced"] = "keyframe_replaced"
+    job_id: str
+    task_id: str
+    position: int
+    #: Its ``path`` is its name alone; None: what was rendered counts again.
+    media: MediaInfo | None
+    #: By segment that is made from the keyframe, which take of it is rendered next.
+    takes: dict[str, int]
+
+
+class ReviewApproved(Value):
+    """The keyframes are as they should be: the windows may be rendered."""
+
+    type: Literal["review_approved"] = "review_approved"
+    job_id: str
+
+
 class JobDeleted(Value):
     """An ended job leaves the farm; its files go with it."""
 
@@ -249,6 +283,9 @@ Event = Annotated[
     | JobPrioritized
     | JobRetried
     | JobReopened
+    | KeyframesRemade
+    | KeyframeReplaced
+    | ReviewApproved
     | JobDeleted,
     Field(discriminator="type"),
 ]

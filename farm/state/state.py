@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from farm.capabilities import Rung, Worker
-from farm.planning import Outline, Plan, Segment, outline
-from farm.request import JobRequest
+from farm.planning import Keyframe, Outline, Plan, Segment, keyframes, outline
+from farm.request import JobRequest, MediaInfo
 from farm.state.events import (
     Artifact,
     FailureKind,
@@ -20,6 +20,9 @@ from farm.state.events import (
 from farm.state.profiles import Profiles
 from farm.state.telemetry import Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
+
+#: What windows wait for beside segments, until their job's keyframes were looked at.
+REVIEW = "review"
 
 
 def attempt_ids(attempt_id: str) -> dict[str, str]:
@@ -81,6 +84,8 @@ class Task:
     take: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    #: Of takes that were rendered with another seed than the job's.
+    seeds: dict[int, int] = field(default_factory=dict)
     #: Finished takes, by number.
     artifacts: dict[int, Artifact] = field(default_factory=dict)
 
@@ -99,6 +104,11 @@ class Task:
     @property
     def artifact(self) -> Artifact | None:
         return self.artifacts.get(self.take)
+
+    @property
+    def seed(self) -> int | None:
+        """Of the present take; None: the job's."""
+        return self.seeds.get(self.take)
 
     @property
     def next_take(self) -> int:
@@ -157,12 +167,32 @@ class Job:
     #: Attempts at a segment that a deleted job of this id had at most: theirs are told apart from this one's.
     attempts_before: int = 0
 
+    #: Its keyframes were looked at; says nothing where nobody asked for that.
+    approved: bool = False
+    #: Pictures that stand for keyframes, by segment and position.
+    pictures: dict[tuple[str, int], MediaInfo] = field(default_factory=dict)
+
     #: When its video was last predicted to be done: (worked out at, done at). See ``farm.reporting``.
     forecast: tuple[float, float | None] | None = field(default=None, compare=False)
 
     @cached_property
     def outline(self) -> Outline:
         return outline(self.plan)
+
+    @cached_property
+    def keyframes(self) -> tuple[Keyframe, ...]:
+        return keyframes(self.plan)
+
+    @property
+    def held(self) -> bool:
+        """None of its windows may be rendered yet."""
+        return self.plan.review and not self.approved
+
+    @property
+    def awaits_review(self) -> bool:
+        """Nothing is left to do before somebody has looked at its keyframes."""
+        num_before = len(self.tasks) - len(self.outline.finals) if self.held else 0
+        return self.held and self.status == "running" and self.num_done == num_before
 
     def seam_changed(self, task_id: str) -> None:
         """Keep count of a seam that was measured, accepted or forgotten."""
@@ -285,6 +315,7 @@ def input_hashes(job: Job) -> set[str]:
 def blob_hashes(job: Job) -> Iterator[str]:
     """SHA-256 of everything a job has in the storage; once for each time it has it."""
     yield from input_hashes(job)
+    yield from (media.sha256 for media in job.pictures.values())
     for task in job.tasks.values():
         for artifact in task.artifacts.values():
             yield from artifact.hashes

@@ -66,9 +66,18 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
 
 
 def _frames_of(order: Order, frames: Sequence[SegmentFrame]) -> dict[int, Image]:
-    """These frames that other segments rendered, by their number."""
-    clips = {segment: read_segment(order.inputs[segment]) for segment in {f.segment for f in frames}}
-    return {f.frame_index: clips[f.segment][f.position] for f in frames}
+    """These frames that other segments rendered, or pictures that stand for them, by their number."""
+    rendered = {f.segment for f in frames if f.position is not None}
+    clips = {segment: read_segment(order.inputs[segment]) for segment in rendered}
+    return {
+        f.frame_index: _picture(order, f.segment) if f.position is None else clips[f.segment][f.position]
+        for f in frames
+    }
+
+
+def _picture(order: Order, name: str) -> Image:
+    """A picture fitted as the job's inputs are."""
+    return fitted(_decoded(order.inputs[name]), order.task.width, order.task.height, order.task.fit)
 
 
 def _video_frames(order: Order) -> Frames:
@@ -129,8 +138,10 @@ def _scaled(image: Image, width: int, height: int) -> Image:
 
 
 def _image(blob: Blob | None) -> NDArray[np.uint8] | None:
-    if blob is None:
-        return None
+    return None if blob is None else _decoded(blob)
+
+
+def _decoded(blob: Blob) -> NDArray[np.uint8]:
     read = cv2.imdecode(np.frombuffer(read_content(blob), np.uint8), cv2.IMREAD_COLOR)
     if read is None:
         raise ValueError(f"the stored image {blob.sha256} cannot be decoded")

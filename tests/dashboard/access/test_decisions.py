@@ -317,6 +317,8 @@ def test_where_a_browser_without_a_session_is_sent(path: str, query: str, to: st
         ("DELETE", "/v1/videos/video_0123456789ab", "change"),
         ("POST", "/api/v1/plans", "change"),
         ("POST", JOBS + "/job-0123456789ab/cancel", "change"),
+        ("PUT", JOBS + "/job-0123456789ab/keyframes/1/picture", "submit"),
+        ("DELETE", JOBS + "/job-0123456789ab/keyframes/1/picture", "change"),
         ("POST", "/api/v1/session", "login"),
         ("DELETE", "/api/v1/session", "change"),
     ],
@@ -383,6 +385,9 @@ def test_an_address_of_a_household_is_one_caller(address: str, who: str) -> None
         ("/v1/videos/edits", "multipart/form-data", None),
         # These take no file: what says that it is a form would be read whole.
         (f"{JOBS}/job-000000000000/rerender", "multipart/form-data", MAX_JSON_BYTES),
+        (f"{JOBS}/job-000000000000/keyframes/3/remake", "multipart/form-data", MAX_JSON_BYTES),
+        (f"{JOBS}/job-000000000000/keyframes/3/picture", "multipart/form-data", None),
+        (f"{JOBS}/job-000000000000/keyframes/3/picture", "", MAX_JSON_WITH_INPUTS_BYTES),
         ("/v1/videos/video_000000000000/remix", "multipart/form-data", MAX_JSON_BYTES),
     ],
 )
