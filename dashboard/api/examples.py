@@ -321,7 +321,7 @@ PRESET: dict[str, Any] = {
     "name": "preview",
     "title": "Preview",
     "description": "A quick look in 3 steps: the same motion, without fine detail.",
-    "options": {"num_inference_steps": 3},
+    "options": {"preview": True},
     "suits": ["image", "video"],
 }
 _TOO_LARGE = "attic/cuda0 has 12.00 GiB, the smallest rung (offloaded) needs 14.10 GiB"

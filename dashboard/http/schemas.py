@@ -75,6 +75,7 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
     "window_frames": {"description": "Frames of a segment."},
     "overlap_frames": {"description": "Frames that neighbouring segments share."},
     "num_inference_steps": {"description": "Denoising steps."},
+    "preview": {"description": "A quick look in the model's fewest steps; `num_inference_steps` wins."},
     "guidance_scale": {"description": "How closely the prompt is followed; 1 or less: not at all."},
     "strength": {"description": "How far an input video is changed, above 0 to 1."},
     "seed": {"description": "Same seed, same video."},

@@ -125,6 +125,8 @@ class EngineSpec(Value):
     #: The lowest frame rate the model was trained for: a draft's frames are no further apart.
     min_fps: float = 4.0
     default_steps: int = 1
+    #: Of a quick look, where the default has more: the motion and where things are is there after so few.
+    preview_steps: int = 3
     default_guidance_scale: float = 1.0
     #: Denoising strength of ``refine`` when none is asked for; None when the engine does not denoise.
     default_strength: float | None = None

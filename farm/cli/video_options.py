@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from farm.capabilities import LoraFile, WeightFile
-from farm.request import DEFAULT_MODEL, PRESETS, PREVIEW_STEPS, request_options
+from farm.request import DEFAULT_MODEL, PRESETS, request_options
 
 _File = TypeVar("_File", WeightFile, LoraFile)
 
@@ -56,7 +56,7 @@ def _options(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     strength: Annotated[float | None, typer.Option(help="How far a video is changed, above 0 to 1.")] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help=f"A quick look: the same motion in {PREVIEW_STEPS} steps.")
+        bool, typer.Option("--preview", help="A quick look: the same motion in the model's fewest steps.")
     ] = False,
     preset: Annotated[
         str | None, typer.Option(help=f"{', '.join(p.name for p in PRESETS)}; other options win over it.")

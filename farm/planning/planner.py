@@ -106,7 +106,8 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     window, overlap, window_notes = window_choice(request, spec, mode)
     num_frames = _num_frames(request, fps, mode, window)
     _check_segments(num_frames, window, overlap)
-    steps = request.num_inference_steps or spec.default_steps
+    own_steps = min(spec.preview_steps, spec.default_steps) if request.preview else spec.default_steps
+    steps = request.num_inference_steps or own_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = _shots(request, spec.frames, mode, num_frames)
     sound, sound_notes = sound_of(request, num_frames, fps)

@@ -25,7 +25,7 @@ from farm.request.job import (
 from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
 from farm.request.media_tools import MediaTools, OnLook
 from farm.request.options import DEFAULT_MODEL, parse_size, request_options
-from farm.request.presets import PRESETS, PREVIEW_STEPS, Preset
+from farm.request.presets import PRESETS, Preset
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -38,7 +38,6 @@ __all__ = [
     "MAX_SIDE",
     "MIN_FPS",
     "PRESETS",
-    "PREVIEW_STEPS",
     "Fit",
     "FrameRate",
     "JobRequest",

@@ -51,6 +51,8 @@ class JobRequest(Value):
     window_frames: int | None = None
     overlap_frames: int | None = None
     num_inference_steps: int | None = None
+    #: A quick look, in the model's ``preview_steps``; steps that are asked for win.
+    preview: bool = False
     guidance_scale: float | None = None
     strength: float | None = None
     seed: int = 0

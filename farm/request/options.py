@@ -14,7 +14,7 @@ from farm.capabilities import MODES, WEIGHT_FORMATS, LoraFile, WeightFile
 from farm.errors import InvalidInput
 from farm.request.job import FITS
 from farm.request.media import FrameRate
-from farm.request.presets import PREVIEW_STEPS, apply
+from farm.request.presets import apply
 
 #: It comes with the farm and renders on any CPU.
 DEFAULT_MODEL = "tiny_i2v"
@@ -74,7 +74,7 @@ def request_options(
         raise InvalidInput(f"--preview and --preset {preset} are both given; give one", param="preset")
     if preview and steps is not None:
         raise InvalidInput(
-            f"steps is {steps} and --preview takes {PREVIEW_STEPS}; give one of them", param="steps"
+            f"steps is {steps} and --preview takes the model's fewest; give one of them", param="steps"
         )
     if mode != "auto" and mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, expected one of auto, {', '.join(MODES)}", param="mode")

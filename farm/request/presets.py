@@ -8,9 +8,6 @@ from typing import Any, Literal
 from farm.errors import InvalidInput
 from farm.values import Value
 
-#: Denoising steps of a preview: what it is for, the motion and where things are, is there after so few.
-PREVIEW_STEPS = 3
-
 
 class Preset(Value):
     name: str
@@ -33,8 +30,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         name="preview",
         title="Preview",
-        description=f"A quick look in {PREVIEW_STEPS} steps: the same motion, without fine detail.",
-        options={"num_inference_steps": PREVIEW_STEPS},
+        description="A quick look in the model's fewest steps: the same motion, without fine detail.",
+        options={"preview": True},
     ),
     Preset(
         name="careful",

@@ -93,7 +93,7 @@ REFUSALS = [
     render("a window too long", "--window 65", "tiny_i2v renders 1 to 32; nearest is 32", status=3),
     render("an overlap of the window", "--overlap 8 --window 8", "overlap is 8, expected at most half"),
     render("no steps", "--steps 0", "steps is 0, expected 1 to 1000"),
-    render("a preview with steps", "--preview --steps 9", "steps is 9 and --preview takes 3; give one of"),
+    render("a preview with steps", "--preview --steps 9", "steps is 9 and --preview takes the model's"),
     render("guidance that is no number", "--guidance nan", "guidance is nan, expected 0 to 100"),
     render("no strength", "--strength 0", "strength is 0.0, expected above 0 and at most 1"),
     render("a negative seed", "--seed -1", "seed is -1, expected 0 to 9223372036854775807"),

@@ -17,6 +17,7 @@ class FolderFacts(Value):
     """What a folder of any family may say; each family adds its own."""
 
     #: Fields of ``EngineSpec``.
+    preview_steps: int = Field(3, ge=1)
     trained_sides: tuple[int, int] | None = None
     vocabulary: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 

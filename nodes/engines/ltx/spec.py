@@ -117,6 +117,7 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             default_steps=facts.default_steps,
             default_guidance_scale=facts.default_guidance_scale,
             default_strength=facts.default_strength,
+            preview_steps=facts.preview_steps,
             trained_sides=facts.trained_sides,
             vocabulary=facts.vocabulary,
             component_bytes=cost.component_bytes,

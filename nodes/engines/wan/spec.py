@@ -48,6 +48,8 @@ _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: The text encoder's table of tokens, which stays on the host: a prompt reads a few of its rows.
 _TABLE = "token_embeds"
 _TABLES = {"shared.weight", "encoder.embed_tokens.weight"}
+#: Prompts are encoded by a task of their own where the encoder is larger: else it costs more than they do.
+_OWN_TASK_BYTES = 64 * 2**20
 
 #: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
@@ -116,6 +118,7 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
 
     def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
         cost = _Cost.of(folder, tensors, kind)
+        encoder_bytes = cost.component_bytes[TEXT_ENCODER] + cost.component_bytes[_TABLE]
         step_s, decode_s, encode_s = _prior_seconds(folder, facts, tensors, kind)
         return EngineSpec(
             model=model,
@@ -138,10 +141,11 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             default_steps=facts.default_steps,
             default_guidance_scale=facts.default_guidance_scale,
             default_strength=facts.default_strength,
+            preview_steps=facts.preview_steps,
             trained_sides=facts.trained_sides,
             vocabulary=facts.vocabulary,
             component_bytes=cost.component_bytes,
-            text_components=(TEXT_ENCODER, _TABLE),
+            text_components=(TEXT_ENCODER, _TABLE) if encoder_bytes >= _OWN_TASK_BYTES else (),
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),

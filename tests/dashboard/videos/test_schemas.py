@@ -22,7 +22,6 @@ from dashboard.videos.schemas import (
     video_id,
 )
 from farm.errors import CannotRun, InvalidInput, NotFound
-from farm.request.presets import PREVIEW_STEPS
 
 WISHES: dict[str, Any] = {
     "prompt": "a boat",
@@ -53,6 +52,7 @@ def test_numbers_as_text_mean_the_same_as_numbers() -> None:
 
 def test_wishes_become_the_options_of_a_job() -> None:
     assert job_options(validated(CreateRequest, WISHES)) == {
+        "preview": True,
         "prompts": ("a boat",),
         "model": "procedural",
         "seconds": 4.0,
@@ -83,7 +83,7 @@ def test_names_of_openai_models_mean_the_default(model: str) -> None:
 
 
 def test_a_preset_sets_what_is_not_given() -> None:
-    assert job_options(CreateRequest(prompt="x", preset="preview"))["num_inference_steps"] == PREVIEW_STEPS
+    assert job_options(CreateRequest(prompt="x", preset="preview"))["preview"]
     given = CreateRequest(prompt="x", preset="preview", num_inference_steps=9)
     assert job_options(given)["num_inference_steps"] == 9
 

@@ -402,3 +402,14 @@ def test_infill_renders_a_window_between_two_images_unless_told_otherwise(make: 
     assert made.num_frames == (num_images - 1) * 7 + 1
     assert [segment.num_frames for segment in made.segments] == [8] * (num_images - 1)
     assert [segment.head for segment in made.segments] == [0] + [1] * (num_images - 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [({}, 20), ({"preview": True}, 2), ({"preview": True, "num_inference_steps": 9}, 9)],
+)
+def test_a_preview_takes_the_models_few_steps(make: Any, asked: dict[str, Any], steps: int) -> None:
+    spec = make.spec(default_steps=20, preview_steps=2)
+    assert make.plan(spec, **asked).num_inference_steps == steps
+    of_one = make.plan(make.spec(default_steps=1), **asked | {"num_inference_steps": None})
+    assert of_one.num_inference_steps == 1

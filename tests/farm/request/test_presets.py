@@ -10,7 +10,7 @@ from farm.errors import InvalidInput
 from farm.planning.planner import plan
 from farm.request.job import JobRequest
 from farm.request.options import request_options
-from farm.request.presets import PRESETS, PREVIEW_STEPS, apply, preset
+from farm.request.presets import PRESETS, apply, preset
 
 
 @pytest.mark.parametrize("chosen", PRESETS, ids=lambda p: p.name)
@@ -36,10 +36,9 @@ def test_names_are_not_given_twice_and_standard_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "result"),
     [
-        ("preview", {}, {"num_inference_steps": PREVIEW_STEPS}),
-        ("preview", {"num_inference_steps": 9}, {"num_inference_steps": 9}),
-        ("preview", {"num_inference_steps": None}, {"num_inference_steps": PREVIEW_STEPS}),
-        ("preview", {"seed": 0}, {"seed": 0, "num_inference_steps": PREVIEW_STEPS}),
+        ("preview", {}, {"preview": True}),
+        ("preview", {"preview": False}, {"preview": False}),
+        ("preview", {"seed": 0}, {"seed": 0, "preview": True}),
         ("careful", {"mode": "auto"}, {"mode": "chain"}),
         ("careful", {"mode": "refine"}, {"mode": "refine"}),
         ("restyle", {"strength": 0.2, "width": None}, {"strength": 0.2, "width": None}),

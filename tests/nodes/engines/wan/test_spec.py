@@ -236,6 +236,7 @@ def test_what_a_folder_was_trained_for_is_in_its_farm_json() -> None:
     assert (spec.max_prefix_latents, spec.max_end_latents) == (2, 2)
     assert (spec.default_steps, spec.default_guidance_scale, spec.min_fps) == (4, 1.0, 0.5)
     assert spec.trained_sides == (128, 384)
+    assert spec.text_components == ()  # a task for its prompts would cost more than they do
     assert "pans" in spec.vocabulary["pan"]
 
 
