@@ -1,9 +1,10 @@
-"""What the farm's own engines take: a whole job within a cap, decoding, and predicted needs over held ones."""
+"""What the farm's own engines take: a whole job within a cap, decoding, predicted needs over held ones."""
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.engines._full_size import Model, empty_model, write_in_format
+from benchmarks.engines._full_size import Model, Window, write_in_format
 from benchmarks.engines._watch import Watch, anon_bytes
 from farm.capabilities import EngineSpec, need_bytes
 from farm.capabilities.engine_spec import TEXT_STAGE, RenderShape, host_need_bytes
@@ -23,8 +24,6 @@ from nodes.engines.weights import WeightSource
 
 GB = 10**9
 GIB = 2**30
-Window = tuple[int, int, int, int]
-"""Width, height, frames, steps."""
 
 
 def engine_of(folder: Path, device: str, weights: dict[str, WeightSource], **more: Any) -> Any:
@@ -98,7 +97,8 @@ def used_of_the_card() -> int:
     import pynvml
 
     pynvml.nvmlInit()
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+    mine = int(os.environ.get("CUDA_VISIBLE_DEVICES") or 0)
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(mine)).used)
 
 
 def context_bytes(before: int) -> int:
@@ -374,6 +374,3 @@ def decoding(folder: Path, device: str, model: Model, window: Window, *, exact_f
         found[rung]["psnr_float32_db"] = float(10 * np.log10(spread**2 / max(error, 1e-12)))
         found[rung]["largest_error_of_255"] = float(np.abs(made - wanted).max())
     return found
-
-
-__all__ = ["Window", "decoding", "empty_model", "engine_of", "job", "job_in_format", "sweep", "task_of"]

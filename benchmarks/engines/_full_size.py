@@ -57,6 +57,10 @@ UMT5 = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_l
 T5 = {**UMT5, "vocab_size": 32128, "feed_forward_proj": "gated-gelu"}
 
 
+Window = tuple[int, int, int, int]
+"""Width, height, frames, steps."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A published model: classes and configs of its parts, and the window it is measured with."""
@@ -68,8 +72,7 @@ class Model:
     transformer: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]
-    #: Width, height, frames, steps.
-    window: tuple[int, int, int, int]
+    window: Window
     index: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""What diffusers' own pipelines and transformers take with the same folders: resident, offloaded, compiled."""
+"""What diffusers' own pipelines and transformers take with the same folders, as they are placed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from benchmarks.engines._farm_cases import GB, Window, context_bytes, picture, used_of_the_card
-from benchmarks.engines._full_size import Model
+from benchmarks.engines._farm_cases import GB, context_bytes, picture, used_of_the_card
+from benchmarks.engines._full_size import Model, Window
 from benchmarks.engines._watch import Watch
 from nodes.engines.memory import cap_process
 

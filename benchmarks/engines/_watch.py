@@ -101,7 +101,8 @@ class Watch:
 def anon_bytes() -> int:
     """Resident bytes of this process that are no file's."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+    told = "RssAnon:" if "RssAnon:" in status else "VmRSS:"
+    return int(status.split(told)[1].split()[0]) * 1024
 
 
 def used_bytes() -> int:

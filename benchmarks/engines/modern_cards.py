@@ -3,8 +3,8 @@
 Folders of the published sizes with random weights are written to ``--folder`` (a disk or tmpfs with 50 GB
 free) as cases need them and removed behind the last that does. Every case runs in a process of its own,
 capped to the bytes it names; a case that fails is written as such, and those that no longer fit into
-``--budget-s`` are left out. Results are added to ``--out`` as they come; what is there already is not measured
-again unless ``--again``.
+``--budget-s`` are left out. Results are added to ``--out`` as they come; what is there is not measured again
+unless ``--again``.
 
     python benchmarks/engines/modern_cards.py --folder /dev/shm/reelfarm        # half an hour on an H100
     python benchmarks/engines/modern_cards.py --only 'a14b/*'                    # patterns of names
@@ -37,9 +37,9 @@ from nodes.engines.memory import use_expandable_segments  # noqa: E402
 
 use_expandable_segments()
 
-import diffusers  # noqa: E402, F401  # imported once, by the parent
+import diffusers  # noqa: E402  # imported once, by the parent
 import torch  # noqa: E402
-import transformers  # noqa: E402, F401
+import transformers  # noqa: E402
 
 import nodes.engines.ltx.engine  # noqa: E402
 import nodes.engines.wan.engine  # noqa: E402, F401
