@@ -7,28 +7,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx2
 
 from farm import outputs
-from farm.addresses import split_host_port, url_of
-from farm.errors import (
-    ERRORS,
-    CannotRun,
-    FarmError,
-    InvalidInput,
-    NotAllowed,
-)
+from farm.connection import Connection, bearer
+from farm.errors import CannotRun
 
-CONNECT_S = 5.0
-ANSWER_S = 30.0
-#: An upload is answered after its files were checked, which takes as long as a video is, and a model's files
-#: may be fetched for it.
-UPLOAD_ANSWER_S = 24 * 3600.0
 #: Lost event streams in a row, without an event between them, before the client gives up.
 MAX_RECONNECTS = 5
 RECONNECT_S, RECONNECT_AT_MOST_S = 0.2, 3.0
@@ -38,25 +26,13 @@ MAX_EVENT_BYTES = 256 << 20
 PAGE_LIMIT = 200
 
 
-class FarmClient:
+class FarmClient(Connection):
     """Calls of one farm. What the farm refuses is raised as the error class it has there.
 
     Raises, in every method:
         CannotRun: no farm answers at the URL.
         NotAllowed: the farm wants another token.
     """
-
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self.url = _url(url)
-        headers = _bearer(token) if token else {}
-        # No proxy of the environment: a farm is near, and its token is not for others.
-        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
-        # The authorities take 30 ms to read: only where there is a certificate to check.
-        verify = urlsplit(self.url).scheme != "http"
-        self._http = httpx2.Client(headers=headers, timeout=timeout, trust_env=False, verify=verify)
-
-    def close(self) -> None:
-        self._http.close()
 
     def is_up(self) -> bool:
         """Whether a farm answers at the URL; its token is not tried."""
@@ -186,11 +162,11 @@ class FarmClient:
 
     def join(self, token: str, node: str) -> dict[str, Any]:
         """What this machine needs to join under the name ``node``; uses a join token up, a node's own not."""
-        return self._object("POST", "join", json={"node": node}, headers=_bearer(token))
+        return self._object("POST", "join", json={"node": node}, headers=bearer(token))
 
     def leave(self, node: str, node_token: str) -> list[str]:
         """Drain this machine; returns its workers that are still at a segment."""
-        left: list[str] = self._object("POST", "leave", json={"node": node}, headers=_bearer(node_token))[
+        left: list[str] = self._object("POST", "leave", json={"node": node}, headers=bearer(node_token))[
             "workers"
         ]
         return left
@@ -280,33 +256,6 @@ class FarmClient:
         form = {"request": json.dumps(options, default=str)}
         return self._send(where, [("inputs", path) for path in paths], form, headers)
 
-    def _send(
-        self,
-        where: str,
-        paths: Sequence[tuple[str, Path]],
-        form: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """Post a form with files, each under the name of its field."""
-        with ExitStack() as stack:
-            try:
-                files = [
-                    (field, (_text(path.name), stack.enter_context(path.open("rb")))) for field, path in paths
-                ]
-            except OSError as error:
-                raise InvalidInput(
-                    f"{error.filename} cannot be read ({error.strerror})", param="inputs"
-                ) from error
-            timeout = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
-            return self._object(
-                "POST",
-                where,
-                data=dict(form or {}),
-                files=files,
-                headers=dict(headers or {}),
-                timeout=timeout,
-            )
-
     def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
         headers = {"Last-Event-ID": str(after)}
         with self._http.stream("GET", self._address(f"{_job(job_id)}/events"), headers=headers) as answer:
@@ -314,53 +263,6 @@ class FarmClient:
             for event in httpx2.EventSource(answer, max_event_size=MAX_EVENT_BYTES):
                 seq = None if event.event in ("progress", "end") else int(event.id)
                 yield event.event, seq, json.loads(event.data)
-
-    def _object(self, method: str, where: str, **how: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._call(method, where, **how)
-        return found
-
-    def _call(self, method: str, where: str, **how: Any) -> Any:
-        with self._reaching():
-            answer = self._http.request(method, self._address(where), **how)
-        self._check(answer)
-        if answer.status_code == 204:
-            return None
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise self._not_a_farm(answer) from error
-
-    def _address(self, where: str) -> str:
-        return f"{self.url}/api/v1/{where}"
-
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise self._silent() from error
-        except httpx2.TransportError as error:
-            raise CannotRun(f"the farm at {self.url} broke off ({error}); try again") from error
-
-    def _silent(self) -> CannotRun:
-        return CannotRun(f"no farm answers at {self.url}; start one with `farm up`")
-
-    def _check(self, answer: httpx2.Response) -> None:
-        """Raise what the farm refused."""
-        if answer.is_success:
-            return
-        with suppress(ValueError, KeyError, TypeError):
-            error = json.loads(answer.read())["error"]
-            raise ERRORS.get(error["code"], FarmError)(error["message"], param=error["param"])
-        raise self._not_a_farm(answer)
-
-    def _not_a_farm(self, answer: httpx2.Response) -> CannotRun:
-        return CannotRun(f"{self.url} answered {answer.status_code}, not as a farm does; check the address")
-
-
-def _text(name: str) -> str:
-    """A file's name as text: on a disk it may be any bytes."""
-    return os.fsencode(name).decode(errors="replace")
 
 
 def _part(name: str) -> str:
@@ -375,25 +277,3 @@ def _job(job_id: str) -> str:
 def _node(name: str) -> str:
     node, _, slot = name.partition("/")
     return f"nodes/{_part(node)}" + (f"/workers/{_part(slot)}" if slot else "")
-
-
-def _bearer(token: str) -> dict[str, str]:
-    if not token.isascii() or not token.isprintable():
-        raise NotAllowed("the token holds characters that no token has; copy it again")
-    return {"Authorization": f"Bearer {token}"}
-
-
-def _url(address: str) -> str:
-    """``http://10.0.0.5:8470/``, ``https://farm.example.org`` or ``10.0.0.5:8470`` -> URL."""
-    with suppress(ValueError):
-        return url_of(*split_host_port(address))
-    try:
-        parsed = httpx2.URL(address)
-    except httpx2.InvalidURL:
-        parsed = httpx2.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidInput(
-            f"url is {address!r}, expected one such as http://192.168.1.10:8470, or its HOST:PORT",
-            param="url",
-        )
-    return address.rstrip("/")
