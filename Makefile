@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)  ## A photograph becomes a ten-second video in out/.
 	rm -f out/demo.mp4 out/demo.png
 	$(BIN)/farm render examples/coffee.jpg --prompt "the camera slowly pans right" --seconds 10 \
-		--size 192x128 --overlap 2 -o out/demo.mp4
+		--size 320x192 -o out/demo.mp4
 
 test: $(READY)  ## The whole suite but for what is long by nature.
 	$(BIN)/python -m pytest -m "not long"

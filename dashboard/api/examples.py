@@ -13,7 +13,7 @@ _WHY = "resident fits (0.16 GiB of 4.00 GiB); done 0.0 s before near/cpu0"
 _NEED_BYTES = 168427520
 
 OPTIONS: dict[str, Any] = {
-    "model": "tiny_i2v",
+    "model": "tiny_wan",
     "prompts": [_PROMPT],
     "seconds": 3,
     "fit": "pad",
@@ -42,8 +42,8 @@ JOB: dict[str, Any] = {
     "priority": 50,
     "can_retry": False,
     "review": None,
-    "model": "tiny_i2v",
-    "mode": "refine",
+    "model": "tiny_wan",
+    "mode": "infill",
     "prompt": _PROMPT,
     "width": 64,
     "height": 64,
@@ -79,7 +79,7 @@ _MEDIA = {
     "notes": [],
 }
 PLAN: dict[str, Any] = {
-    "model": "tiny_i2v",
+    "model": "tiny_wan",
     "mode": "independent",
     "num_frames": 24,
     "fps": "8",
@@ -89,7 +89,7 @@ PLAN: dict[str, Any] = {
     "sound": None,
     "window_frames": 8,
     "overlap_frames": 3,
-    "num_inference_steps": 3,
+    "num_inference_steps": 1,
     "guidance_scale": 1.0,
     "negative_prompt": "",
     "strength": None,
@@ -311,7 +311,7 @@ ARTIFACT: dict[str, Any] = {
     "ready": True,
 }
 MODEL: dict[str, Any] = {
-    "model": "tiny_i2v",
+    "model": "tiny_wan",
     "engine": "i2vgen_xl",
     "takes": ["image", "text", "video"],
     "source": "built in",
@@ -353,8 +353,8 @@ WORKER: dict[str, Any] = {
             "started_at": 1795300055.5,
         }
     ],
-    "warm_model": "tiny_i2v",
-    "seconds_per_mpixel_step": {"tiny_i2v": 0.86},
+    "warm_model": "tiny_wan",
+    "seconds_per_mpixel_step": {"tiny_wan": 0.86},
     "idle_because": "",
     "price_per_hour": 0.12,
     "compute_capability": "8.6",

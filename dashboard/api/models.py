@@ -97,7 +97,7 @@ def models_router(
             str | None,
             Query(
                 description="Only this one, by name or, on a farm that nobody else can reach, by folder.",
-                examples=["tiny_i2v"],
+                examples=["tiny_wan"],
             ),
         ] = None,
     ) -> JSONResponse:
@@ -131,7 +131,7 @@ def models_router(
         ),
     )
     async def choices_of(
-        model: Annotated[str, Path(description="Name of a model.", examples=["tiny_i2v"])],
+        model: Annotated[str, Path(description="Name of a model.", examples=["tiny_wan"])],
         upload_id: Annotated[
             str | None,
             Query(

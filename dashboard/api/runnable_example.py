@@ -10,14 +10,14 @@ RUNNABLE: dict[str, Any] = {
     **{name: MODEL[name] for name in ("model", "engine", "takes", "source")},
     "disk_bytes": 31251842,
     "runnable": {
-        "model": "tiny_i2v",
-        "engine": "i2vgen_xl",
+        "model": "tiny_wan",
+        "engine": "wan",
         "settings": [
             {
                 "width": 128,
                 "height": 128,
-                "window_frames": 8,
-                "mode": "refine",
+                "window_frames": 17,
+                "mode": "infill",
                 "holder": {
                     "worker_id": "attic/cuda0",
                     "rung": "resident",
@@ -33,7 +33,7 @@ RUNNABLE: dict[str, Any] = {
             {
                 "width": 1024,
                 "height": 1024,
-                "window_frames": 8,
+                "window_frames": 17,
                 "mode": None,
                 "holder": None,
                 "num_workers": 0,

@@ -37,7 +37,7 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
         "items": {"type": "string", "maxLength": MAX_PROMPT_CHARS},
     },
     "negative_prompt": {"description": "What should not be seen.", "maxLength": MAX_PROMPT_CHARS},
-    "model": {"description": "As `GET /api/v1/models` names it.", "examples": ["tiny_i2v"]},
+    "model": {"description": "As `GET /api/v1/models` names it.", "examples": ["tiny_wan"]},
     "weights": {
         "description": "A transformer in place of the model's own: `[high=|low=]FILE`, GGUF or safetensors. "
         "FILE is a name in the weights folder of each machine; a path only on a farm of one machine.",

@@ -22,7 +22,7 @@ _SAID = {
 EXAMPLE: Video = {
     "id": "video_0123456789ab",
     "object": "video",
-    "model": "tiny_i2v",
+    "model": "tiny_wan",
     "status": "in_progress",
     "progress": 40,
     "created_at": 1795258800,

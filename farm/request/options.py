@@ -17,7 +17,7 @@ from farm.request.media import FrameRate
 from farm.request.presets import apply
 
 #: It comes with the farm and renders on any CPU.
-DEFAULT_MODEL = "tiny_i2v"
+DEFAULT_MODEL = "tiny_wan"
 
 _frame_rate: TypeAdapter[Fraction] = TypeAdapter(FrameRate)
 

@@ -19,7 +19,7 @@ DEMO = ("plan", PHOTO, "--json", "--prompt", "the camera slowly pans right", "--
 NOTHING_CHOSEN: dict[str, Any] = {
     "prompts": (),
     "negative_prompt": "",
-    "model": "tiny_i2v",
+    "model": "tiny_wan",
     "mode": "auto",
     **dict.fromkeys(("seconds", "frames", "fps", "size", "window", "overlap", "steps", "guidance")),
     "fit": "crop",
@@ -54,8 +54,8 @@ def test_the_cpu_is_shared_out_evenly(cores: int, count: int) -> None:
 
 def test_the_machine_and_the_model_are_chosen_where_the_command_names_none(farm: Any) -> None:
     made = Plan.model_validate_json(farm(*DEMO, "--workers", "2GiB,2GiB").out)
-    spec = spec_of("tiny_i2v")
-    assert (made.model, made.mode, made.num_frames) == ("tiny_i2v", "refine", 80)
+    spec = spec_of("tiny_wan")
+    assert (made.model, made.mode, made.num_frames) == ("tiny_wan", "infill", 80)
     assert (made.num_inference_steps, made.guidance_scale) == (
         spec.default_steps,
         spec.default_guidance_scale,

@@ -73,12 +73,12 @@ def test_wishes_become_the_options_of_a_job() -> None:
 
 
 def test_what_is_not_wished_is_left_to_the_farm() -> None:
-    assert job_options(CreateRequest(prompt="a boat")) == {"prompts": ("a boat",), "model": "tiny_i2v"}
+    assert job_options(CreateRequest(prompt="a boat")) == {"prompts": ("a boat",), "model": "tiny_wan"}
 
 
 @pytest.mark.parametrize("model", ["sora-2", "sora-2-pro", "sora-2-2025-10-06"])
 def test_names_of_openai_models_mean_the_default(model: str) -> None:
-    assert job_options(CreateRequest(prompt="x", model=model))["model"] == "tiny_i2v"
+    assert job_options(CreateRequest(prompt="x", model=model))["model"] == "tiny_wan"
     assert job_options(CreateRequest(prompt="x", model=model), default_model="other")["model"] == "other"
 
 

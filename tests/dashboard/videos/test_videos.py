@@ -117,8 +117,8 @@ async def test_a_job_and_its_video_are_one(farm: Any) -> None:
 async def test_the_default_is_four_seconds_of_the_farms_own_model(start_farm: Any) -> None:
     farm = await start_farm(workers=())
     made = (await farm.http.post("/v1/videos", json={"prompt": "x", "model": "sora-2-pro"})).json()
-    assert (made["model"], made["seconds"]) == ("tiny_i2v", "4")
-    spec = farm.coordinator.spec_of("tiny_i2v")
+    assert (made["model"], made["seconds"]) == ("tiny_wan", "4")
+    spec = farm.coordinator.spec_of("tiny_wan")
     assert made["size"] == f"{spec.native_width}x{spec.native_height}"
 
 

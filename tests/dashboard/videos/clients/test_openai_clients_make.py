@@ -247,4 +247,4 @@ async def test_edits_and_what_is_not_supported(served: Any, tmp_path: Path) -> N
 async def test_the_farms_own_model_makes_a_video_from_a_prompt_alone(served: Any) -> None:
     extra = {"num_frames": 8, "num_inference_steps": 2, "width": 64, "height": 64}
     video = await served.client.create_and_poll(prompt="a lake at dawn", model="sora-2", extra_body=extra)
-    assert (video["status"], video["model"]) == ("completed", "tiny_i2v")
+    assert (video["status"], video["model"]) == ("completed", "tiny_wan")

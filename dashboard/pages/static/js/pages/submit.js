@@ -150,7 +150,7 @@ function useLists() {
   return [models, presets];
 }
 
-const defaultModel = (/** @type {any[]} */ models) => (models.find((m) => m.default) ?? models.find((m) => m.model === "tiny_i2v") ?? models[0]).model;
+const defaultModel = (/** @type {any[]} */ models) => (models.find((m) => m.default) ?? models.find((m) => m.model === "tiny_wan") ?? models[0]).model;
 
 /**
  * What the workers can run of a model, and how often they have changed.
