@@ -15,6 +15,7 @@ from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
 from dashboard.api.runnable_example import RUNNABLE
 from dashboard.http import Route, answers, api_router
 from dashboard.intake import Intake, Specs, Turns, caller_of
+from farm.capabilities import OWN_WEIGHTS
 from farm.errors import InvalidInput
 from farm.planning import Choices, choices
 from farm.reporting import ModelReport, model_reports, report_json
@@ -110,7 +111,7 @@ def models_router(
         def look() -> list[dict[str, Any]]:
             found = model_reports(
                 models(),
-                coordinator.spec_of,
+                lambda name: coordinator.spec_of(name, OWN_WEIGHTS),
                 workers,
                 profiles,
                 names=[model] if model else [],

@@ -43,7 +43,7 @@ class Submitting:
             InvalidInput, CannotRun, NotFound: as the planner says.
             TooManyRequests: whoever asks has too many plans that wait.
         """
-        await self._specs.get(request.model)
+        await self._specs.get(request.model, request.chosen_weights)
         # A long video is planned for longer than others should wait.
         async with self._planning.one(principal.id):
             return await asyncio.to_thread(self._coordinator.plan, request)
@@ -57,7 +57,7 @@ class Submitting:
         Raises:
             InvalidInput, CannotRun, NotFound, TooManyRequests: as ``plan`` says.
         """
-        await self._specs.get(request.model)
+        await self._specs.get(request.model, request.chosen_weights)
         ledger = self._coordinator.ledger
         async with self._planning.one(principal.id):
             made, drawn = await asyncio.to_thread(self._drawn, request)

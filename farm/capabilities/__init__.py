@@ -15,12 +15,14 @@ from farm.capabilities.engine_spec import (
     RenderShape,
     Rung,
     RungSpec,
+    SpecOf,
     StageCost,
     host_need_bytes,
     need_bytes,
 )
 from farm.capabilities.frame_rule import FrameRule
 from farm.capabilities.weights import (
+    OWN_WEIGHTS,
     WEIGHT_FORMATS,
     LoraFile,
     WeightFile,
@@ -43,6 +45,7 @@ from farm.capabilities.worker import (
 __all__ = [
     "GIB",
     "MODES",
+    "OWN_WEIGHTS",
     "TEXT_STAGE",
     "WEIGHT_FORMATS",
     "Conditioning",
@@ -56,6 +59,7 @@ __all__ = [
     "RenderShape",
     "Rung",
     "RungSpec",
+    "SpecOf",
     "StageCost",
     "WeightFile",
     "WeightFormat",

@@ -16,12 +16,13 @@ allocated (1.1 to 1.6 measured for I2VGen-XL).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from farm.capabilities.frame_rule import FrameRule
-from farm.capabilities.weights import Weights
+from farm.capabilities.weights import OWN_WEIGHTS, Weights
 from farm.values import Value
 
 Rung = Literal["turbo", "resident", "evict", "chunk", "cfg_split", "stream", "stream_cfg_split", "disk"]
@@ -87,7 +88,15 @@ class EngineSpec(Value):
     #: Pinned revision of a hub repository, or None for a local folder or an embedded engine.
     revision: str | None = None
     #: What its transformer is made of; nothing: the weights of its folder as they are.
-    weights: Weights = Weights()
+    weights: Weights = OWN_WEIGHTS
+    #: The same model with its weights in fewer bits, best first: what a plan proposes where no worker has the
+    #: memory for 16. Empty: they are kept as they come.
+    in_fewer_bits: tuple[EngineSpec, ...] = ()
+    #: How near a window with weights in this format is to one in 16 bits, in dB (peak: white); None: not
+    #: measured.
+    format_db: float | None = None
+    #: The LoRA whose header says how many steps it was made for; None: none does.
+    steps_from: str | None = None
     #: What its files take of a disk; 0: it has none.
     disk_bytes: int = 0
     takes: frozenset[Conditioning]
@@ -155,6 +164,10 @@ class EngineSpec(Value):
     def on(self, kind: DeviceKind) -> EngineSpec:
         """This model as a worker of that kind holds it."""
         return self.on_cpu if kind == "cpu" and self.on_cpu is not None else self
+
+
+#: The spec of a model, by its name, with some weights.
+SpecOf: TypeAlias = Callable[[str, Weights], EngineSpec]
 
 
 class RenderShape(Value):

@@ -109,6 +109,10 @@ class Weights(Value):
         return ", ".join(filter(None, said))
 
 
+#: A model's own, as they are.
+OWN_WEIGHTS = Weights()
+
+
 def check_weights(weights: Weights) -> None:
     """Refuse files that contradict each other, before any is looked at.
 

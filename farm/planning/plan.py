@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from farm.capabilities import DeviceKind, Mode, Need, Rung
+from farm.capabilities import OWN_WEIGHTS, DeviceKind, Mode, Need, Rung, Weights
 from farm.planning.render_task import Level, RenderTask, num_steps_run
 from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
@@ -110,6 +110,8 @@ class Plan(Value):
     """The whole job. ``segments`` stand in an order in which each one's dependencies come before it."""
 
     model: str
+    #: What the model runs from on all workers.
+    weights: Weights = OWN_WEIGHTS
     mode: Mode
     num_frames: int
     fps: Fraction
@@ -134,6 +136,11 @@ class Plan(Value):
     #: Its windows wait until somebody has looked at its keyframes.
     review: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def loaded_as(self) -> str:
+        """The model with its weights: what workers hold, and of which speeds and needs are learned."""
+        return f"{self.model} with {self.weights}" if str(self.weights) else self.model
 
     @property
     def final_segments(self) -> tuple[Segment, ...]:
@@ -173,6 +180,7 @@ class Plan(Value):
         shot = self.shots[segment.shot]
         return RenderTask(
             model=self.model,
+            weights=self.weights,
             level=segment.level,
             prompt=shot.prompt,
             negative_prompt=self.negative_prompt,

@@ -20,7 +20,7 @@ from farm.capabilities import (
     host_need_bytes,
     need_bytes,
 )
-from farm.errors import CannotRun, InvalidInput
+from farm.errors import InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import held_on
 from farm.planning.keyframes import keyframes, reviewed
@@ -30,6 +30,7 @@ from farm.planning.plan import Footprint, Plan, Segment, Shot
 from farm.planning.predict import makespan
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
+from farm.planning.weight_choice import check_spec, weight_notes
 from farm.planning.window_choice import window_choice
 from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
 
@@ -58,11 +59,7 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
         CannotRun: the model does not take this input, size, window or mode.
     """
     check(request)
-    if str(request.chosen_weights) != str(spec.weights):
-        raise CannotRun(
-            f"{spec.model} runs with its own weights alone; leave out weights, loras and weight_format",
-            param="weights",
-        )
+    check_spec(request, spec)
     mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode)
     kind, shots = request.inputs[0].kind, len(request.inputs)
@@ -125,6 +122,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
     )
     return Plan(
         model=spec.model,
+        weights=spec.weights,
         mode=mode,
         num_frames=num_frames,
         fps=fps,
@@ -150,6 +148,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         notes=(
             *_input_notes(request, fps),
             *prompt_notes(request.prompts, spec),
+            *weight_notes(request, spec),
             *mode_notes(request, spec, mode, shots, segments),
             *fps_notes,
             *size_notes,

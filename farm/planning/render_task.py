@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from farm.capabilities import RenderShape
+from farm.capabilities import OWN_WEIGHTS, RenderShape, Weights
 from farm.request import Fit
 from farm.values import Value
 
@@ -25,6 +25,8 @@ class RenderTask(Value):
     """One window of frames for one engine. Sizes in pixels, frame numbers global and half-open."""
 
     model: str
+    #: What it runs from, with fingerprints: a worker whose files differ refuses.
+    weights: Weights = OWN_WEIGHTS
     level: Level = "final"
     prompt: str = ""
     negative_prompt: str = ""

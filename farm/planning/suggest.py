@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import log
+from typing import NamedTuple
 
 from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, why_not
 from farm.errors import CannotRun
@@ -43,16 +44,57 @@ def plan_over(request: JobRequest, spec: EngineSpec, workers: Iterable[Worker]) 
         InvalidInput, CannotRun: as ``plan`` says, or because no worker can hold a window.
     """
     workers = list(workers)
-    spec, window_notes = _in_windows_that_fit(request, spec, workers)
-    made = plan(request, spec)
-    refused = refusal(made, spec, workers)
-    if refused:
-        raise CannotRun(refused, param="size")
+    tried = _try(request, spec, workers)
+    if tried.refused or not tried.is_in_memory:
+        tried = _in_fewer_bits(request, tried, workers)
+    if tried.refused:
+        raise CannotRun(tried.refused, param="size")
+    spec, made = tried.spec, tried.made
     num_able = len(_able(made, workers))
     if request.mode == "auto" and (made.mode == "chain" or made.review) and num_able > 1:
         # The other choices have no longer windows, and so no greater needs.
         made = plan(request, spec, workers=num_able)
-    return made.model_copy(update={"notes": (*made.notes, *window_notes)})
+    return made.model_copy(update={"notes": (*made.notes, *tried.notes)})
+
+
+class _Try(NamedTuple):
+    """A plan over one way to keep the model's weights, for some workers."""
+
+    #: With the window that was chosen.
+    spec: EngineSpec
+    made: Plan
+    notes: tuple[str, ...]
+    #: Why no worker can hold it.
+    refused: str | None
+    #: Whether some worker can without reading weights from their files at every step; without workers, one to
+    #: come is taken to.
+    is_in_memory: bool
+
+
+def _try(request: JobRequest, spec: EngineSpec, workers: Sequence[Worker]) -> _Try:
+    spec, notes = _in_windows_that_fit(request, spec, workers)
+    made = plan(request, spec)
+    in_files = {kind: {r.name for r in spec.on(kind).rungs if r.in_files} for kind in made.on}
+    is_in_memory = not workers or any(
+        set(fitting_rungs(made.on[w.kind].needs, w)) - in_files[w.kind] for w in workers
+    )
+    return _Try(spec, made, notes, refusal(made, spec, workers), is_in_memory)
+
+
+def _in_fewer_bits(request: JobRequest, tried: _Try, workers: Sequence[Worker]) -> _Try:
+    """The same with weights in fewer bits, where only so they are in a worker's memory; else what was tried.
+
+    One format for the whole job: segments of several would not agree. Where a format was asked for, it stays,
+    and a refusal names the one that would fit.
+    """
+    free = request.model_copy(update={"weight_format": None})
+    others = (_try(free, lighter, workers) for lighter in tried.spec.in_fewer_bits)
+    fits = next((other for other in others if not other.refused and other.is_in_memory), None)
+    if fits is None or (request.weight_format is not None and not tried.refused):
+        return tried
+    if request.weight_format is None:
+        return fits
+    return tried._replace(refused=f"{tried.refused}; --weight-format {fits.spec.weights.format} would fit")
 
 
 def _in_windows_that_fit(

@@ -283,6 +283,8 @@ def print_plan(plan: Plan, console: Console = out) -> None:
     for kind, footprint in plan.text_on.items():
         needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
         console.print(f"its prompts on {kind}: {needs}", markup=False)
+    if str(plan.weights):
+        console.print(f"its model runs with {plan.weights}", markup=False, soft_wrap=True)
     console.print(
         f"{plan.num_frames} frames {plan.width}x{plan.height} at {plan.fps} fps, mode {plan.mode}, "
         f"{len(plan.segments)} segments of {plan.window_frames} frames, overlap {plan.overlap_frames}, "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
-from farm.capabilities import EngineSpec, Worker
+from farm.capabilities import SpecOf, Worker
 from farm.errors import InvalidInput
 from farm.planning import Plan, plan_over
 from farm.request import JobRequest
@@ -49,12 +49,10 @@ log = logging.getLogger(__name__)
 class Coordinator:
     """Owns the ledger: every change of state goes through ``ledger.record``.
 
-    ``spec_of`` maps a model name to its spec; it raises NotFound for an unknown one.
+    ``spec_of`` maps a model's name, and its weights, to its spec; it raises NotFound for an unknown one.
     """
 
-    def __init__(
-        self, *, cluster: Cluster, ledger: Ledger, storage: Storage, spec_of: Callable[[str], EngineSpec]
-    ) -> None:
+    def __init__(self, *, cluster: Cluster, ledger: Ledger, storage: Storage, spec_of: SpecOf) -> None:
         self.cluster = cluster
         self.ledger = ledger
         self.storage = storage
@@ -121,7 +119,7 @@ class Coordinator:
         """
         here = {w.worker.id: w.worker for w in list(self.ledger.state.workers.values()) if not w.draining}
         workers = {worker.id: worker for worker in coming} | here
-        return plan_over(request, self.spec_of(request.model), workers.values())
+        return plan_over(request, self.spec_of(request.model, request.chosen_weights), workers.values())
 
     def cancel(self, job_id: str) -> None:
         job = self.ledger.job(job_id)

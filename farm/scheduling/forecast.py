@@ -231,7 +231,7 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
         )
         if worker_state.draining or not can_render:
             continue
-        warm = worker_state.warm_model == plan.model
+        warm = worker_state.warm_model == plan.loaded_as
         load_s = 0.0 if warm else state.profiles.loading_s(plan, worker)
         free_at = sum(end for _, _, end in _running(state, worker_state, now))
         workers.append(worker)
@@ -295,7 +295,7 @@ def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: fl
     for job in state.jobs.values():
         if job is own or job.status != "running" or job.request.priority < priority:
             continue
-        drawn, model = job.outline, job.plan.model
+        drawn, model = job.outline, job.plan.loaded_as
         if model not in speeds:
             crew = _crew(state, job.plan, drawn, 0.0)
             speeds[model] = crew.whole_s(drawn) / drawn.total_units if crew.workers else None
@@ -327,7 +327,7 @@ def _notes(plan: Plan, num_used: int, num_known: int, waits_s: float) -> list[st
     notes = []
     if num_known < num_used:
         notes.append(
-            f"{num_used - num_known} of {num_used} workers have not rendered with {plan.model} yet: "
+            f"{num_used - num_known} of {num_used} workers have not rendered with {plan.loaded_as} yet: "
             "their speed is an estimate"
         )
     if waits_s >= 1:

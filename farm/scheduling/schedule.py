@@ -93,7 +93,7 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
         rungs = fitting_rungs(needs, worker)
         if rungs:
             run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
-            if worker_state.warm_model != job.plan.model and task.segment.level != "text":
+            if worker_state.warm_model != job.plan.loaded_as and task.segment.level != "text":
                 run_s += state.profiles.loading_s(job.plan, worker)
             found.append(Offer(worker_state, rungs[0], needs[rungs[0]].vram_bytes, run_s))
     return found

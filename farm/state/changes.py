@@ -373,8 +373,8 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
         task.attempts[-1].price_per_hour = worker.worker.price_per_hour
         worker.attempts[event.attempt_id] = (job.id, task.id)
         if task.segment.level != "text":
-            worker.warm_model = job.plan.model
-        elif worker.warm_model != job.plan.model:
+            worker.warm_model = job.plan.loaded_as
+        elif worker.warm_model != job.plan.loaded_as:
             worker.warm_model = None  # its encoder alone
 
 

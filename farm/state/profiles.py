@@ -52,7 +52,7 @@ class Profiles:
         """A segment took ``render_s`` after the model was brought there in ``load_s``."""
         if segment.level == "text":
             return
-        key = (worker_id, plan.model)
+        key = (worker_id, plan.loaded_as)
         slowdown = plan.on[kind].slowdown[rung]
         measured = max(render_s, 1e-6) / _timed_units(plan, segment, kind) / slowdown
         before = self.seconds_per_unit.get(key, measured)
@@ -73,7 +73,7 @@ class Profiles:
 
     def has_measured(self, plan: Plan, worker: Worker) -> bool:
         """Whether the speed of the plan's model on this worker was measured."""
-        return (worker.id, plan.model) in self.seconds_per_unit
+        return (worker.id, plan.loaded_as) in self.seconds_per_unit
 
     def learn_oom(self, plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind, held_bytes: int) -> None:
         """The shape did not fit into ``held_bytes``: from now on it needs more than that."""
@@ -96,12 +96,12 @@ class Profiles:
         if segment.level == "text":
             return plan.text_on[worker.kind].prior_load_s + TEXT_S
         here = plan.on[worker.kind]
-        per_unit = self.seconds_per_unit.get((worker.id, plan.model), here.prior_seconds_per_mpixel_step)
+        per_unit = self.seconds_per_unit.get((worker.id, plan.loaded_as), here.prior_seconds_per_mpixel_step)
         return per_unit * _timed_units(plan, segment, worker.kind) * here.slowdown[rung]
 
     def loading_s(self, plan: Plan, worker: Worker) -> float:
         """Predicted seconds to bring the plan's model onto a worker that has another, or none."""
-        return self.load_s.get((worker.id, plan.model), plan.on[worker.kind].prior_load_s)
+        return self.load_s.get((worker.id, plan.loaded_as), plan.on[worker.kind].prior_load_s)
 
 
 def _timed_units(plan: Plan, segment: Segment, kind: DeviceKind) -> float:
@@ -121,4 +121,4 @@ def _join_pixels(plan: Plan) -> float:
 
 
 def shape_key(plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind) -> ShapeKey:
-    return (plan.model, plan.width, plan.height, segment.num_frames, rung, kind)
+    return (plan.loaded_as, plan.width, plan.height, segment.num_frames, rung, kind)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from farm.capabilities import Conditioning, EngineSpec, Worker
+from farm.capabilities import Conditioning, EngineSpec, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
 from nodes.engines.folders import Layout, cached_folder, model_folder
 
@@ -59,8 +59,9 @@ class Family:
     name: str
     #: What its models can be conditioned on, told before any file of theirs is here.
     takes: frozenset[Conditioning]
-    #: (folder, name the farm knows the model by, pinned commit or None) -> spec.
-    read_spec: Callable[[Path, str, str | None], EngineSpec]
+    #: (folder, name the farm knows the model by, pinned commit or None, its weights as ``found_here`` gives
+    #: them) -> spec.
+    read_spec: Callable[[Path, str, str | None, Weights], EngineSpec]
     create: CreateEngine
     #: Whether a folder, or a single file, is of this family. Asked of anything a user names, whatever is in
     #: it: the answer comes from its headers and configs, and what cannot be read is not claimed.
@@ -70,6 +71,8 @@ class Family:
     #: Its models that have a name: with the folder that comes with the farm (of a model that is drawn, not
     #: denoised, its code), or the hub repository.
     models: Mapping[str, Path | HubModel] = field(default_factory=dict)
+    #: Whether its models run with weight files and LoRAs of others, and in fewer bits.
+    takes_weights: bool = False
     #: Whether its models are listed, and others than the farm's owner may ask for them.
     listed: bool = True
     #: Whether it runs on PyTorch, whose memory on a card is then set up and capped.

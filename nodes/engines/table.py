@@ -9,10 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import EngineSpec, Worker
+from farm.capabilities import OWN_WEIGHTS, EngineSpec, Weights, Worker
 from farm.errors import InvalidInput, NotFound
 from nodes.engines.engine import Engine
 from nodes.engines.family import Family, HubModel
+from nodes.engines.folders import FOLDER_VARIABLE, found_here
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.ltx import FAMILY as LTX
@@ -57,16 +58,26 @@ def _listed() -> Iterator[tuple[Family, str, Path | HubModel]]:
             yield family, name, home
 
 
-@lru_cache(maxsize=64)
-def spec_of(model: str) -> EngineSpec:
-    """The spec of a model. A hub model's files are fetched when they are not here.
+def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
+    """The spec of a model with these weights. A hub model's files are fetched when they are not here.
 
     Raises:
         NotFound: no such name, and no such folder.
-        InvalidInput, CannotRun: the folder is no model of a family known here, or of two, or is not whole.
+        InvalidInput, CannotRun: the folder is no model of a family known here, or of two, or is not whole; or
+            a weight file is not here, is not the one that is meant, or does not fit the model.
     """
+    return _spec_of(model, found_here(weights))
+
+
+@lru_cache(maxsize=64)
+def _spec_of(model: str, weights: Weights) -> EngineSpec:
     family, folder, revision = _located(model)
-    spec = family.read_spec(folder, model, revision)
+    if weights != OWN_WEIGHTS and not family.takes_weights:
+        raise InvalidInput(
+            f"{model} runs with its own weights alone; leave out weights, loras and weight_format",
+            param="weights",
+        )
+    spec = family.read_spec(folder, model, revision, weights)
     # What is drawn has no files but the farm's own.
     return spec.model_copy(update={"disk_bytes": _size_bytes(folder)}) if spec.component_bytes else spec
 
@@ -77,17 +88,37 @@ def _size_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def named_spec_of(model: str) -> EngineSpec:
-    """``spec_of`` for a farm that others can reach: models by name alone, no path on its disk."""
+def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
+    """``spec_of`` for a farm that others can reach: models and weights by name alone, no path on its disk."""
     if model not in model_names():
         raise NotFound(f"model {model} is none of {', '.join(model_names())}", param="model")
-    return spec_of(model)
+    for param, files in (("weights", weights.files), ("loras", weights.loras)):
+        for file in files:
+            if file.path.is_absolute():
+                raise InvalidInput(
+                    f"{param}: {file} is a path, and others can reach this farm: put the file into the "
+                    f"weights folder of every machine (${FOLDER_VARIABLE}), and give its name, "
+                    f"{file.path.name}",
+                    param=param,
+                )
+    return spec_of(model, weights)
 
 
-def create_engine(model: str, worker: Worker, *, cpu_threads: int = 1) -> Engine:
-    """The engine of a model for a worker's device, not loaded yet. ``cpu_threads``: cores it may use."""
+def create_engine(
+    model: str, worker: Worker, weights: Weights = OWN_WEIGHTS, *, cpu_threads: int = 1
+) -> Engine:
+    """The engine of a model for a worker's device, not loaded yet.
+
+    Args:
+        model: By name or by path.
+        weights: What it runs from, as the plan has them.
+        cpu_threads: Cores it may use.
+
+    Raises:
+        NotFound, InvalidInput, CannotRun: as ``spec_of``.
+    """
     family, folder, _ = _located(model)
-    spec = spec_of(model).on(worker.kind)
+    spec = spec_of(model, weights).on(worker.kind)
     if family.uses_torch and worker.kind == "cuda":
         use_expandable_segments()  # before torch is imported
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import EngineSpec, Worker
+from farm.capabilities import SpecOf, Worker
 from farm.errors import CannotRun
 from farm.planning import Plan, plan_over, refusal
 from farm.reporting import console
@@ -51,7 +51,7 @@ def take_in(
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:
     """The plan of a request, refused before anything is started where these workers could not hold it."""
-    return plan_over(request, spec_of(request.model), workers)
+    return plan_over(request, spec_of(request.model, request.chosen_weights), workers)
 
 
 def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
@@ -59,7 +59,7 @@ def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:
     Raises:
         CannotRun: no worker can hold a window of this plan; what one could hold is said.
     """
-    refused = refusal(plan, spec_of(plan.model), workers)
+    refused = refusal(plan, spec_of(plan.model, plan.weights), workers)
     if refused:
         raise CannotRun(refused, param="size")
 
@@ -133,7 +133,7 @@ async def in_turn(state: Path, stack: ExitStack) -> None:
 async def coordinating(
     state: Path,
     cluster: Any,
-    specs: Callable[[str], EngineSpec] = spec_of,
+    specs: SpecOf = spec_of,
     *,
     ledger: Ledger | None = None,
 ) -> AsyncIterator[Coordinator]:

@@ -28,11 +28,11 @@ from farm.running import (
     WorkerUp,
 )
 from farm.state import TELEMETRY_INTERVAL_S, Telemetry
-from nodes.engines import Engine, create_engine
+from nodes.engines import create_engine
 from nodes.machine import threads_per_worker
 from nodes.work.joiner import Joiner
 from nodes.work.telemetry import Sampler
-from nodes.work.worker import WorkerBody
+from nodes.work.worker import CreateEngine, WorkerBody
 
 
 class LocalCluster:
@@ -44,7 +44,7 @@ class LocalCluster:
     def __init__(
         self,
         workers: Sequence[Worker],
-        engine_factory: Callable[[str, Worker], Engine] | None = None,
+        engine_factory: CreateEngine | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()

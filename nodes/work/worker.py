@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import safetensors.numpy
 
-from farm.capabilities import Rung, Worker, gib
+from farm.capabilities import Rung, Weights, Worker, gib
 from farm.errors import FarmError
 from farm.planning import Phase
 from farm.running import Failed, Finished, Order, Progress, content_hash
@@ -27,15 +27,18 @@ from stitching.video_io import encode_lossless
 PROGRESS_INTERVAL_S = 0.2
 
 Emit = Callable[[Progress | Finished | Failed], None]
+CreateEngine = Callable[[str, Worker, Weights], Engine]
 
 
 class WorkerBody:
     """One accelerator's work, one order at a time. The model of the last order stays loaded."""
 
-    def __init__(self, worker: Worker, create_engine: Callable[[str, Worker], Engine]) -> None:
+    def __init__(self, worker: Worker, create_engine: CreateEngine) -> None:
         self.worker = worker
         self._create_engine = create_engine
         self._engine: Engine | None = None
+        #: What it was made of.
+        self._engine_of: tuple[str, Weights] | None = None
         #: What the engine last loaded and still holds.
         self._rung: Rung | None = None
         self._current: str | None = None
@@ -155,15 +158,17 @@ class WorkerBody:
         )
 
     def _engine_for(self, order: Order) -> Engine:
-        model = order.task.model
-        if self._engine is None or self._engine.spec.model != model:
+        """The engine of the order's model with its weights: another LoRA is another engine."""
+        wanted = order.task.model, order.task.weights
+        if self._engine is None or self._engine_of != wanted:
             if self._engine is not None:
                 self._engine.unload()
                 self._engine = self._rung = None
             try:
-                self._engine = self._create_engine(model, self.worker)
+                self._engine = self._create_engine(order.task.model, self.worker, order.task.weights)
             except FarmError as error:
                 raise _Refused(error.message) from error
+            self._engine_of = wanted
         return self._engine
 
     def _reset_peak(self) -> None:
@@ -201,8 +206,9 @@ def _order_line(order: Order, worker: Worker) -> str:
         if task.frame_indices
         else "its prompts"
     )
+    model = f"{task.model} with {task.weights}" if str(task.weights) else task.model
     return (
-        f"{order.attempt_id} on {worker.id} ({worker.device_name}): {task.model}, {work}, "
+        f"{order.attempt_id} on {worker.id} ({worker.device_name}): {model}, {work}, "
         f"rung {order.rung}, need {gib(order.need_bytes)} of {gib(worker.vram_bytes)}"
     )
 

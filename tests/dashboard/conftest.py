@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 from dashboard.access.limits import Limits, Rate
 from dashboard.app import create_app
 from farm.capabilities.engine_spec import EngineSpec
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import GIB, Worker
 from farm.errors import InvalidInput, error_type
 from farm.request import MediaInfo, OnLook
@@ -152,7 +153,7 @@ async def running_farm(
     state_dir: Path,
     *,
     workers: Sequence[str] = ("near/cpu0", "near/cpu1"),
-    spec_of: Callable[[str], EngineSpec] = spec_of,
+    spec_of: Callable[[str, Weights], EngineSpec] = spec_of,
     **app_options: Any,
 ) -> AsyncIterator[Farm]:
     storage = Storage(state_dir)

@@ -6,32 +6,56 @@ Readers that any family can use enter; what the numbers mean for one family live
 from __future__ import annotations
 
 from nodes.engines.folders.download import cached_folder, model_folder
-from nodes.engines.folders.facts import FolderFacts, model_facts
+from nodes.engines.folders.facts import FolderFacts, WeightedFacts, model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.layout import Layout, check_folder, variant
 from nodes.engines.folders.single_file import file_tensors
+from nodes.engines.folders.sources import (
+    THE_FOLDERS,
+    WeightSource,
+    check_loras,
+    in_fewer_bits,
+    in_formats,
+    source_bytes,
+    source_tensors,
+    sources_of,
+    unpacked_bytes,
+)
 from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors, stored_tensors
+from nodes.engines.folders.weight_files import FOLDER_VARIABLE, found_here
 
 __all__ = [
+    "FOLDER_VARIABLE",
     "PLAIN_TYPES",
+    "THE_FOLDERS",
     "FolderFacts",
     "Kept",
     "Layout",
     "StoredTensor",
     "WeightFormat",
+    "WeightSource",
+    "WeightedFacts",
     "cached_folder",
     "check_folder",
+    "check_loras",
     "component_tensors",
     "config_of",
     "file_tensors",
+    "found_here",
     "gguf_file",
+    "in_fewer_bits",
+    "in_formats",
     "model_facts",
     "model_folder",
     "read_json",
+    "source_bytes",
+    "source_tensors",
+    "sources_of",
     "stored_bytes",
     "stored_tensors",
     "tensor_sizes",
+    "unpacked_bytes",
     "variant",
 ]

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
+from farm.capabilities import WeightFormat
 from farm.errors import CannotRun
 from farm.values import Value
 
@@ -20,6 +21,14 @@ class FolderFacts(Value):
     preview_steps: int = Field(3, ge=1)
     trained_sides: tuple[int, int] | None = None
     vocabulary: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+class WeightedFacts(FolderFacts):
+    """The same of a family whose weights may be kept in fewer bits."""
+
+    #: How near a window is to that in 16 bits with its weights in a format, in dB (peak: white), where it was
+    #: measured.
+    format_db: dict[WeightFormat, float] = Field(default_factory=dict)
 
 
 _Facts = TypeVar("_Facts", bound=FolderFacts)

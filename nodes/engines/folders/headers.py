@@ -48,6 +48,16 @@ def tensor_sizes(component: Path, stem: str) -> list[int]:
     return [math.prod(entry["shape"]) for path in paths for entry in tensors_of(path).values()]
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file says beside its tensors.
+
+    Raises:
+        CannotRun: the file is no safetensors file.
+    """
+    said = _header_of(path)[0].get("__metadata__")
+    return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
+
+
 def tensors_of(path: Path) -> dict[str, dict[str, Any]]:
     """The tensors of a safetensors file by name: ``dtype``, ``shape`` and ``data_offsets`` of each.
 
@@ -57,16 +67,32 @@ def tensors_of(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         CannotRun: the file is truncated or no safetensors file.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        text = file.read(length) if 0 < length <= _MAX_HEADER_BYTES else b""
+    header, length = _header_of(path)
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     try:
-        tensors = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CannotRun(f"{path} is not a safetensors file: download the model again") from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _not_safetensors(path) from error
     if path.stat().st_size != 8 + length + end:
         raise CannotRun(
             f"{path} has {path.stat().st_size} bytes, expected {8 + length + end}: the download was cut short"
         )
     return tensors
+
+
+def _header_of(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and its bytes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if 0 < length <= _MAX_HEADER_BYTES else b""
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise _not_safetensors(path) from error
+    if not isinstance(header, dict):
+        raise _not_safetensors(path)
+    return header, length
+
+
+def _not_safetensors(path: Path) -> CannotRun:
+    return CannotRun(f"{path} is not a safetensors file: download the model again")

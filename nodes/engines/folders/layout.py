@@ -6,8 +6,8 @@ Only safetensors weights are ever read: no pickles, no remote code.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farm.errors import CannotRun
@@ -25,6 +25,11 @@ class Layout:
     weights: Mapping[str, str]
     #: The other files, by their path inside the folder.
     data: tuple[str, ...]
+
+    def without(self, components: Iterable[str]) -> Layout:
+        """The same but for the weights of some components, which come from elsewhere or are not wanted."""
+        left = set(components)
+        return replace(self, weights={name: stem for name, stem in self.weights.items() if name not in left})
 
 
 def check_folder(folder: Path, layout: Layout) -> None:

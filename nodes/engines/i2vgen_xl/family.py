@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farm.capabilities import EngineSpec, Worker
+from farm.capabilities import EngineSpec, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family, HubModel
 from nodes.engines.i2vgen_xl.layout import LAYOUT, PIPELINE, claims
 from nodes.engines.i2vgen_xl.spec import TAKES, i2vgen_xl_spec
 
 
-def _read_spec(folder: Path, model: str, revision: str | None) -> EngineSpec:
+def _read_spec(folder: Path, model: str, revision: str | None, _: Weights) -> EngineSpec:
     return i2vgen_xl_spec(folder, model=model, revision=revision)
 
 

@@ -10,7 +10,7 @@ from nodes.engines.instant.engine import MODEL, TAKES, Instant, spec
 FAMILY = Family(
     name="instant",
     takes=TAKES,
-    read_spec=lambda folder, model, revision: spec(model),
+    read_spec=lambda folder, model, revision, weights: spec(model),
     create=lambda spec, folder, worker, **_: Instant(spec.model),
     models={MODEL: Path(__file__).parent},
     listed=False,

@@ -21,6 +21,7 @@ from farm.capabilities import EngineSpec, Rung
 from farm.planning import RenderTask
 from nodes.engines.common import Holder, causal_indices, half_of_the_card
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report, unheard
+from nodes.engines.folders import WeightSource
 from nodes.engines.ltx.conditioning import Given
 from nodes.engines.ltx.decode import decode
 from nodes.engines.ltx.denoise import denoise, drawn, starting_window
@@ -30,7 +31,6 @@ from nodes.engines.ltx.layout import PARTS, TEXT_PARTS
 from nodes.engines.ltx.loading import read_model, read_text_model
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.placements import CUDA, TEXT_ENCODERS, placements
-from nodes.engines.weights import WeightSource
 
 #: Added to a task's noise level: the noise its decoder removes is drawn apart from that it starts with.
 _DECODER_LEVELS = 1024

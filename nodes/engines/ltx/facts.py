@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nodes.engines.folders import FolderFacts, model_facts
+from nodes.engines.folders import WeightedFacts, model_facts
 from nodes.engines.ltx.layout import LtxFolder
 
 
-class ModelFacts(FolderFacts):
+class ModelFacts(WeightedFacts):
     """What no config of the folder says; each default is that of LTX-Video 0.9.5 to 0.9.8."""
 
     native_width: int = Field(704, gt=0)

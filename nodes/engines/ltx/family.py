@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farm.capabilities import EngineSpec, Worker
+from farm.capabilities import EngineSpec, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family
-from nodes.engines.ltx.layout import PIPELINES, claims
+from nodes.engines.folders import sources_of
+from nodes.engines.ltx.layout import PARTS, PIPELINES, claims
 from nodes.engines.ltx.spec import TAKES, ltx_spec
 from nodes.engines.machine_choices import is_compiling
 
 
-def _read_spec(folder: Path, model: str, revision: str | None) -> EngineSpec:
-    return ltx_spec(folder, model=model, revision=revision)
+def _read_spec(folder: Path, model: str, revision: str | None, weights: Weights) -> EngineSpec:
+    return ltx_spec(folder, model=model, revision=revision, weights=weights)
 
 
 def _create(
@@ -28,6 +29,7 @@ def _create(
         attention=attention,
         compiled=is_compiling(worker.kind),
         cpu_threads=cpu_threads,
+        weights=sources_of(spec.weights, PARTS.denoisers, spec.model),
     )
 
 
@@ -38,4 +40,5 @@ FAMILY = Family(
     create=_create,
     claims=claims,
     pipelines=PIPELINES,
+    takes_weights=True,
 )

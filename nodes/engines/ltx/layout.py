@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import CannotRun
-from nodes.engines.folders import Layout, config_of, read_json
+from nodes.engines.folders import Kept, Layout, config_of, read_json
 from nodes.engines.placement import Parts
 
 PIPELINES = ("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline")
@@ -19,6 +19,8 @@ PARTS = Parts(denoisers=(TRANSFORMER,), vae=VAE_DECODER, encoders=(VAE_ENCODER,)
 TEXT_PARTS = Parts(denoisers=(), vae=None, encoders=(TEXT_ENCODER,))
 #: Folders with weights, and the stem of their weight files.
 WEIGHTS = {TRANSFORMER: "diffusion_pytorch_model", VAE: "diffusion_pytorch_model", TEXT_ENCODER: "model"}
+#: What of each component stays out of formats in fewer bits, by its class; none keeps float32.
+KEPT = {TRANSFORMER: Kept(plain=("norm",))}
 _CLASSES = {
     TRANSFORMER: "LTXVideoTransformer3DModel",
     VAE: "AutoencoderKLLTXVideo",
@@ -101,8 +103,10 @@ def layout(folder: Path) -> Layout:
     )
 
 
-def read_folder(path: Path) -> LtxFolder:
+def read_folder(path: Path, weights: Path | None = None) -> LtxFolder:
     """What the configs of a folder say; its files are there (see ``layout``).
+
+    ``weights``: a file in place of its transformer's, whose name tells whether it is distilled.
 
     Raises:
         CannotRun: a config cannot be read, or is of a model that this engine does not run.
@@ -135,7 +139,7 @@ def read_folder(path: Path) -> LtxFolder:
         )
     index = config_of(path, "model_index.json")
     names = (path.name, path.parent.parent.name if path.parent.name == "snapshots" else "")
-    said = (*names, str(index.get("_name_or_path", "")))
+    said = (*names, str(index.get("_name_or_path", ""))) if weights is None else (weights.name,)
     return LtxFolder(
         path=path,
         transformer=configs[TRANSFORMER],

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from nodes.engines.common import EncodedText, reading, set_attention_backend
 from nodes.engines.engine import Attentions
-from nodes.engines.folders import check_folder
+from nodes.engines.folders import THE_FOLDERS, WeightSource, check_folder
 from nodes.engines.ltx.facts import facts_of
 from nodes.engines.ltx.layout import (
     TEXT_ENCODER,
@@ -29,10 +29,7 @@ from nodes.engines.ltx.layout import (
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.transformer import TOKENS_AT_ONCE, RunwiseTransformer
 from nodes.engines.tokens import Pointwise
-from nodes.engines.weights import WeightSource, read_weights
-
-#: Weights as a folder has them.
-_THE_FOLDERS = WeightSource()
+from nodes.engines.weights import read_weights
 
 
 def read_model(
@@ -50,12 +47,12 @@ def read_model(
             load.
         InvalidInput: a LoRA does not fit the model.
     """
-    check_folder(path, layout(path))
-    folder = read_folder(path)
+    source = weights.get(TRANSFORMER, THE_FOLDERS)
+    files = layout(path)
+    check_folder(path, files if source.file is None else files.without((TRANSFORMER,)))
+    folder = read_folder(path, source.file)
     with reading():
-        transformer = _read(
-            LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, weights.get(TRANSFORMER, _THE_FOLDERS)
-        )
+        transformer = _read(LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, source)
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
     runwise = RunwiseTransformer(transformer, Pointwise(TOKENS_AT_ONCE, compiled)).eval()
     set_attention_backend(transformer, attention)
@@ -76,7 +73,7 @@ def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
     Raises:
         CannotRun: a file is damaged or missing, or weights are missing from it.
     """
-    check_folder(path, layout(path))
+    check_folder(path, layout(path).without((TRANSFORMER, VAE)))
     with reading():
         whole = _read(T5EncoderModel, path, TEXT_ENCODER, dtype)
         tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
@@ -89,7 +86,7 @@ def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
 
 
 def _read(
-    kind: Any, path: Path, component: str, dtype: torch.dtype, weights: WeightSource = _THE_FOLDERS
+    kind: Any, path: Path, component: str, dtype: torch.dtype, weights: WeightSource = THE_FOLDERS
 ) -> Any:
     """One component; nothing is copied of weights that have their dtype already."""
     rename = convert_ltx_transformer_checkpoint_to_diffusers if component == TRANSFORMER else None

@@ -16,15 +16,41 @@ Traced by tests/nodes/engines/ltx/test_live_bytes.py; not measured on a card yet
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import TEXT_STAGE, Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.capabilities import (
+    OWN_WEIGHTS,
+    TEXT_STAGE,
+    Conditioning,
+    DeviceKind,
+    EngineSpec,
+    FrameRule,
+    RungSpec,
+    StageCost,
+    Weights,
+)
 from farm.errors import CannotRun
-from nodes.engines.folders import check_folder, component_tensors
+from nodes.engines.folders import (
+    THE_FOLDERS,
+    Kept,
+    StoredTensor,
+    WeightSource,
+    check_folder,
+    check_loras,
+    component_tensors,
+    in_fewer_bits,
+    in_formats,
+    source_bytes,
+    source_tensors,
+    sources_of,
+    unpacked_bytes,
+)
 from nodes.engines.ltx.facts import ModelFacts, facts_of
 from nodes.engines.ltx.layout import (
+    KEPT,
     PARTS,
     TEXT_ENCODER,
     TEXT_PARTS,
@@ -62,7 +88,9 @@ _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
 _ENCODE_SHARE = 0.5
 
 
-def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+def ltx_spec(
+    path: Path, *, model: str, revision: str | None = None, weights: Weights = OWN_WEIGHTS
+) -> EngineSpec:
     """Read the spec of a model folder in diffusers format.
 
     Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
@@ -72,12 +100,16 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             the weights were not trained for what the published ones were.
         model: The name the farm knows it by.
         revision: Pinned hub revision; None for a local folder.
+        weights: What its transformer runs from, as ``found_here`` gives them.
 
     Raises:
         CannotRun: the folder lacks a component, is of another model, or its farm.json is wrong.
+        InvalidInput: the weights do not fit the model.
     """
-    check_folder(path, layout(path))
-    folder = read_folder(path)
+    source = sources_of(weights, PARTS.denoisers, model)[TRANSFORMER]
+    files = layout(path)
+    check_folder(path, files if source.file is None else files.without((TRANSFORMER,)))
+    folder = read_folder(path, source.file)
     facts = facts_of(folder)
     stride, side = folder.frames_per_latent, folder.pixels_per_latent
     frames = FrameRule.causal(stride, min_frames=stride + 1, max_frames=_MAX_FRAMES)
@@ -87,18 +119,24 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
                 f"{path / 'farm.json'} has a window of {window} frames, and this engine renders "
                 f"{frames.form()}: correct it"
             )
-    elements = {name: [*_elements(path, name).values()] for name in (TRANSFORMER, TEXT_ENCODER)}
+    tensors = {
+        TRANSFORMER: source_tensors(source, path / TRANSFORMER, WEIGHTS[TRANSFORMER], half=False),
+        TEXT_ENCODER: _tensors(path, TEXT_ENCODER),
+    }
+    check_loras(source, tensors[TRANSFORMER], model)
     for part, prefix in ((VAE_ENCODER, "encoder."), (VAE_DECODER, "decoder.")):
-        elements[part] = [n for name, n in _elements(path, VAE).items() if name.startswith(prefix)]
+        tensors[part] = {n: each for n, each in _tensors(path, VAE).items() if n.startswith(prefix)}
+    parameters = sum(math.prod(each.shape) for each in tensors[TRANSFORMER].values())
 
-    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
-        cost = _Cost.of(folder, elements, kind)
-        step_s = _tflop_per_mpixel_step(folder, facts, sum(elements[TRANSFORMER])) / _PRIOR_TFLOPS[kind]
+    def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
+        cost = _Cost.of(folder, tensors, kind, sources_of(weights, PARTS.denoisers, model))
+        step_s = _tflop_per_mpixel_step(folder, facts, parameters) / _PRIOR_TFLOPS[kind]
         decode_s = decoder_tflop_per_mpixel(folder) / _PRIOR_TFLOPS[kind]
         return EngineSpec(
             model=model,
             engine="ltx",
             revision=revision,
+            weights=weights,
             takes=TAKES,
             untrained=frozenset() if folder.takes_any_frame else _LATER,
             window_frames=facts.window_frames,
@@ -131,13 +169,18 @@ def ltx_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             on_cpu=on_cpu,
         )
 
-    return on("cuda", on("cpu", None))
+    return in_formats(
+        weights,
+        is_free=not in_fewer_bits(tensors[TRANSFORMER]),
+        made=lambda each: on("cuda", each, on("cpu", each, None)),
+        distance_db=facts.format_db,
+    )
 
 
-def _elements(path: Path, component: str) -> dict[str, int]:
-    """Elements of the tensors of a component that come to the card, by name."""
+def _tensors(path: Path, component: str) -> dict[str, StoredTensor]:
+    """The tensors of a component that come to the card, by name."""
     stored = component_tensors(path / component, WEIGHTS[component], half=False)
-    return {name: math.prod(tensor.shape) for name, tensor in stored.items() if name not in _TABLES}
+    return {name: tensor for name, tensor in stored.items() if name not in _TABLES}
 
 
 @dataclass(frozen=True)
@@ -148,17 +191,35 @@ class _Cost:
     component_bytes: dict[str, int]
     #: Card bytes of the ring that streams a component.
     ring: dict[str, int]
+    #: Bytes of the largest weight of a component that is dequantised to compute.
+    unpacked: dict[str, int]
     element_bytes: int
     on_cpu: bool
 
     @classmethod
-    def of(cls, folder: LtxFolder, elements: dict[str, list[int]], kind: DeviceKind) -> _Cost:
+    def of(
+        cls,
+        folder: LtxFolder,
+        tensors: Mapping[str, Mapping[str, StoredTensor]],
+        kind: DeviceKind,
+        sources: Mapping[str, WeightSource],
+    ) -> _Cost:
         element = _ELEMENT_BYTES[kind]
+        held = {
+            name: (sources.get(name, THE_FOLDERS), each, KEPT.get(name, Kept()))
+            for name, each in tensors.items()
+        }
+        weights = {
+            name: source_bytes(source, each, kept=kept, dtype_bytes=element)
+            for name, (source, each, kept) in held.items()
+        }
         return cls(
             folder=folder,
-            component_bytes={name: sum(tensors) * element for name, tensors in elements.items()},
-            ring={
-                name: ring_bytes([count * element for count in tensors]) for name, tensors in elements.items()
+            component_bytes={name: sum(each) for name, each in weights.items()},
+            ring={name: ring_bytes(each) for name, each in weights.items()},
+            unpacked={
+                name: unpacked_bytes(source, each, kept=kept, dtype_bytes=element)
+                for name, (source, each, kept) in held.items()
             },
             element_bytes=element,
             on_cpu=kind == "cpu",
@@ -186,7 +247,10 @@ class _Cost:
             return StageCost(
                 name=name,
                 components=() if component in streamed else (component,),
-                fixed_bytes=WORKSPACE_BYTES + (self.ring[component] if component in streamed else 0),
+                fixed_bytes=WORKSPACE_BYTES
+                + (self.ring[component] if component in streamed else 0)
+                # On a CPU guidance passes run side by side, each with a weight of its own.
+                + self.unpacked[component] * (placement.guided_batch if self.on_cpu else 1),
                 **cost,
             )
 

@@ -20,6 +20,7 @@ from farm.capabilities import EngineSpec, Rung
 from farm.planning import RenderTask
 from nodes.engines.common import NEGATIVE, PROMPT, Holder, half_of_the_card
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report, unheard
+from nodes.engines.folders import WeightSource
 from nodes.engines.wan.causal_vae import decode, encode_video
 from nodes.engines.wan.condition import condition
 from nodes.engines.wan.denoise import denoise, initial_latents, noise_of, steps_of
@@ -29,7 +30,6 @@ from nodes.engines.wan.loading import read_model, read_text_model
 from nodes.engines.wan.model import Text
 from nodes.engines.wan.spec import PLACEMENTS, placements
 from nodes.engines.wan.text import encode_text, padded
-from nodes.engines.weights import WeightSource
 
 
 class Wan:

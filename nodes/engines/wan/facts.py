@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from farm.capabilities import Conditioning
-from nodes.engines.folders import FolderFacts
+from nodes.engines.folders import WeightedFacts
 
 #: Which frames a window was given in training: its first; both ends; its last; its first few; a few at both
 #: ends; one within.
 KnownFrames = Literal["first", "first_and_last", "last", "first_k", "both_ends_k", "middle"]
 
 
-class ModelFacts(FolderFacts):
+class ModelFacts(WeightedFacts):
     """What no config of the folder says; each default is Wan 2.2 I2V-A14B's."""
 
     native_width: int = Field(832, gt=0)

@@ -18,9 +18,22 @@ PIPELINES = ("WanImageToVideoPipeline", "WanPipeline", "WanVACEPipeline")
 TEXT_ENCODER = "text_encoder"
 VAE = "vae"
 TEXT_PARTS = Parts(denoisers=(), vae=None, encoders=(TEXT_ENCODER,))
-#: What the classes keep in float32 of a transformer and of the text encoder, whatever the rest is in.
+#: What the classes keep in float32 of a transformer and of the text encoder, whatever the rest is in, and
+#: what of it stays out of formats in fewer bits: by diffusers' names, and by those of Wan's authors.
 KEPT = {
-    "transformer": Kept(float32=("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")),
+    "transformer": Kept(
+        plain=("patch_embedding", "condition_embedder", "norm", "text_embedding", "time_projection"),
+        float32=(
+            "rope",
+            "time_embedder",
+            "scale_shift_table",
+            "norm1",
+            "norm2",
+            "norm3",
+            "time_embedding",
+            "modulation",
+        ),
+    ),
     TEXT_ENCODER: Kept(float32=("wo",)),
 }
 _TRANSFORMERS = ("WanTransformer3DModel", "WanVACETransformer3DModel")

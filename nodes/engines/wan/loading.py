@@ -23,7 +23,7 @@ from nodes.engines.common import (
     set_attention_backend,
 )
 from nodes.engines.engine import Attentions
-from nodes.engines.folders import check_folder, model_facts
+from nodes.engines.folders import THE_FOLDERS, WeightSource, check_folder, model_facts
 from nodes.engines.tokens import Pointwise
 from nodes.engines.wan.by_level import TOKENS_AT_ONCE, ByLevel
 from nodes.engines.wan.facts import ModelFacts
@@ -31,7 +31,7 @@ from nodes.engines.wan.kinds import FACTS
 from nodes.engines.wan.layout import TEXT_ENCODER, VAE, WanFolder, read_folder
 from nodes.engines.wan.model import Model, TextModel
 from nodes.engines.wan.steps import check_scheduler
-from nodes.engines.weights import WeightSource, read_weights
+from nodes.engines.weights import read_weights
 
 
 def read_model(
@@ -59,7 +59,7 @@ def read_model(
         InvalidInput: a LoRA does not fit the model.
     """
     folder = read_folder(path)
-    check_folder(path, folder.layout)
+    check_folder(path, folder.layout.without(name for name, source in weights.items() if source.file))
     check_scheduler(folder.scheduler)
     transformer = WanVACETransformer3DModel if folder.kind == "vace" else WanTransformer3DModel
     with reading():
@@ -67,7 +67,7 @@ def read_model(
             name: read_weights(
                 transformer,
                 folder.path / name,
-                _source(weights.get(name, WeightSource()), in_files),
+                _source(weights.get(name, THE_FOLDERS), in_files),
                 stem=folder.layout.weights[name],
                 dtype=dtype,
                 rename=convert_wan_transformer_to_diffusers,
@@ -101,7 +101,7 @@ def read_text_model(path: Path, *, dtype: torch.dtype, in_files: bool = False) -
         CannotRun: a file is damaged, or weights are missing from it.
     """
     folder = read_folder(path)
-    check_folder(path, folder.layout)
+    check_folder(path, folder.layout.without((*folder.experts, VAE)))
     with reading():
         whole: Any = read_weights(
             UMT5EncoderModel,

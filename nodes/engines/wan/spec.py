@@ -24,15 +24,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import TEXT_STAGE, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.capabilities import (
+    OWN_WEIGHTS,
+    TEXT_STAGE,
+    DeviceKind,
+    EngineSpec,
+    FrameRule,
+    RungSpec,
+    StageCost,
+    Weights,
+)
 from farm.errors import CannotRun
 from nodes.engines.folders import (
+    THE_FOLDERS,
     Kept,
     StoredTensor,
+    WeightSource,
     check_folder,
-    component_tensors,
+    check_loras,
+    in_fewer_bits,
+    in_formats,
     model_facts,
-    stored_bytes,
+    source_bytes,
+    source_tensors,
+    sources_of,
+    unpacked_bytes,
 )
 from nodes.engines.placement import Placement, ring_bytes
 from nodes.engines.wan.facts import ModelFacts
@@ -80,7 +96,9 @@ def placements(kind: DeviceKind) -> tuple[Placement, ...]:
     return PLACEMENTS if kind == "cuda" else _CPU
 
 
-def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+def wan_spec(
+    path: Path, *, model: str, revision: str | None = None, weights: Weights = OWN_WEIGHTS
+) -> EngineSpec:
     """Read the spec of a model folder in diffusers format.
 
     Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
@@ -90,12 +108,15 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             scheduler; and farm.json when the weights were not trained for what the published ones were.
         model: The name the farm knows it by.
         revision: Pinned hub revision; None for a local folder.
+        weights: What its experts run from, as ``found_here`` gives them.
 
     Raises:
         CannotRun: the folder lacks a component, is of a Wan that takes no image, or its farm.json is wrong.
+        InvalidInput: the weights do not fit the model.
     """
     folder = read_folder(path)
-    check_folder(path, folder.layout)
+    sources = sources_of(weights, folder.experts, model)
+    check_folder(path, folder.layout.without(name for name, source in sources.items() if source.file))
     check_scheduler(folder.scheduler)
     facts = model_facts(path, FACTS[folder.kind])
     stride = folder.frames_per_latent
@@ -107,8 +128,11 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
                 "correct it"
             )
     tensors: dict[str, Tensors] = {
-        name: component_tensors(path / name, stem, half=False) for name, stem in folder.layout.weights.items()
+        name: source_tensors(sources.get(name, THE_FOLDERS), path / name, stem, half=False)
+        for name, stem in folder.layout.weights.items()
     }
+    for name, source in sources.items():
+        check_loras(source, tensors[name], model)
     encoder = tensors[TEXT_ENCODER]
     tensors |= {
         TEXT_ENCODER: {name: tensor for name, tensor in encoder.items() if name not in _TABLES},
@@ -116,14 +140,15 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
     }
     side = folder.pixels_per_latent * folder.patch
 
-    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
-        cost = _Cost.of(folder, tensors, kind)
+    def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
+        cost = _Cost.of(folder, tensors, kind, sources_of(weights, folder.experts, model))
         encoder_bytes = cost.component_bytes[TEXT_ENCODER] + cost.component_bytes[_TABLE]
         step_s, decode_s, encode_s = _prior_seconds(folder, facts, tensors, kind)
         return EngineSpec(
             model=model,
             engine="wan",
             revision=revision,
+            weights=weights,
             takes=TAKES[folder.kind],
             untrained=untrained(folder.kind, facts),
             window_frames=facts.window_frames,
@@ -155,19 +180,19 @@ def wan_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSp
             on_cpu=on_cpu,
         )
 
-    return on("cuda", on("cpu", None))
+    return in_formats(
+        weights,
+        is_free=not any(in_fewer_bits(tensors[name]) for name in folder.experts),
+        made=lambda each: on("cuda", each, on("cpu", each, None)),
+        distance_db=facts.format_db,
+    )
 
 
 Tensors = Mapping[str, StoredTensor]
 
 
-def _bytes_of(component: str, tensors: Tensors, element_bytes: int) -> list[int]:
-    """Bytes of each tensor."""
-    kept = KEPT.get("transformer" if component.startswith("transformer") else component, Kept())
-    return [
-        stored_bytes({name: tensor}, "plain", kept=kept, dtype_bytes=element_bytes)
-        for name, tensor in tensors.items()
-    ]
+def _kept(component: str) -> Kept:
+    return KEPT.get("transformer" if component.startswith("transformer") else component, Kept())
 
 
 def _elements(tensors: Tensors, start: str = "") -> int:
@@ -182,6 +207,8 @@ class _Cost:
     component_bytes: dict[str, int]
     #: Card bytes of the ring that streams a component.
     ring: dict[str, int]
+    #: Bytes of the largest weight of a component that is dequantised to compute.
+    unpacked: dict[str, int]
     per_token: float
     #: With the last level whole, and in strips.
     decode_per_pixel: tuple[float, float]
@@ -189,9 +216,19 @@ class _Cost:
     on_cpu: bool
 
     @classmethod
-    def of(cls, folder: WanFolder, tensors: Mapping[str, Tensors], kind: DeviceKind) -> _Cost:
+    def of(
+        cls,
+        folder: WanFolder,
+        tensors: Mapping[str, Tensors],
+        kind: DeviceKind,
+        sources: Mapping[str, WeightSource],
+    ) -> _Cost:
         element = _ELEMENT_BYTES[kind]
-        weights = {name: _bytes_of(name, each, element) for name, each in tensors.items()}
+        held = {name: (sources.get(name, THE_FOLDERS), each, _kept(name)) for name, each in tensors.items()}
+        weights = {
+            name: source_bytes(source, each, kept=kept, dtype_bytes=element)
+            for name, (source, each, kept) in held.items()
+        }
         transformer, vae = folder.transformer, folder.vae
         head = transformer["attention_head_dim"]
         width = transformer["num_attention_heads"] * head
@@ -209,6 +246,10 @@ class _Cost:
             folder=folder,
             component_bytes={name: sum(each) for name, each in weights.items()},
             ring={name: ring_bytes(each) for name, each in weights.items()},
+            unpacked={
+                name: unpacked_bytes(source, each, kept=kept, dtype_bytes=element)
+                for name, (source, each, kept) in held.items()
+            },
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
             decode_per_pixel=(decode * (24.6 if residual else 15.2), decode * (14.6 if residual else 10.3)),
             encode_per_pixel=pixel * base * (13.3 if residual else 11.3),
@@ -219,16 +260,19 @@ class _Cost:
         parts = self.folder.parts
         streamed = {*placement.streamed(parts), *placement.streamed(TEXT_PARTS)}
         resident = {*placement.resident(parts), *placement.resident(TEXT_PARTS)}
+        at_once = placement.guided_batch
 
         def stage(name: str, component: str, **cost: Any) -> StageCost:
             return StageCost(
                 name=name,
                 components=() if component in streamed else (component,),
-                fixed_bytes=WORKSPACE_BYTES + (self.ring[component] if component in streamed else 0),
+                fixed_bytes=WORKSPACE_BYTES
+                + (self.ring[component] if component in streamed else 0)
+                # On a CPU guidance passes run side by side, each with a weight of its own.
+                + self.unpacked[component] * (at_once if self.on_cpu else 1),
                 **cost,
             )
 
-        at_once = placement.guided_batch
         return RungSpec(
             name=placement.rung,
             # On a CPU everything is in its one memory.

@@ -11,14 +11,13 @@ from nodes.engines.weights.gguf_blocks import BLOCKS, GgufLinear, dequantised
 from nodes.engines.weights.layers import QuantisedLinear, ScaledLinear, quantised
 from nodes.engines.weights.loading import load_weights
 from nodes.engines.weights.skeleton import kept_by
-from nodes.engines.weights.source import WeightSource, read_weights
+from nodes.engines.weights.source import read_weights
 
 __all__ = [
     "BLOCKS",
     "GgufLinear",
     "QuantisedLinear",
     "ScaledLinear",
-    "WeightSource",
     "converted",
     "dequantised",
     "file_span",

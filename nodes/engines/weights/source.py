@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from farm.capabilities import LoraFile
 from nodes.engines.folders import (
     PLAIN_TYPES,
+    THE_FOLDERS,
     StoredTensor,
-    WeightFormat,
-    component_tensors,
-    file_tensors,
+    WeightSource,
+    in_fewer_bits,
+    source_tensors,
 )
 from nodes.engines.weights.conversion import converted
 from nodes.engines.weights.files import TORCH_TYPES
@@ -24,28 +23,10 @@ from nodes.engines.weights.names import Rename
 from nodes.engines.weights.skeleton import kept_by
 
 
-@dataclass(frozen=True)
-class WeightSource:
-    """Which weights a component runs with, beside a folder that has its config.
-
-    Args:
-        file: A single file in place of the folder's weights.
-        loras: What is added to them, in this order.
-        format: How they are kept; weights that come in fewer bits stay as they are.
-        in_files: Convert plain weights, too, where they must be cast or have LoRAs, so that they can be
-            streamed from files; else these are in memory.
-    """
-
-    file: Path | None = None
-    loras: tuple[LoraFile, ...] = ()
-    format: WeightFormat = "plain"
-    in_files: bool = False
-
-
 def read_weights(
     kind: Any,
     component: Path,
-    source: WeightSource = WeightSource(),
+    source: WeightSource = THE_FOLDERS,
     *,
     stem: str,
     dtype: torch.dtype,
@@ -67,9 +48,9 @@ def read_weights(
         InvalidInput: a LoRA does not fit the model.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    tensors = file_tensors(source.file) if source.file else component_tensors(component, stem, half=half)
+    tensors = source_tensors(source, component, stem, half=half)
     as_is = source.format == "plain" and not (source.in_files and _is_cast(kind, tensors, source, dtype))
-    if _in_fewer_bits(tensors) or as_is:
+    if in_fewer_bits(tensors) or as_is:
         return load_weights(kind, component, tensors, dtype=dtype, rename=rename, loras=source.loras)
     made = converted(
         kind, component, tensors, format=source.format, dtype=dtype, rename=rename, loras=source.loras
@@ -85,8 +66,3 @@ def _is_cast(kind: Any, tensors: dict[str, StoredTensor], source: WeightSource, 
         for name, tensor in tensors.items()
         if tensor.type in PLAIN_TYPES
     )
-
-
-def _in_fewer_bits(tensors: dict[str, StoredTensor]) -> bool:
-    """Whether matrices come in a type that nothing but their layer can read."""
-    return any(len(t.shape) == 2 and t.type not in PLAIN_TYPES for t in tensors.values())

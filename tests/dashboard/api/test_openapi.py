@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from dashboard.access.limits import Limits, Rate
 from farm.capabilities.engine_spec import EngineSpec
+from farm.capabilities.weights import Weights
 from farm.errors import NotFound
 from nodes.engines.table import spec_of
 
@@ -135,7 +136,7 @@ positive_data_acceptance.expected-statuses = ["2xx", "304", "400", "401", "404",
 """
 
 
-def known_specs(model: str) -> EngineSpec:
+def known_specs(model: str, weights: Weights) -> EngineSpec:
     """The models that are here without fetching anything."""
     if not model.startswith("procedural"):
         raise NotFound(f"model {model} is not here", param="model")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from farm.capabilities.engine_spec import EngineSpec
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import Worker
 from farm.planning.render_task import RenderTask
 from farm.request.job import JobRequest
@@ -78,7 +79,7 @@ class RunFarm(Protocol):
     def __call__(
         self,
         *workers: str,
-        engine: Callable[[str, Worker], Engine] = ...,
+        engine: Callable[[str, Worker, Weights], Engine] = ...,
         spec: EngineSpec | None = None,
         cluster: type[LocalCluster] = ...,
         clock: Callable[[], float] = ...,
@@ -94,7 +95,7 @@ def run_farm(tmp_path: Path, make: Any) -> RunFarm:
     @asynccontextmanager
     async def run(
         *workers: str,
-        engine: Callable[[str, Worker], Engine] = create_engine,
+        engine: Callable[[str, Worker, Weights], Engine] = create_engine,
         spec: EngineSpec | None = None,
         cluster: type[LocalCluster] = LocalCluster,
         clock: Callable[[], float] = time.time,
@@ -107,7 +108,7 @@ def run_farm(tmp_path: Path, make: Any) -> RunFarm:
         ledger.replay()
         ledger.recover(storage.holds)
         machines = cluster([make.worker(w, 4, kind="cpu") for w in workers], engine)
-        specs = (lambda model: spec) if spec else spec_of
+        specs = (lambda model, weights: spec) if spec else spec_of
         coordinator = Coordinator(cluster=machines, ledger=ledger, storage=storage, spec_of=specs)
         coordinator.begin_recovered()
         running = asyncio.ensure_future(coordinator.run())
@@ -235,9 +236,9 @@ class Trouble(procedural.Procedural):
 
 
 @pytest.fixture
-def trouble() -> Callable[..., Callable[[str, Worker], Engine]]:
+def trouble() -> Callable[..., Callable[[str, Worker, Weights], Engine]]:
     """``engine=trouble(f)``: the real engine, with ``f(worker id, task, report)`` before it renders."""
-    return lambda what: lambda model, worker: Trouble(what, model, worker)
+    return lambda what: lambda model, worker, weights: Trouble(what, model, worker)
 
 
 class Held:

@@ -121,7 +121,9 @@ async def test_in_a_chain_each_segment_starts_from_the_frame_handed_over(
 ) -> None:
     given: dict[int, RenderInputs] = {}
     spec = Chained(given).spec
-    async with run_farm("a/0", "b/0", engine=lambda model, worker: Chained(given), spec=spec) as farm:
+    async with run_farm(
+        "a/0", "b/0", engine=lambda model, worker, weights: Chained(given), spec=spec
+    ) as farm:
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=18)))
         assert job.status == "succeeded", job.reason
         assert (job.plan.mode, job.published.num_frames) == ("chain", 18)

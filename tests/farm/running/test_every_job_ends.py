@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import Worker
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.render_task import RenderTask
@@ -73,8 +74,8 @@ class Scene:
         running = [a for task in self.job.tasks.values() for a in task.running_attempts]
         return [a for a in running if a.phase == "denoise"]
 
-    def engine(self, wrong: Wrong) -> Callable[[str, Worker], Engine]:
-        return lambda model, worker: Failing(self, wrong, model)
+    def engine(self, wrong: Wrong) -> Callable[[str, Worker, Weights], Engine]:
+        return lambda model, worker, weights: Failing(self, wrong, model)
 
     def is_next(self) -> bool:
         self.left -= 1

@@ -152,7 +152,9 @@ class Chained(procedural.Procedural):
 async def test_a_chain_rendered_again_is_one_whole_chain(run_farm: Any, photo: Any, job_request: Any) -> None:
     given: dict[int, Any] = {}
     spec = Chained().spec
-    async with run_farm("a/0", "b/0", engine=lambda model, worker: Chained(given), spec=spec) as farm:
+    async with run_farm(
+        "a/0", "b/0", engine=lambda model, worker, weights: Chained(given), spec=spec
+    ) as farm:
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=23)))
         tasks = list(job.tasks.values())
         first = [task.artifact.frames_sha256 for task in tasks]
@@ -218,7 +220,7 @@ async def test_a_kill_after_any_event_of_a_chains_rerender_ends_in_the_same_fram
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("farm.scheduling.retry.MAX_TAKES", 1)
-    farm_of = partial(run_farm, "a/0", engine=lambda model, worker: Chained(), spec=Chained().spec)
+    farm_of = partial(run_farm, "a/0", engine=lambda model, worker, weights: Chained(), spec=Chained().spec)
     asked = job_request(photo(), num_frames=13)
     assert await kill_after_every_event(farm_of, asked, rerender=(0, 1)) >= 15
 
@@ -235,7 +237,9 @@ async def test_a_kill_after_any_event_of_a_rerender_while_it_runs_ends_in_the_sa
             begun.set()
             report("denoise", 0, 1)
 
-    farm_of = partial(run_farm, "a/0", engine=lambda model, worker: Chained(hold=wait), spec=Chained().spec)
+    farm_of = partial(
+        run_farm, "a/0", engine=lambda model, worker, weights: Chained(hold=wait), spec=Chained().spec
+    )
     async with farm_of(journal=Journal(tmp_path / "whole.sqlite")) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=18))
         await farm.until(begun.is_set)

@@ -43,7 +43,7 @@ from nodes.engines.folders import config_of
 __all__ = ["FAMILY"]
 
 
-def read_spec(folder, model, revision):
+def read_spec(folder, model, revision, weights):
     return EngineSpec(
         model=model,
         engine="paint",
@@ -115,7 +115,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def forgotten_specs() -> None:
-    table.spec_of.cache_clear()
+    table._spec_of.cache_clear()
 
 
 def with_line(monkeypatch: pytest.MonkeyPatch, *families: Family) -> None:

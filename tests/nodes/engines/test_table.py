@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun, InvalidInput, NotFound
 from nodes.engines import table
@@ -105,3 +106,23 @@ def test_what_is_to_be_compiled_is_told_before_a_model_is_loaded_where_it_cannot
     monkeypatch.setenv("REELFARM_COMPILE", "yes")
     with pytest.raises(InvalidInput, match="expected 0 or 1"):
         is_compiling("cuda")
+
+
+def test_a_model_without_a_transformer_of_its_own_runs_with_its_own_weights_alone() -> None:
+    for weights in (Weights(format="int8"), Weights.model_validate({"loras": [__file__ + ".safetensors"]})):
+        with pytest.raises((InvalidInput, CannotRun)) as refused:
+            spec_of("procedural", weights)
+        assert refused.value.param in ("weights", "loras")
+
+
+def test_a_farm_that_others_can_reach_takes_weights_by_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"")
+    monkeypatch.setenv("REELFARM_WEIGHTS", str(tmp_path))
+    path = Weights.model_validate({"files": [f"high={tmp_path / 'a.gguf'}"]})
+    with pytest.raises(InvalidInput, match=r"\(\$REELFARM_WEIGHTS\), and give its name, a.gguf$") as refused:
+        named_spec_of("tiny_wan", path)
+    assert refused.value.param == "weights"
+    with pytest.raises(InvalidInput, match=r"tiny_wan has one transformer; leave high= out"):
+        named_spec_of("tiny_wan", Weights.model_validate({"files": ["high=a.gguf"]}))

@@ -18,6 +18,7 @@ import pytest
 import safetensors.numpy
 
 from farm.capabilities.engine_spec import EngineSpec, Rung
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun, NotFound
 from farm.planning.render_task import RenderTask
@@ -80,7 +81,7 @@ class Acting(Procedural):
 def body(act: Callable[[Report], Rendered | None] = lambda report: None) -> WorkerBody:
     engine = Acting()
     engine.act = act
-    return WorkerBody(WORKER, lambda model, worker: engine)
+    return WorkerBody(WORKER, lambda model, worker, weights: engine)
 
 
 def run(worker: WorkerBody, order: Order) -> tuple[list[str], Finished | Failed]:
@@ -170,7 +171,7 @@ def test_every_way_to_fail_has_its_kind_and_the_worker_lives_on(
 
 
 def test_an_order_over_the_budget_is_refused_before_anything_is_loaded(order: Any) -> None:
-    def no_engine(model: str, worker: Worker) -> Any:
+    def no_engine(model: str, worker: Worker, weights: Weights) -> Any:
         raise AssertionError("an engine was made")
 
     phases, end = run(WorkerBody(WORKER, no_engine), order(need_bytes=GIB + 1))
@@ -179,7 +180,7 @@ def test_an_order_over_the_budget_is_refused_before_anything_is_loaded(order: An
 
 
 def test_an_unknown_model_or_one_that_cannot_be_loaded_is_no_fault_of_the_task(order: Any) -> None:
-    def unknown(model: str, worker: Worker) -> Any:
+    def unknown(model: str, worker: Worker, weights: Weights) -> Any:
         raise NotFound(f"there is no model {model}")
 
     assert plain(run(WorkerBody(WORKER, unknown), order())[1]) == Failed(
@@ -190,7 +191,7 @@ def test_an_unknown_model_or_one_that_cannot_be_loaded_is_no_fault_of_the_task(o
         def load(self, rung: Rung) -> None:
             raise CannotRun("the weights are not here")
 
-    _, end = run(WorkerBody(WORKER, lambda model, worker: Unloadable()), order())
+    _, end = run(WorkerBody(WORKER, lambda model, worker, weights: Unloadable()), order())
     assert plain(end) == Failed("job/s0-0/1", "cannot_start", "the weights are not here")
 
 
@@ -312,7 +313,7 @@ class Encoding(Procedural):
 
 
 def test_encoded_prompts_are_a_result_without_frames(order: Any) -> None:
-    worker = WorkerBody(WORKER, lambda model, worker: Encoding())
+    worker = WorkerBody(WORKER, lambda model, worker, weights: Encoding())
     asked = order(level="text", prompt="pan", frame_indices=())
     phases, end = run(worker, asked.model_copy(update={"inputs": {}}))
     assert isinstance(end, Finished), end
@@ -328,10 +329,25 @@ def test_encoded_prompts_are_a_result_without_frames(order: Any) -> None:
 def test_a_prompt_that_cannot_be_encoded_is_a_failure_with_its_kind(
     order: Any, engine: type[Procedural], prompt: str, kind: str
 ) -> None:
-    worker = WorkerBody(WORKER, lambda model, worker: engine())
+    worker = WorkerBody(WORKER, lambda model, worker, weights: engine())
     _, end = run(worker, order(level="text", prompt=prompt, frame_indices=()))
     assert isinstance(end, Failed)
     assert end.kind == kind
+
+
+def test_another_lora_is_another_engine_and_the_same_one_stays_loaded(order: Any) -> None:
+    made: list[str] = []
+
+    def create(model: str, worker: Worker, weights: Weights) -> Procedural:
+        made.append(str(weights))
+        return Procedural(model)
+
+    worker = WorkerBody(WORKER, create)
+    a, b = (Weights.model_validate({"loras": [f"{name}.safetensors"]}) for name in "ab")
+    for number, weights in enumerate((a, a, b, a, Weights())):
+        _, end = run(worker, order(number, weights=weights))
+        assert isinstance(end, Finished)
+    assert made == ["LoRA a.safetensors", "LoRA b.safetensors", "LoRA a.safetensors", ""]
 
 
 def test_a_cancelled_attempt_stops_at_its_next_step_and_the_next_order_runs(order: Any) -> None:
@@ -383,7 +399,7 @@ def test_a_model_stays_loaded_until_another_is_ordered(order: Any) -> None:
         def unload(self) -> None:
             did.append(f"unload {self.spec.model}")
 
-    worker = WorkerBody(WORKER, lambda model, worker: Logged(model))
+    worker = WorkerBody(WORKER, lambda model, worker, weights: Logged(model))
     for number, model in enumerate(("procedural", "procedural", "procedural-mild")):
         assert isinstance(run(worker, order(number, model=model))[1], Finished)
     assert did == ["make procedural", "unload procedural", "make procedural-mild"]

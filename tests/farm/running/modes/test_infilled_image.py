@@ -65,7 +65,7 @@ async def test_windows_get_their_keyframes_and_the_prompt_that_was_encoded_once(
 ) -> None:
     given: Given = {}
     engine = Recording(given, Worker(id="-", node="-", kind="cpu", device_name="", vram_bytes=0))
-    async with run_farm("a/0", "b/0", engine=lambda m, w: Recording(given, w), spec=engine.spec) as farm:
+    async with run_farm("a/0", "b/0", engine=lambda m, w, _: Recording(given, w), spec=engine.spec) as farm:
         request = job_request(photo(), mode="infill", prompts=("pan",), num_frames=40)
         job = await farm.ended(farm.coordinator.submit(request))
         assert job.status == "succeeded", job.message

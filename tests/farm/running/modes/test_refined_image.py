@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from farm.capabilities.engine_spec import EngineSpec, Rung
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import Worker
 from farm.planning.render_task import Level, RenderTask
 from farm.request.job import JobRequest
@@ -90,11 +91,11 @@ def loaded(sparse_spec: EngineSpec, tiny_i2vgen_xl_folder: Path) -> Callable[[st
 
 
 @pytest.fixture
-def tiny(loaded: Callable[[str], Spied]) -> Callable[..., Callable[[str, Worker], Engine]]:
+def tiny(loaded: Callable[[str], Spied]) -> Callable[..., Callable[[str, Worker, Weights], Engine]]:
     """``engine=tiny(spy)``: the real engine, that first does ``spy(worker id, task, inputs, report)``."""
 
-    def engines(spy: Spy | None = None) -> Callable[[str, Worker], Engine]:
-        def create(model: str, worker: Worker) -> Engine:
+    def engines(spy: Spy | None = None) -> Callable[[str, Worker, Weights], Engine]:
+        def create(model: str, worker: Worker, weights: Weights) -> Engine:
             engine = loaded(worker.id)
             engine.spy = partial(spy, worker.id) if spy else None
             return engine

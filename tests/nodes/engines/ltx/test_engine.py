@@ -17,10 +17,10 @@ from farm.errors import CannotRun
 from farm.planning.render_task import RenderTask
 from nodes.engines.common import placing
 from nodes.engines.engine import Cancelled, Rendered, RenderInputs, TextEngine
+from nodes.engines.folders import WeightSource
 from nodes.engines.ltx.engine import LTXVideo
 from nodes.engines.ltx.spec import ltx_spec
 from nodes.engines.table import create_engine
-from nodes.engines.weights import WeightSource
 from tests.nodes.engines.ltx.conftest import FRAMES, HEIGHT, WIDTH, write_tiny_ltx
 
 Picture = Callable[[int], NDArray[np.uint8]]

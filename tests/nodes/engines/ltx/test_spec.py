@@ -14,6 +14,7 @@ from farm.capabilities.engine_spec import EngineSpec, RenderShape, Rung, need_by
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun
 from nodes.engines import table
+from nodes.engines.folders import StoredTensor
 from nodes.engines.ltx.spec import ltx_spec
 
 pytestmark = pytest.mark.torch
@@ -136,10 +137,15 @@ def _full_spec(folder: Path, size: str, monkeypatch: pytest.MonkeyPatch) -> Engi
     for name in ("transformer", "vae"):
         (folder / name / "config.json").write_text(parts[name].to_json_string())
     (folder / "text_encoder" / "config.json").write_text(text.to_json_string())
-    monkeypatch.setattr(
-        "nodes.engines.ltx.spec.component_tensors",
-        lambda path, stem, half: dict(parts[path.name].named_parameters()),
-    )
+
+    def tensors(path: Path, stem: str, half: bool) -> dict[str, StoredTensor]:
+        return {
+            name: StoredTensor(path, 0, 2 * tensor.numel(), "BF16", tuple(tensor.shape))
+            for name, tensor in parts[path.name].named_parameters()
+        }
+
+    monkeypatch.setattr("nodes.engines.ltx.spec.component_tensors", tensors)
+    monkeypatch.setattr("nodes.engines.folders.sources.component_tensors", tensors)
     return ltx_spec(folder, model=size)
 
 

@@ -55,6 +55,13 @@ export const Report = ({ job }) => {
   </${Card}>`;
 };
 
+/** What the model ran from, where it was not its own files as they are. @returns {[string, string][]} */
+function weights(/** @type {any} */ { files, loras, format }) {
+  const name = (/** @type {any} */ file) => `${file.part ? `${file.part}: ` : ""}${file.path.split("/").pop()}`;
+  const said = [...files.map(name), ...loras.map((/** @type {any} */ lora) => `LoRA ${name(lora)} × ${lora.scale}`), ...(format ? [format] : [])];
+  return said.length ? [["Weights", said.join(", ")]] : [];
+}
+
 /** @returns {[string, string][]} */
 function settings(/** @type {any} */ plan) {
   return [
@@ -64,5 +71,6 @@ function settings(/** @type {any} */ plan) {
     ["Guidance", count(plan.guidance_scale)],
     ["Strength", plan.strength == null ? "the model's own" : count(plan.strength)],
     ["Seed", String(plan.seed)],
+    ...weights(plan.weights),
   ];
 }

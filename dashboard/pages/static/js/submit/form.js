@@ -15,13 +15,15 @@
 export const EMPTY = {
   model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", fit: "crop", window_frames: "",
   mode: "auto", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
-  seed: "", priority: "",
+  seed: "", priority: "", weights: "", loras: "", weight_format: "",
 };
 /** @typedef {typeof EMPTY} Form */
 
 const NUMBERS = /** @type {const} */ ([
   "seconds", "window_frames", "overlap_frames", "num_inference_steps", "guidance_scale", "strength", "seed", "priority",
 ]);
+/** Names of files, with commas between them. */
+const FILES = /** @type {const} */ (["weights", "loras"]);
 const KEPT = "reelfarm-new-video";
 
 /**
@@ -42,6 +44,8 @@ export function requestOf(form, inputs, audio) {
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
   if (audio) body.audio = audio.upload?.id;
   if (form.fit !== "crop") body.fit = form.fit;
+  for (const name of FILES) if (form[name].trim()) body[name] = form[name].split(",").map((file) => file.trim()).filter(Boolean);
+  if (form.weight_format) body.weight_format = form.weight_format;
   for (const name of NUMBERS) if (form[name] !== "") body[name] = Number(form[name]);
   return body;
 }

@@ -14,6 +14,8 @@ const MODE_WORDS = {
   co_denoise: "Windows fused while they are denoised",
 };
 
+const FORMATS = { "": "What fits here", bf16: "16 bits", float8: "float8", int8: "int8" };
+
 const FITS = {
   crop: ["Crop", "What stands over the frame's shape is cut off, evenly on both sides."],
   pad: ["Pad", "All of the picture is kept, between black bars."],
@@ -61,6 +63,12 @@ export const Settings = ({ form, set, models, presets, choices, wrong, isVideo, 
         <${Number_} label="Seed" name="seed" form=${form} set=${set} wrong=${wrong} min="0" placeholder="0" />
         <${Number_} label="Priority, 0 to 100" name="priority" form=${form} set=${set} wrong=${wrong} min="0" placeholder="50" />
       </div>
+      <${Text} label="Weight files, with commas between" name="weights" form=${form} set=${set} wrong=${wrong} placeholder="the model's own; or high=a.gguf, low=b.gguf" />
+      <${Text} label="LoRAs, with commas between" name="loras" form=${form} set=${set} wrong=${wrong} placeholder="none; or high=fast.safetensors:0.8" />
+      <label class="field"><span>Weight format</span>
+        <select name="weight_format" value=${form.weight_format} onChange=${(/** @type {any} */ event) => set({ weight_format: event.target.value })}>
+          ${Object.entries(FORMATS).map(([key, words]) => html`<option key=${key} value=${key}>${words}</option>`)}
+        </select></label>
     </div>
   </details>`;
 
