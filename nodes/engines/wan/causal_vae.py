@@ -19,6 +19,7 @@ from nodes.engines.common import Holder, frames_of, vae_pixels
 from nodes.engines.engine import Frames
 from nodes.engines.wan.layout import VAE
 from nodes.engines.wan.model import Model
+from nodes.engines.wan.vae import BandDecoder, Rows
 
 OnLatent = Callable[[int, int], None]
 """``on_latent(done, total)``: called after every latent; may raise to stop."""
@@ -80,22 +81,32 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     with F.
     """
     model, vae = held.placed.model, held.placed.model.vae
-    state = no_frames(vae, held.placed.placement.pieces)
-    total = latents.shape[1]
-    frames: list[NDArray[np.uint8]] = []
+    latents = latents.to(held.device)
+    scaled = (latents * model.latent_std.to(latents) + model.latent_mean.to(latents)).to(held.dtype)
+    num_latents = latents.shape[1]
+    caches = no_caches(vae.decoder)
+    made: list[Frames] = []
 
-    def decoded(place: int) -> torch.Tensor:
-        latent = latents[:, place : place + 1].to(held.device)
-        scaled = latent * model.latent_std.to(latent) + model.latent_mean.to(latent)
-        pixels = decode_latent(vae, state, scaled[None].to(held.dtype), first=place == 0)
-        return frames_of(pixels[0].transpose(0, 1))
+    def entered(place: int) -> torch.Tensor:
+        return middle(vae, caches, scaled[None, :, place : place + 1]).cpu()
 
     with held.placed.on_card(VAE):
-        for place in range(total):
-            frames += [each.numpy() for each in held.calls.map(decoded, [place])]
-            if on_latent is not None:
-                on_latent(place + 1, total)
-    return np.concatenate(frames)
+        entrances = held.calls.map(entered, range(num_latents))
+        bands = bands_of(vae, latents.shape[2], held.placed.placement.pieces)
+        for number, rows in enumerate(bands):
+            decoder = BandDecoder(vae.decoder, rows)
+
+            def decoded(place: int, decoder: BandDecoder = decoder) -> torch.Tensor:
+                pixels = decoder(entrances[place].to(held.device), first=place == 0)
+                return frames_of(out_of_patches(vae, pixels)[0].transpose(0, 1))
+
+            band: list[Frames] = []
+            for place in range(num_latents):
+                band += [each.numpy() for each in held.calls.map(decoded, [place])]
+                if on_latent is not None:
+                    on_latent((number * num_latents + place + 1) // len(bands), num_latents)
+            made.append(np.concatenate(band))
+    return made[0] if len(made) == 1 else np.concatenate(made, axis=1)
 
 
 Caches = list[torch.Tensor | None]
@@ -115,55 +126,26 @@ def encode_chunk(vae: Any, caches: Caches, pixels: torch.Tensor) -> torch.Tensor
     return moments[:, : vae.config.z_dim]
 
 
-@dataclass
-class DecoderState:
-    """What a clip's decoding keeps from latent to latent, for the whole frame and for each strip of it."""
-
-    whole: Caches
-    strips: list[Caches]
-
-
-def no_frames(vae: Any, strips: int) -> DecoderState:
-    """The state before a clip's first latent. ``strips``: of rows that the last level is decoded in."""
-    return DecoderState(no_caches(vae.decoder), [no_caches(vae.decoder) for _ in range(strips)])
+def bands_of(vae: Any, latent_rows: int, count: int) -> list[Rows]:
+    """Up to ``count`` bands of the rows of the decoder's last level, for latents of so many rows."""
+    rows = latent_rows * 2 ** (len(vae.decoder.up_blocks) - 1)
+    count = min(count, latent_rows)
+    return [(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 
-def decode_latent(vae: Any, state: DecoderState, latent: torch.Tensor, *, first: bool) -> torch.Tensor:
-    """One latent (1, C, 1, h, w) to its pixels (1, 3, n, H, W).
-
-    The last level, at the full size, is most of the memory and local: it runs strip by strip, each with the
-    rows around it that its convolutions reach, so the sums are the same. Middle layers attend to all of the
-    frame and are small.
-    """
-    decoder = vae.decoder
-    *lower, before, last = decoder.up_blocks
+def middle(vae: Any, caches: Caches, latent: torch.Tensor) -> torch.Tensor:
+    """One latent (1, C, 1, h, w) as it enters the upper levels: the middle attends to all of a frame."""
     place = [0]
-    x = _convolved(decoder.conv_in, vae.post_quant_conv(latent), state.whole, place)
-    x = decoder.mid_block(x, feat_cache=state.whole, feat_idx=place)
-    for block in lower:
-        x = block(x, feat_cache=state.whole, feat_idx=place, first_chunk=first)
-    shortcut = getattr(before, "avg_shortcut", None)
-    entered = x if shortcut is not None else None
-    for resnet in before.resnets:
-        x = resnet(x, feat_cache=state.whole, feat_idx=place)
-    upsampler = before.upsampler if hasattr(before, "upsampler") else before.upsamplers[0]
-    reach = -(-(2 + 2 * len(last.resnets)) // 2)
-    rows, made = x.shape[3], []
-    for number, caches in enumerate(state.strips):
-        start, stop = (rows * n // len(state.strips) for n in (number, number + 1))
-        top, bottom = max(0, start - reach), min(rows, stop + reach)
-        within = list(place)
-        strip = upsampler(x[:, :, :, top:bottom], feat_cache=caches, feat_idx=within)
-        if entered is not None and shortcut is not None:
-            strip = strip + shortcut(entered[:, :, :, top:bottom], first_chunk=first)
-        strip = last(strip, feat_cache=caches, feat_idx=within, first_chunk=first)
-        strip = decoder.nonlinearity(decoder.norm_out(strip))
-        strip = _convolved(decoder.conv_out, strip, caches, within)
-        made.append(strip[:, :, :, 2 * (start - top) : 2 * (stop - top)])
-    out = torch.cat(made, dim=3)
-    if vae.config.patch_size is not None:
-        out = unpatchify(out, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
-    return out
+    x = _convolved(vae.decoder.conv_in, vae.post_quant_conv(latent), caches, place)
+    made: torch.Tensor = vae.decoder.mid_block(x, feat_cache=caches, feat_idx=place)
+    return made
+
+
+def out_of_patches(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Rows of the decoder's last level (1, C, n, h, W) to pixels (1, 3, n, H, W)."""
+    if vae.config.patch_size is None:
+        return pixels
+    return unpatchify(pixels, patch_size=vae.config.patch_size)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _convolved(conv: Any, x: torch.Tensor, caches: Caches, place: list[int]) -> torch.Tensor:

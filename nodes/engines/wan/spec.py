@@ -8,12 +8,12 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   layer itself, 2 e f and 4.5 e d, and a hint of e d for each of its layers. Rotary tables, the latents and
   what is given come on top;
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
-  that a latent becomes, 15.2 tensors (24.6 with residual shortcuts), 10.3 (14.6) where the last level runs in
-  strips; encoding: 11.3 (13.3).
+  that a latent becomes, 8.6 tensors (10.9 with residual shortcuts), 4.4 (5.6) in two bands, and 0.25 to 0.4
+  GB of pieces; encoding: 11.3 (13.3) tensors.
 
-Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 11.7 and 12.6 kB a pixel to
-decode with the VAE of 2.1 and 2.2, in strips 7.9 and 7.5, 8.7 and 4.3 to encode; what is alive is 0.96 to
-1.00 of it (tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
+Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 6.6 and 5.6 kB a pixel to decode
+with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it
+(tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ _TABLES = {"shared.weight", "encoder.embed_tokens.weight"}
 #: Prompts are encoded by a task of their own where the encoder is larger: else it costs more than they do.
 _OWN_TASK_BYTES = 64 * 2**20
 
+#: Tensors of the VAE's last level that decoding holds, a frame at once and in two bands: where no level is
+#: larger than a piece of it; and where some are, with the MiB that pieces take.
+_DECODING = ((14.5, 8.55, 245), (14.5, 4.4, 268))
+_DECODING_RESIDUAL = ((21.5, 10.85, 292), (21.5, 5.55, 382))
+
 #: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
 #: Bytes of the cosines and sines of a token, in float32, and of its latents in and out.
@@ -76,13 +81,13 @@ _ROTARY_BYTES_PER_WIDTH = 8
 #: In the ladder's order. Prompts are encoded by a task of their own, so a window's rungs differ in whether
 #: the expert is on the card or streamed, and a prompt's in whether the encoder is. A step of the published
 #: transformers computes far longer than its weights take to cross; not measured here yet. ``pieces`` are the
-#: strips that the VAE's last level is decoded in, for their rims 10 % more of its work at 480 rows.
+#: bands that the VAE decodes: two take a twelfth more work, for the rows around them.
 PLACEMENTS = (
     Placement("resident", "visiting", False, 1, 1, 1, 1.0),
-    Placement("chunk", "streamed", False, 4, 1, 1, 1.02),
-    Placement("stream", "streamed", True, 4, 1, 1, 1.06),
+    Placement("chunk", "streamed", False, 2, 1, 1, 1.02),
+    Placement("stream", "streamed", True, 2, 1, 1, 1.06),
     # Where a machine's memory is short; a guess, for disks differ.
-    Placement("disk", "streamed", True, 4, 1, 1, 1.3, from_files=True),
+    Placement("disk", "streamed", True, 2, 1, 1, 1.3, from_files=True),
 )
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.
 _CPU = (
@@ -141,7 +146,8 @@ def wan_spec(
     side = folder.pixels_per_latent * folder.patch
 
     def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
-        cost = _Cost.of(folder, tensors, kind, sources_of(weights, folder.experts, model))
+        sources = sources_of(weights, folder.experts, model)
+        cost = _Cost.of(folder, tensors, kind, sources, facts.native_width * facts.native_height)
         encoder_bytes = cost.component_bytes[TEXT_ENCODER] + cost.component_bytes[_TABLE]
         step_s, decode_s, encode_s = _prior_seconds(folder, facts, tensors, kind)
         return EngineSpec(
@@ -210,8 +216,8 @@ class _Cost:
     #: Bytes of the largest weight of a component that is dequantised to compute.
     unpacked: dict[str, int]
     per_token: float
-    #: With the last level whole, and in strips.
-    decode_per_pixel: tuple[float, float]
+    #: Per pixel and whatever the size: a frame at once, and in two bands.
+    decode: tuple[tuple[float, int], tuple[float, int]]
     encode_per_pixel: float
     on_cpu: bool
 
@@ -222,6 +228,7 @@ class _Cost:
         tensors: Mapping[str, Tensors],
         kind: DeviceKind,
         sources: Mapping[str, WeightSource],
+        native_pixels: int,
     ) -> _Cost:
         element = _ELEMENT_BYTES[kind]
         held = {name: (sources.get(name, THE_FOLDERS), each, _kept(name)) for name, each in tensors.items()}
@@ -242,6 +249,10 @@ class _Cost:
         pixel = element * 4 / (vae.get("patch_size") or 1) ** 2
         base = vae["base_dim"]
         decode = pixel * (vae.get("decoder_base_dim") or base)
+        decoding = [
+            min((small * decode, 0), (large * decode, mib * 2**20), key=lambda c: c[0] * native_pixels + c[1])
+            for small, large, mib in (_DECODING_RESIDUAL if residual else _DECODING)
+        ]
         return cls(
             folder=folder,
             component_bytes={name: sum(each) for name, each in weights.items()},
@@ -251,7 +262,7 @@ class _Cost:
                 for name, (source, each, kept) in held.items()
             },
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
-            decode_per_pixel=(decode * (24.6 if residual else 15.2), decode * (14.6 if residual else 10.3)),
+            decode=(decoding[0], decoding[1]),
             encode_per_pixel=pixel * base * (13.3 if residual else 11.3),
             on_cpu=kind == "cpu",
         )
@@ -262,12 +273,16 @@ class _Cost:
         resident = {*placement.resident(parts), *placement.resident(TEXT_PARTS)}
         at_once = placement.guided_batch
 
-        def stage(name: str, component: str, **cost: Any) -> StageCost:
+        per_pixel, fixed = self.decode[placement.pieces > 1]
+
+        def stage(name: str, component: str, more_bytes: int = 0, **cost: Any) -> StageCost:
+            ring = self.ring[component] if component in streamed else 0
             return StageCost(
                 name=name,
                 components=() if component in streamed else (component,),
                 fixed_bytes=WORKSPACE_BYTES
-                + (self.ring[component] if component in streamed else 0)
+                + ring
+                + more_bytes
                 # On a CPU guidance passes run side by side, each with a weight of its own.
                 + self.unpacked[component] * (at_once if self.on_cpu else 1),
                 **cost,
@@ -288,7 +303,8 @@ class _Cost:
                 stage(
                     "vae_decode",
                     VAE,
-                    bytes_per_pixel=self.decode_per_pixel[placement.pieces > 1],
+                    more_bytes=fixed,
+                    bytes_per_pixel=per_pixel,
                     frames_at_once=1,
                 ),
             ),

@@ -1,0 +1,226 @@
+"""The up-sampling levels of Wan's VAE decoder over a band of rows, a latent at a time: the same sums.
+
+All that a band's pixels depend on is rows around it (each 3 x 3 x 3 convolution reaches one further) and what
+was kept of earlier frames, two for each convolution. So each layer is told which rows are wanted of it and
+asks for those it needs; a clip is decoded band after band, each from its first latent to its last, and what
+is kept is kept of one band alone. Within it a convolution runs in pieces of rows: its normed input exists for
+one piece, and residual sums are added in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+#: Of a convolution's padded input, which exists for so many rows at once.
+_PIECE_BYTES = 64 * 2**20
+
+Rows = tuple[int, int]
+"""From the first to behind the last."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows, ``x`` (1, C, n, rows, W), from row ``top`` on, of a level that has ``height`` of them."""
+
+    x: torch.Tensor
+    top: int
+    height: int
+
+    def rows(self, rows: Rows) -> torch.Tensor:
+        """A view of some of them."""
+        return self.x[:, :, :, rows[0] - self.top : rows[1] - self.top]
+
+    def part(self, rows: Rows) -> Band:
+        return Band(self.rows(rows), rows[0], self.height)
+
+    def grown(self, rows: Rows) -> Rows:
+        """With a row more to each side, where there is one."""
+        return max(0, rows[0] - 1), min(self.height, rows[1] + 1)
+
+    def empty(self, rows: Rows, channels: int) -> Band:
+        _, _, frames, _, width = self.x.shape
+        return Band(self.x.new_empty(1, channels, frames, rows[1] - rows[0], width), rows[0], self.height)
+
+
+def _in_pieces(rows: Rows, row_bytes: int) -> Iterator[Rows]:
+    count = max(1, _PIECE_BYTES // row_bytes)
+    for first in range(*rows, count):
+        yield first, min(first + count, rows[1])
+
+
+class _Convolution:
+    """A causal convolution behind a norm and the decoder's non-linearity."""
+
+    def __init__(self, layer: Any, norm: Any, nonlinearity: Any) -> None:
+        self._layer, self._norm, self._nonlinearity = layer, norm, nonlinearity
+        self._kept: Band | None = None
+
+    @property
+    def out_channels(self) -> int:
+        return int(self._layer.out_channels)
+
+    def pieces(self, band: Band, rows: Rows) -> Iterator[tuple[Rows, torch.Tensor]]:
+        """The wanted rows (1, C, n, rows, W), some at a time."""
+        _, channels, frames, _, width = band.x.shape
+        kept = Band(band.x[:, :, :2], band.top, band.height).part(band.grown(rows))
+        kept = Band(kept.x.new_empty(1, channels, 2, *kept.x.shape[3:]), kept.top, kept.height)
+        row_bytes = channels * (frames + 2) * (width + 2) * band.x.element_size()
+        for first, last in _in_pieces(rows, row_bytes):
+            seen = band.grown((first, last))
+            padded = band.x.new_zeros(1, channels, frames + 2, last - first + 2, width + 2)
+            within = padded[:, :, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
+            within[:, :, 2:] = self._nonlinearity(self._norm(band.rows(seen)))
+            if self._kept is not None:
+                within[:, :, :2] = self._kept.rows(seen)
+            kept.rows(seen).copy_(within[:, :, frames:])
+            made = self._layer._conv_forward(padded, self._layer.weight, self._layer.bias)
+            del padded, within
+            yield (first, last), made
+            del made
+        self._kept = kept
+
+
+class _Resnet:
+    def __init__(self, block: Any) -> None:
+        self._shortcut = block.conv_shortcut
+        self._first = _Convolution(block.conv1, block.norm1, block.nonlinearity)
+        self._second = _Convolution(block.conv2, block.norm2, block.nonlinearity)
+
+    def needed(self, band: Band, rows: Rows) -> Rows:
+        return band.grown(band.grown(rows))
+
+    def __call__(self, band: Band, rows: Rows, *, in_place: bool) -> Band:
+        made = band.empty(band.grown(rows), self._first.out_channels)
+        for some, piece in self._first.pieces(band, band.grown(rows)):
+            made.rows(some).copy_(piece)
+            del piece
+        channels = self._second.out_channels
+        if in_place and channels <= band.x.shape[1]:
+            out = Band(band.rows(rows)[:, :channels], rows[0], band.height)
+        else:
+            out = band.empty(rows, channels)
+        for some, piece in self._second.pieces(made, rows):
+            out.rows(some).copy_(piece.add_(self._shortcut(band.rows(some))))
+            del piece
+        return out
+
+
+class _Upsampler:
+    """Twice the rows and columns, and in some levels twice the frames, but for the clip's first."""
+
+    def __init__(self, layer: Any) -> None:
+        self._time = getattr(layer, "time_conv", None)
+        self._layer = layer.resample[1]
+        self._kept: torch.Tensor | None = None
+
+    def needed(self, band: Band, rows: Rows) -> Rows:
+        first, last = max(0, rows[0] - 1), min(2 * band.height, rows[1] + 1)
+        return first // 2, -(-last // 2)
+
+    def __call__(self, band: Band, rows: Rows, beside: Callable[[Rows], torch.Tensor] | None) -> Band:
+        """``beside``: what is added to some rows of it."""
+        x = band.part(self.needed(band, rows))
+        x = Band(self._doubled(x.x), x.top, x.height)
+        _, channels, frames, _, width = x.x.shape
+        size = (rows[1] - rows[0], 2 * width)
+        out = Band(x.x.new_empty(1, self._layer.out_channels, frames, *size), rows[0], 2 * x.height)
+        row_bytes = channels * frames * (2 * width + 2) * x.x.element_size()
+        for first, last in _in_pieces(rows, row_bytes):
+            seen = out.grown((first, last))
+            coarse = x.rows((seen[0] // 2, -(-seen[1] // 2)))
+            padded = x.x.new_zeros(frames, channels, last - first + 2, 2 * width + 2)
+            within = padded[:, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
+            fine = coarse[0].transpose(0, 1).repeat_interleave(2, dim=2)[:, :, seen[0] % 2 :]
+            within[...] = fine[:, :, : seen[1] - seen[0]].repeat_interleave(2, dim=3)
+            del fine
+            made = torch.nn.functional.conv2d(padded, self._layer.weight, self._layer.bias)
+            del padded, within
+            some = out.rows((first, last))
+            some.copy_(made.transpose(0, 1)[None])
+            del made
+            if beside is not None:
+                some += beside((first, last))
+        return out
+
+    def _doubled(self, x: torch.Tensor) -> torch.Tensor:
+        if self._time is None:
+            return x
+        kept, self._kept = self._kept, torch.zeros_like(x[:, :, :1].expand(-1, -1, 2, -1, -1))
+        if kept is None:  # the clip's first latent is one frame
+            return x
+        x = torch.cat([kept, x], dim=2)
+        self._kept = x[:, :, -2:].clone()
+        pairs = self._time._conv_forward(x, self._time.weight, self._time.bias)
+        return torch.stack(pairs.chunk(2, dim=1), dim=3).flatten(2, 3)
+
+
+class _Level:
+    def __init__(self, block: Any, *, keeps_input: bool) -> None:
+        upsampler = getattr(block, "upsampler", None) or (getattr(block, "upsamplers", None) or (None,))[0]
+        self._resnets = [_Resnet(resnet) for resnet in block.resnets]
+        self._upsampler = None if upsampler is None else _Upsampler(upsampler)
+        self._shortcut = getattr(block, "avg_shortcut", None)
+        self._keeps_input = keeps_input or self._shortcut is not None
+
+    @property
+    def factor(self) -> int:
+        return 1 if self._upsampler is None else 2
+
+    def needed(self, like: Band, rows: Rows) -> list[Rows]:
+        """Of the input and behind each resnet."""
+        wanted = [rows if self._upsampler is None else self._upsampler.needed(like, rows)]
+        for resnet in reversed(self._resnets):
+            wanted.insert(0, resnet.needed(like, wanted[0]))
+        return wanted
+
+    def __call__(self, band: Band, rows: Rows, *, first: bool) -> Band:
+        entered = band if self._shortcut is not None else None
+        for number, wanted in enumerate(self.needed(band, rows)[1:]):
+            band = self._resnets[number](band, wanted, in_place=number > 0 or not self._keeps_input)
+        if self._upsampler is None:
+            return band
+        if entered is None:
+            return self._upsampler(band, rows, None)
+
+        def beside(some: Rows) -> torch.Tensor:
+            coarse = entered.rows((some[0] // 2, -(-some[1] // 2)))
+            shown = self._shortcut(coarse, first_chunk=first)  # type: ignore[misc]
+            start = some[0] % 2
+            return shown[:, :, :, start : start + some[1] - some[0]]  # type: ignore[no-any-return]
+
+        return self._upsampler(band, rows, beside)
+
+
+class BandDecoder:
+    """One band of a clip's frames, from what the decoder's middle makes of its latents.
+
+    Args:
+        decoder: Of an AutoencoderKLWan.
+        rows: Wanted of the last level, which has as many as a frame has patches.
+    """
+
+    def __init__(self, decoder: Any, rows: Rows) -> None:
+        self._levels = [_Level(block, keeps_input=i == 0) for i, block in enumerate(decoder.up_blocks)]
+        self._head = _Convolution(decoder.conv_out, decoder.norm_out, decoder.nonlinearity)
+        self._rows = rows
+
+    def __call__(self, middle: torch.Tensor, *, first: bool) -> torch.Tensor:
+        """(1, C, 1, h, w) of one latent, all its rows, to the band's rows (1, C', n, rows, W).
+
+        ``first``: it is the clip's first, which is one frame.
+        """
+        sizes = [Band(middle, 0, middle.shape[3])]
+        for level in self._levels:
+            sizes.append(Band(middle, 0, sizes[-1].height * level.factor))
+        wanted = [sizes[-1].grown(self._rows)]
+        for level, like in zip(reversed(self._levels), reversed(sizes[:-1]), strict=True):
+            wanted.insert(0, level.needed(like, wanted[0])[0])
+        band = sizes[0].part(wanted[0])
+        del middle, sizes
+        for level, rows in zip(self._levels, wanted[1:], strict=True):
+            band = level(band, rows, first=first)
+        return torch.cat([piece for _, piece in self._head.pieces(band, self._rows)], dim=3)
