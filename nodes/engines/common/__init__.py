@@ -14,7 +14,7 @@ from nodes.engines.common.cpu import convolve_with_onednn
 from nodes.engines.common.holder import Holder
 from nodes.engines.common.noise import causal_indices, frame_noise
 from nodes.engines.common.pieces import InPieces, wrap_in_pieces
-from nodes.engines.common.pixels import frames_of, vae_pixels
+from nodes.engines.common.pixels import ClipOnHost, frames_of, vae_pixels
 from nodes.engines.common.placing import PlacedModel
 from nodes.engines.common.temporal_convs import fold_temporal_convs
 from nodes.engines.common.text import NEGATIVE, PROMPT, EncodedText
@@ -22,6 +22,7 @@ from nodes.engines.common.text import NEGATIVE, PROMPT, EncodedText
 __all__ = [
     "NEGATIVE",
     "PROMPT",
+    "ClipOnHost",
     "EncodedText",
     "Holder",
     "InPieces",

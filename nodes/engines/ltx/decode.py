@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from nodes.engines.common import Holder, frames_of
+from nodes.engines.common import ClipOnHost, Holder
 from nodes.engines.engine import Frames
 from nodes.engines.ltx.layout import VAE_DECODER
 from nodes.engines.ltx.model import Model
@@ -45,19 +43,21 @@ def decode(
             share = facts.decode_noise
             clean = (1 - share) * clean + share * noise.to(held.device, held.dtype)
     total = (latents.shape[1] - 1) * model.folder.frames_per_latent + 1
-    frames: list[NDArray[np.uint8]] = []
     done = 0
-    with placed.on_card(VAE_DECODER):
+    _, _, height, width = latents.shape
+    side = model.folder.pixels_per_latent
+    with placed.on_card(VAE_DECODER), ClipOnHost((total, height * side, width * side)) as clip:
         chunks = decoded(
             model.vae_decoder, clean[None], timestep, frames_at_once=placed.placement.decode_frames
         )
 
         def following() -> torch.Tensor:
-            return frames_of(next(chunks)[0].transpose(0, 1))
+            return next(chunks)[0].transpose(0, 1)
 
         while done < total:
-            frames.append(held.made(following).numpy())
-            done += len(frames[-1])
+            pixels = held.made(following)
+            clip.put(pixels, first=done)
+            done += len(pixels)
             if on_frames is not None:
                 on_frames(done, total)
-    return np.concatenate(frames)
+        return clip.frames()

@@ -70,7 +70,7 @@ def _encode(held: Holder[Model], frames: Frames) -> torch.Tensor:
 
     def pixels() -> Iterator[torch.Tensor]:
         for frame in frames:
-            yield vae_pixels(frame)[:, :, None].to(held.device, held.dtype)
+            yield vae_pixels(frame, held.device)[:, :, None].to(held.dtype)
 
     chunks = encoded(model.vae_encoder, _joined(pixels(), placed.placement.decode_frames))
     latents = torch.cat([chunk.float() for chunk in chunks], dim=2)

@@ -15,7 +15,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
 from numpy.typing import NDArray
 
-from nodes.engines.common import Holder, frames_of, vae_pixels
+from nodes.engines.common import ClipOnHost, Holder, vae_pixels
 from nodes.engines.engine import Frames
 from nodes.engines.wan.layout import VAE
 from nodes.engines.wan.model import Model
@@ -34,19 +34,21 @@ class Clip:
     width: int
     frames_per_latent: int
 
-    def chunks(self, frame_at: Callable[[int], NDArray[np.generic] | None]) -> Iterator[torch.Tensor]:
-        """(3, n, H, W) for each latent; what is no frame is 0, the middle of the range."""
-        empty = torch.zeros(3, self.height, self.width)
+    def chunks(
+        self, frame_at: Callable[[int], NDArray[np.generic] | None], device: str
+    ) -> Iterator[torch.Tensor]:
+        """(3, n, H, W) on a device for each latent; what is no frame is 0, the middle of the range."""
+        empty = torch.zeros(3, self.height, self.width, device=device)
         for start in (0, *range(1, self.num_frames, self.frames_per_latent)):
             frames = [frame_at(i) for i in range(start, start + (self.frames_per_latent if start else 1))]
-            yield torch.stack([empty if f is None else _pixels(f) for f in frames], dim=1)
+            yield torch.stack([empty if f is None else _pixels(f, device) for f in frames], dim=1)
 
 
-def _pixels(frame: NDArray[np.generic]) -> torch.Tensor:
+def _pixels(frame: NDArray[np.generic], device: str) -> torch.Tensor:
     """(H, W, 3) uint8, or float32 in [-1, 1] already, to (3, H, W)."""
     if frame.dtype == np.uint8:
-        return vae_pixels(frame.astype(np.uint8))[0]
-    return torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1)
+        return vae_pixels(frame.astype(np.uint8), device)[0]
+    return torch.from_numpy(frame.astype(np.float32)).to(device).permute(2, 0, 1)
 
 
 @torch.no_grad()
@@ -72,7 +74,7 @@ def encode_video(held: Holder[Model], frames: Frames) -> torch.Tensor:
     """(F, H, W, 3) uint8 to latents (C, L, h, w) float32 on the device: their mode."""
     num_frames, height, width, _ = frames.shape
     clip = Clip(num_frames, height, width, held.placed.model.folder.frames_per_latent)
-    return encode_chunks(held, clip.chunks(lambda place: frames[place]))
+    return encode_chunks(held, clip.chunks(lambda place: frames[place], held.device))
 
 
 @torch.no_grad()
@@ -85,28 +87,29 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     scaled = (latents * model.latent_std.to(latents) + model.latent_mean.to(latents)).to(held.dtype)
     num_latents = latents.shape[1]
     caches = no_caches(vae.decoder)
-    made: list[Frames] = []
+    stride, side = model.folder.frames_per_latent, model.folder.pixels_per_latent
+    shape = ((num_latents - 1) * stride + 1, latents.shape[2] * side, latents.shape[3] * side)
 
     def entered(place: int) -> torch.Tensor:
         return middle(vae, caches, scaled[None, :, place : place + 1]).cpu()
 
-    with held.placed.on_card(VAE):
+    with held.placed.on_card(VAE), ClipOnHost(shape) as clip:
         entrances = held.calls.map(entered, range(num_latents))
         bands = bands_of(vae, latents.shape[2], held.placed.placement.pieces)
+        patch = shape[1] // bands[-1][1]
         for number, rows in enumerate(bands):
             decoder = BandDecoder(vae.decoder, rows)
 
             def decoded(place: int, decoder: BandDecoder = decoder) -> torch.Tensor:
-                pixels = decoder(entrances[place].to(held.device), first=place == 0)
-                return frames_of(out_of_patches(vae, pixels)[0].transpose(0, 1))
+                return out_of_patches(vae, decoder(entrances[place].to(held.device), first=place == 0))
 
-            band: list[Frames] = []
             for place in range(num_latents):
-                band += [each.numpy() for each in held.calls.map(decoded, [place])]
+                for pixels in held.calls.map(decoded, [place]):
+                    first = (place - 1) * stride + 1 if place else 0
+                    clip.put(pixels[0].transpose(0, 1), first=first, top=rows[0] * patch)
                 if on_latent is not None:
                     on_latent((number * num_latents + place + 1) // len(bands), num_latents)
-            made.append(np.concatenate(band))
-    return made[0] if len(made) == 1 else np.concatenate(made, axis=1)
+        return clip.frames()
 
 
 Caches = list[torch.Tensor | None]

@@ -61,7 +61,7 @@ def condition(
         known = {**_decoded_prefix(held, known[0], prefix), **known}
     clip = Clip(num_frames, height, width, model.folder.frames_per_latent)
     if model.folder.kind == "channels":
-        latents = _with_prefix(encode_chunks(held, clip.chunks(known.get)), prefix)
+        latents = _with_prefix(encode_chunks(held, clip.chunks(known.get, held.device)), prefix)
         frames = torch.tensor([float(place in known) for place in range(num_frames)])
         stride = clip.frames_per_latent
         by_latent = torch.cat([frames[:1].expand(stride), frames[1:]]).view(-1, stride).T
@@ -119,8 +119,8 @@ def _vace(
     def to_change(place: int) -> NDArray[np.generic] | None:
         return None if video is None or place in known else _where(video[place], changed[place])
 
-    inactive = _with_prefix(encode_chunks(held, clip.chunks(kept)), prefix)
-    reactive = encode_chunks(held, clip.chunks(to_change))
+    inactive = _with_prefix(encode_chunks(held, clip.chunks(kept, held.device)), prefix)
+    reactive = encode_chunks(held, clip.chunks(to_change, held.device))
     # The stock pipeline lays each before the last.
     shown = [encode_video(held, picture[None]) for picture in reversed(references)]
     before = [torch.cat([each, torch.zeros_like(each)]) for each in shown]

@@ -66,22 +66,26 @@ class _Convolution:
     def pieces(self, band: Band, rows: Rows) -> Iterator[tuple[Rows, torch.Tensor]]:
         """The wanted rows (1, C, n, rows, W), some at a time."""
         _, channels, frames, _, width = band.x.shape
-        kept = Band(band.x[:, :, :2], band.top, band.height).part(band.grown(rows))
-        kept = Band(kept.x.new_empty(1, channels, 2, *kept.x.shape[3:]), kept.top, kept.height)
+        needed = band.grown(rows)
+        if self._kept is None:  # for good: what lives long at places of its own leaves no holes
+            shape = (1, channels, 2, needed[1] - needed[0], width)
+            self._kept = Band(band.x.new_zeros(shape), needed[0], band.height)
+        kept, to_keep = self._kept, needed[0]
         row_bytes = channels * (frames + 2) * (width + 2) * band.x.element_size()
         for first, last in _in_pieces(rows, row_bytes):
             seen = band.grown((first, last))
             padded = band.x.new_zeros(1, channels, frames + 2, last - first + 2, width + 2)
             within = padded[:, :, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
+            within[:, :, :2] = kept.rows(seen)
             within[:, :, 2:] = self._nonlinearity(self._norm(band.rows(seen)))
-            if self._kept is not None:
-                within[:, :, :2] = self._kept.rows(seen)
-            kept.rows(seen).copy_(within[:, :, frames:])
+            # The next piece sees the last two rows as they were.
+            done = last - 1 if last < rows[1] else needed[1]
+            kept.rows((to_keep, done)).copy_(within[:, :, frames:, to_keep - seen[0] : done - seen[0]])
+            to_keep = done
             made = self._layer._conv_forward(padded, self._layer.weight, self._layer.bias)
             del padded, within
             yield (first, last), made
             del made
-        self._kept = kept
 
 
 class _Resnet:
@@ -149,11 +153,11 @@ class _Upsampler:
     def _doubled(self, x: torch.Tensor) -> torch.Tensor:
         if self._time is None:
             return x
-        kept, self._kept = self._kept, torch.zeros_like(x[:, :, :1].expand(-1, -1, 2, -1, -1))
-        if kept is None:  # the clip's first latent is one frame
+        if self._kept is None:  # the clip's first latent is one frame
+            self._kept = x.new_zeros(*x.shape[:2], 2, *x.shape[3:])
             return x
-        x = torch.cat([kept, x], dim=2)
-        self._kept = x[:, :, -2:].clone()
+        x = torch.cat([self._kept, x], dim=2)
+        self._kept.copy_(x[:, :, -2:])
         pairs = self._time._conv_forward(x, self._time.weight, self._time.bias)
         return torch.stack(pairs.chunk(2, dim=1), dim=3).flatten(2, 3)
 
