@@ -90,6 +90,44 @@ class FarmClient(Connection):
         segments: list[str] = self._object("POST", _job(job_id) + "/rerender", json=frames)["segments"]
         return segments
 
+    def keyframes(self, job_id: str) -> list[dict[str, Any]]:
+        """A job's keyframes, in the order of the video."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            wanted = {"limit": PAGE_LIMIT} | ({} if cursor is None else {"cursor": cursor})
+            page = self._object("GET", _job(job_id) + "/keyframes", params=wanted)
+            found += page["data"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    def keyframe_picture(self, job_id: str, number: int, side: int) -> bytes:
+        """A keyframe as WebP, its longest side at most so many pixels."""
+        where = self._address(f"{_keyframe(job_id, number)}/picture")
+        with self._reaching():
+            answer = self._http.get(where, params={"side": side})
+        self._check(answer)
+        return bytes(answer.content)
+
+    def remake_keyframe(self, job_id: str, number: int, seed: int | None = None) -> None:
+        """Make a keyframe again, and those that ``keyframes`` names with it."""
+        self._call("POST", _keyframe(job_id, number) + "/remake", json={"seed": seed})
+
+    def replace_keyframe(self, job_id: str, number: int, path: Path) -> list[str]:
+        """Let a picture stand for a keyframe. Returns what is changed of it."""
+        where = _keyframe(job_id, number) + "/picture"
+        notes: list[str] = self._send(where, [("picture", path)], method="PUT")["notes"]
+        return notes
+
+    def take_back_keyframe(self, job_id: str, number: int) -> None:
+        """Let what was rendered for a keyframe count again."""
+        self._call("DELETE", _keyframe(job_id, number) + "/picture")
+
+    def approve(self, job_id: str) -> dict[str, Any]:
+        """Let the windows of a job be rendered. Its summary."""
+        return self._object("POST", _job(job_id) + "/approve")
+
     def delete(self, job_id: str) -> None:
         """Forget a job that has ended, with its files."""
         self._call("DELETE", _job(job_id))
@@ -272,6 +310,10 @@ def _part(name: str) -> str:
 
 def _job(job_id: str) -> str:
     return f"jobs/{_part(job_id)}"
+
+
+def _keyframe(job_id: str, number: int) -> str:
+    return f"{_job(job_id)}/keyframes/{number}"
 
 
 def _node(name: str) -> str:

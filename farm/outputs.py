@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from farm.errors import InvalidInput
+from farm.errors import CannotRun, InvalidInput
 from farm.values import Value
 
 #: Of a video whose name nobody gave.
@@ -140,3 +140,19 @@ def _claimed(paths: Iterable[Path]) -> Path:
 def _numbered(wanted: Path) -> Iterator[Path]:
     yield wanted
     yield from (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
+
+
+def put_picture(folder: Path, number: int, sha256: str, content: bytes) -> Path:
+    """Put a keyframe's picture into a folder, for a person to look at. Another picture has another name.
+
+    Raises:
+        CannotRun: it cannot be written there.
+    """
+    path = folder / f"{number:02d}-{sha256[:8]}.webp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(content)
+    except OSError as error:
+        raise CannotRun(f"{path} cannot be written ({error.strerror}); choose another place") from error
+    return path

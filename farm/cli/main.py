@@ -31,6 +31,14 @@ from farm.cli.remote_commands import (
     submitted,
     target_of,
 )
+from farm.cli.reviewing import (
+    RemakeNumbers,
+    Replacements,
+    TakeBackNumbers,
+    print_keyframes,
+    review_changes,
+    review_over,
+)
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
 from farm.errors import FarmError, InvalidInput, PortClosed
@@ -41,9 +49,10 @@ from farm.machines import (
     read_cluster_file,
 )
 from farm.outputs import Outputs
-from farm.reporting import LogFormat, console, logging_to
+from farm.reporting import LogFormat, console, keyframe_details, logging_to
+from farm.running import Storage
 from farm.scheduling import quote
-from farm.state import State, WorkerState
+from farm.state import State, WorkerState, default_state_folder, past
 
 app = typer.Typer(
     name="farm",
@@ -86,8 +95,7 @@ def render(
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import render_here
 
-    told, done = _run(render_here(inputs, options, here, folder, target))
-    _print_finished(told, done, as_json)
+    _print_rendered(_run(render_here(inputs, options, here, folder, target)), as_json)
 
 
 @app.command()
@@ -112,7 +120,7 @@ def plan(
     else:
         console.print_plan(made)
         state = State(workers={worker.id: WorkerState(worker) for worker in here})
-        console.print_quote(quote(state, made, time.monotonic()))
+        console.print_quote(quote(state, made, time.monotonic()), made.notes)
 
 
 @app.command()
@@ -164,8 +172,54 @@ def retry(
     from nodes.hosting import retry_here
 
     here = workers_here(workers, vram_limit)
-    told, done = _run(retry_here(job_id, here, folder, target))
-    _print_finished(told, done, as_json)
+    _print_rendered(_run(retry_here(job_id, here, folder, target)), as_json)
+
+
+@app.command()
+def review(
+    job_id: JobId,
+    remake: RemakeNumbers = None,
+    seed: Annotated[int | None, typer.Option(help="For --remake; default: another than before.")] = None,
+    replace: Replacements = None,
+    take_back: TakeBackNumbers = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Render the video.")] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder for the pictures; default: JOB-keyframes.")
+    ] = None,
+    output: Output = None,
+    force: Force = False,
+    workers: Workers = None,
+    vram_limit: VramLimit = None,
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+    adopt: Adopt = False,
+    ignore: Ignore = False,
+    as_json: Json = False,
+) -> None:
+    """Look at a job's keyframes before its windows are rendered; make some again, replace them, approve.
+
+    On the farm that is up, else here alone.
+    """
+    changes = review_changes(remake, seed, replace, take_back, approve)
+    shown_in = pictures or Path(f"{job_id}-keyframes")
+    client = client_or_none(farm, token, state)
+    if client:
+        review_over(client, job_id, changes, shown_in, as_json)
+        return
+    from nodes.hosting import review_here, save_keyframes
+
+    if not changes:
+        folder = state or default_state_folder()
+        with past(folder) as ledger:
+            job = ledger.job(job_id)
+            save_keyframes(Storage(folder), job, shown_in)
+            print_keyframes(keyframe_details(job), shown_in, as_json)
+        return
+    target = target_of(output, force=force)
+    folder = settled(state, adopt, ignore, for_render=True)
+    here = workers_here(workers, vram_limit)
+    _print_rendered(_run(review_here(job_id, changes, here, folder, target)), as_json)
 
 
 @app.command()
@@ -214,9 +268,14 @@ def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
     return [*inputs, *filter(None, [options["audio"]])]
 
 
-def _print_finished(report: dict[str, Any], done: Outputs, as_json: bool) -> None:
+def _print_rendered(rendered: tuple[dict[str, Any], Outputs | None], as_json: bool) -> None:
+    """A job's report and where its video is; without one it waits for its user, who was told."""
+    report, done = rendered
     if as_json:
         console.print_json(report)
+    if done is None:
+        return
+    if as_json:
         console.err.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
     else:
         console.print_report(report)

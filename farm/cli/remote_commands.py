@@ -319,6 +319,8 @@ def _waits_for_farm(job: Mapping[str, Any], used: FolderInUse | None) -> dict[st
     """What a job of a farm that is down waits for."""
     if job["status"] != "running" or used is not None:
         return {}
+    if job["review"] == "waiting":
+        return {"waiting_for": f"its keyframes wait for you; `farm review {job['id']}` shows them"}
     return {
         "waiting_for": "no farm is up in its state folder; `farm up` goes on with it",
         "queue_position": None,

@@ -63,6 +63,10 @@ def _options(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
+    review: Annotated[
+        bool,
+        typer.Option("--review", help="Wait for you after its keyframes (`farm review`)."),
+    ] = False,
 ) -> dict[str, Any]:
     """Their definition for typer; the value is that of ``request_options``, and ``clip`` where it is true."""
     options = request_options(
@@ -88,6 +92,7 @@ def _options(
         preset=preset,
         seed=seed,
         priority=priority,
+        review=review,
     )
     return options | {"clip": True} if clip else options
 

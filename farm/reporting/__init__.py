@@ -6,7 +6,13 @@ Functions that read the state and write text or JSON-safe values enter; nothing 
 from __future__ import annotations
 
 from farm.reporting import console
-from farm.reporting.keyframes import KeyframeDetail, ReviewStatus, keyframe_details, review_status
+from farm.reporting.keyframes import (
+    KeyframeDetail,
+    ReviewStatus,
+    keyframe_details,
+    made_again_words,
+    review_status,
+)
 from farm.reporting.logs import LogFormat, log_events, logging_to
 from farm.reporting.models import ModelReport, model_reports, report_json, runnable_lines
 from farm.reporting.report import (
@@ -35,6 +41,7 @@ __all__ = [
     "keyframe_details",
     "log_events",
     "logging_to",
+    "made_again_words",
     "model_reports",
     "progress",
     "report_json",

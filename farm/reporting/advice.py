@@ -11,7 +11,7 @@ _COMMAND = re.compile(r"`farm ([a-z-]+)([^`]*)`")
 #: Commands that find their farm by ``--farm`` or ``--state``; and those of this machine, by the latter.
 _ANYWHERE = frozenset(
     {"cancel", "delete", "drain", "enable", "jobs", "join-token", "keys", "login", "nodes", "priority"}
-    | {"report", "rerender", "retry", "storage", "submit", "watch"}
+    | {"report", "review", "rerender", "retry", "storage", "submit", "watch"}
 )
 _HERE = frozenset(("backup", "leave", "render", "up"))
 _GIVEN = re.compile(r"--(farm|state|help)\b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from rich.text import Text
 from farm.capabilities import Worker, gib
 from farm.planning import Plan
 from farm.reporting.advice import pasteable
+from farm.reporting.keyframes import KeyframeDetail
 from farm.reporting.models import ModelReport, runnable_lines
 from farm.reporting.report import waits_words
 from farm.scheduling import Quote
@@ -34,6 +35,7 @@ from farm.state import (
     Event,
     Job,
     JobSubmitted,
+    KeyframesRemade,
     SeamAccepted,
     State,
     TaskAssigned,
@@ -166,6 +168,8 @@ class JobView(_Bars):
                 self._say(f"worker {worker.id} is here with {gib(worker.vram_bytes)}")
             case WorkerLeft():
                 self._say(f"worker {event.worker_id} left: {event.reason}")
+            case KeyframesRemade(takes=takes, seed=seed):
+                self._say(f"{', '.join(takes)} are made again with seed {seed}")
             case TaskReopened():
                 self._say(f"segment {event.task_id} is rendered again: {event.reason}")
         job = next(iter(self._state.jobs.values()), None)
@@ -300,8 +304,8 @@ def print_notes(plan: Plan, console: Console = err) -> None:
         console.print(note, style="dim", markup=False, soft_wrap=True)
 
 
-def print_quote(quote: Quote, console: Console = out) -> None:
-    """How long a plan would take, and what it would cost where that is known."""
+def print_quote(quote: Quote, told: Sequence[str] = (), console: Console = out) -> None:
+    """How long a plan would take, what it would cost where that is known, and notes not ``told`` yet."""
     if quote.predicted_s is None:
         return
     count = sum(1 for worker in quote.workers if worker.segments)
@@ -311,6 +315,9 @@ def print_quote(quote: Quote, console: Console = out) -> None:
         f"about {quote.predicted_s:.0f} s on {count} worker{'s' if count > 1 else ''}{cost}{basis}",
         markup=False,
     )
+    for note in quote.notes:
+        if note not in told:
+            console.print(note, style="dim", markup=False, soft_wrap=True)
 
 
 def _seam_words(seam: Mapping[str, Any] | None) -> str:
@@ -338,6 +345,24 @@ def print_models(found: Iterable[ModelReport], *, every: bool, console: Console 
         lines = [f"takes {', '.join(report['takes'])}"] if report["takes"] else []
         for line in (*lines, *runnable_lines(report, every=every)):
             console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+
+
+def print_keyframes(details: Sequence[KeyframeDetail], console: Console = out) -> None:
+    """A job's keyframes, in the order of the video."""
+    rows = (
+        (
+            str(d["number"]),
+            str(d["frame"]),
+            f"{d['time_s']:.2f} s",
+            "a picture" if d["replaced"] else f"seed {d['seed']}",
+            "there" if d["status"] == "done" else d["status"],
+            ", ".join(map(str, d["made_again_with"])) or "none",
+            d["prompt"],
+        )
+        for d in details
+    )
+    columns = ("keyframe", "frame", "at", "made with", "state", "made again with it", "prompt")
+    print_rows(columns, rows, console)
 
 
 def print_workers(workers: Iterable[Worker], console: Console = out) -> None:

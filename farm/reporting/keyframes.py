@@ -69,6 +69,19 @@ def _detail(job: Job, keyframe: Keyframe, others: list[int]) -> KeyframeDetail:
     }
 
 
+def made_again_words(detail: KeyframeDetail) -> str:
+    """What making a keyframe again takes along, for people."""
+    others = detail["made_again_with"]
+    if not others:
+        return f"keyframe {detail['number']} alone is made again"
+    number, count = detail["number"], len(others)
+    if others == [*range(others[0], others[0] + count)] and count > 2:
+        named = f"{others[0]} to {others[-1]}"
+    else:
+        named = ", ".join(map(str, others))
+    return f"keyframe {number} is made again, and with it {named}: they come of the same draft"
+
+
 def review_status(job: Job) -> ReviewStatus | None:
     """How far the review of a job is; None where nobody asked for one."""
     if not job.plan.review:

@@ -62,6 +62,7 @@ def request_options(
     strength: float | None,
     seed: int,
     priority: int,
+    review: bool = False,
     preview: bool = False,
     preset: str | None = None,
 ) -> dict[str, Any]:
@@ -108,6 +109,7 @@ def request_options(
         "strength": strength,
         "seed": seed,
         "priority": priority,
+        "review": review,
     }
     chosen = "preview" if preview else preset
     return options if chosen is None else apply(chosen, options)

@@ -9,7 +9,8 @@ from nodes.hosting.doctor import examine, examine_joining, examine_security
 from nodes.hosting.host import planned
 from nodes.hosting.keep_up import keep_up
 from nodes.hosting.models_here import models_here
-from nodes.hosting.render_here import described, render_here, retry_here
+from nodes.hosting.render_here import described, render_here, retry_here, review_here
+from nodes.hosting.review_here import save_keyframes
 
 __all__ = [
     "described",
@@ -21,4 +22,6 @@ __all__ = [
     "planned",
     "render_here",
     "retry_here",
+    "review_here",
+    "save_keyframes",
 ]

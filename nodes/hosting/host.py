@@ -93,7 +93,8 @@ class _LocalRay:
 async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordinator]:
     """A farm of this machine that ends with the block and leaves nothing running.
 
-    Jobs that an earlier process left unfinished are set aside; ``Coordinator.retry`` continues one.
+    Jobs that an earlier process left unfinished are set aside, but for those that wait for their user;
+    ``Coordinator.retry`` continues one.
 
     Raises:
         CannotRun: Ray does not start, or another farm than a render works in the folder.
@@ -106,7 +107,7 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
             cluster = await RayCluster.open(LOOPBACK, ray.launch, StitchProcess.open)
             async with coordinating(state, cluster, ledger=ledger) as coordinator:
                 for job in coordinator.ledger.state.jobs.values():
-                    if job.status == "running":
+                    if job.status == "running" and not job.awaits_review:
                         coordinator.ledger.record(JobCancelled(job_id=job.id))
                 yield coordinator
         finally:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -18,10 +18,11 @@ from farm.capabilities import Worker
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.outputs import Outputs, put
 from farm.reporting import console, job_report, workers_seen
-from farm.request import JobRequest, check_numbers
+from farm.request import JobRequest, ReviewChange, check_numbers
 from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
 from farm.state import Job, past, usual_mode
 from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
+from nodes.hosting.review_here import changed, looked_at, terminal
 from nodes.machine import scratch_folder
 
 #: Between looks at how far the running attempts are.
@@ -55,9 +56,13 @@ def described(
         raise InvalidInput(f"{name} is {first['input']!r}: {first['msg'].lower()}", param=name) from error
 
 
+#: A job's report, and where its video and sheet are; None: it waits for its user.
+Rendered: TypeAlias = tuple[dict[str, Any], Outputs | None]
+
+
 async def render_here(
     inputs: Sequence[Path], options: dict[str, Any], workers: Sequence[Worker], state: Path, target: Outputs
-) -> tuple[dict[str, Any], Outputs]:
+) -> Rendered:
     """Render a video; returns its report, and where it and its sheet are.
 
     Raises:
@@ -93,9 +98,7 @@ async def _looked_at(inputs: Sequence[Path], options: dict[str, Any], folder: Pa
             raise
 
 
-async def retry_here(
-    job_id: str, workers: Sequence[Worker], state: Path, target: Outputs
-) -> tuple[dict[str, Any], Outputs]:
+async def retry_here(job_id: str, workers: Sequence[Worker], state: Path, target: Outputs) -> Rendered:
     """Continue a job that failed, was cancelled or lost its process; returns what ``render_here`` does.
 
     Raises:
@@ -108,8 +111,17 @@ async def retry_here(
             raise InvalidInput(f"job {job_id} is done; `farm report {job_id}` tells of it", param="job_id")
         check_placement(job.plan, workers)
     async with _farm(state, workers) as coordinator:
-        coordinator.retry(job_id)
+        _taken_up(coordinator, job_id)
         return await _watched(coordinator, job_id, target, mode)
+
+
+def _taken_up(coordinator: Coordinator, job_id: str) -> None:
+    """Go on with a job that was set aside, or that waits for its user."""
+    job = coordinator.ledger.job(job_id)
+    if job.awaits_review:
+        coordinator.begin(job)
+    else:
+        coordinator.retry(job_id)
 
 
 @asynccontextmanager
@@ -128,18 +140,37 @@ async def _farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Coordin
         await farm.__aexit__(None, None, None)
 
 
-async def _watched(
-    coordinator: Coordinator, job_id: str, target: Outputs, mode: int
-) -> tuple[dict[str, Any], Outputs]:
+async def review_here(
+    job_id: str,
+    changes: Sequence[ReviewChange],
+    workers: Sequence[Worker],
+    state: Path,
+    target: Outputs,
+) -> Rendered:
+    """Carry out what was decided of a job's keyframes, and go on with it; returns what ``render_here`` does.
+
+    Raises:
+        FarmError: there is no such job, it waits for no review, or it cannot be done.
+    """
+    mode = usual_mode()
+    with past(state) as ledger:
+        check_placement(ledger.job(job_id).plan, workers)
+    async with _farm(state, workers) as coordinator:
+        _taken_up(coordinator, job_id)
+        for change in changes:
+            await changed(coordinator, job_id, change)
+        return await _watched(coordinator, job_id, target, mode)
+
+
+async def _watched(coordinator: Coordinator, job_id: str, target: Outputs, mode: int) -> Rendered:
     job = coordinator.ledger.job(job_id)
+    view, seen = console.JobView(), 0
+    folder = target.video.with_name(f"{target.video.stem}-keyframes")
     try:
-        with console.JobView() as view:
-            drawing = asyncio.ensure_future(_draw_steps(job, view))
-            for worker in coordinator.ledger.state.workers.values():
-                view.worker(worker.worker)
-            async for _, at, event in coordinator.ledger.follow(job_id):
-                view.event(at, event)
-            drawing.cancel()
+        while job.awaits_review or job.status == "running" or not seen:
+            if job.awaits_review and not await looked_at(coordinator, job, folder, terminal()):
+                return job_report(job, workers_seen(coordinator.ledger.journal)), None
+            seen = await _drawn(coordinator, job, view, seen)
     except asyncio.CancelledError:
         if job.status == "running":
             coordinator.cancel(job_id)
@@ -150,6 +181,23 @@ async def _watched(
     folder = coordinator.storage.job_folder(job_id)
     done = delivered(folder, target, mode)
     return job_report(job, workers_seen(coordinator.ledger.journal)), done
+
+
+async def _drawn(coordinator: Coordinator, job: Job, view: console.JobView, after: int) -> int:
+    """Show what happens to a job past an event, until it has ended or waits for its user; the last event."""
+    with view:
+        drawing = asyncio.ensure_future(_draw_steps(job, view))
+        try:
+            for worker in coordinator.ledger.state.workers.values():
+                view.worker(worker.worker)
+            async for seq, at, event in coordinator.ledger.follow(job.id, after=after):
+                after = seq
+                view.event(at, event)
+                if job.awaits_review and seq >= job.last_seq:
+                    break
+        finally:
+            drawing.cancel()
+    return after
 
 
 def _again(job_id: str, target: Outputs) -> str:

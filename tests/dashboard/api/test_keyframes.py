@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from farm.capabilities.engine_spec import EngineSpec
 from farm.capabilities.frame_rule import FrameRule
+from farm.cli.main import app
 from nodes.engines.table import spec_of
 
 
@@ -163,6 +166,48 @@ async def test_a_video_is_no_keyframe_and_an_approved_job_has_nothing_left_to_re
 async def test_a_review_of_a_mode_without_keyframes_is_refused(farm: Any, photo: Path) -> None:
     answer = await farm.submit(photo, mode="chain", review=True)
     assert (answer.status_code, farm.error_of(answer)["param"]) == (422, "review")
+
+
+async def test_the_command_shows_keyframes_and_carries_out_what_is_typed(
+    farm: Any, job: str, serve: Any, tmp_path: Path
+) -> None:
+    job_id, held = job.removeprefix("jobs/"), farm.coordinator.ledger.job(job.removeprefix("jobs/"))
+    at = ("--farm", await serve(farm.app), "--token", farm.token, "--pictures", str(tmp_path / "pictures"))
+    (tmp_path / "red.png").write_bytes(png((0, 0, 255)))
+
+    async def review(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["review", job_id, *arguments, *at])
+        assert result.exception is None, result.output
+        return result.output
+
+    said = await review()
+    assert f"`farm review {job_id} --approve --farm" in said
+    assert [p.name[:3] for p in sorted((tmp_path / "pictures").iterdir())] == ["01-", "02-"]
+    assert json.loads(await review("--json")) == (await listed(farm, job))["data"]
+    said = await review("--remake", "1", "--seed", "7")
+    assert "keyframe 1 is made again, and with it 2: they come of the same draft" in said
+    await farm.until(lambda: held.awaits_review)
+    said = await review("--replace", f"2={tmp_path / 'red.png'}")
+    assert "keyframe 2 is red.png now; the picture loses 50%, half of it each left and right" in said
+    assert " a picture " in await review()
+    await review("--take-back", "2", "--replace", f"1={tmp_path / 'red.png'}")
+    assert [k["replaced"] for k in (await listed(farm, job))["data"]] == [True, False]
+    assert "renders its video" in await review("--approve")
+    await farm.until_ended(job_id)
+    assert held.status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "3"], "--seed goes with --remake N"),
+        (["--remake", "1", "--approve"], "look at what is made again first"),
+        (["--replace", "photo.jpg"], "expected N=FILE such as 3=photo.jpg"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["review", "job-000000000000", *arguments])
+    assert said in str(result.exception)
 
 
 async def test_pictures_are_keyframes_themselves_with_prompts_between_them(farm: Any) -> None:

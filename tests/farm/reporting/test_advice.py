@@ -14,6 +14,7 @@ STATE, URL = Path("/srv/my farm"), "http://10.0.0.5:8470"
 TOLD = [
     # what is said, --farm, the state folder; what is printed
     ("`farm retry job-1` continues it", None, None, "`farm retry job-1` continues it"),
+    ("`farm review job-1 --approve`", None, Path("/s"), "`farm review job-1 --approve --state /s`"),
     (
         "`farm retry job-1` continues it",
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ from farm.state.events import TaskAssigned
 from farm.state.state import Job
 from nodes.engines.engine import Rendered, RenderInputs, Report
 from nodes.engines.procedural.engine import Procedural
+from nodes.hosting.review_here import looked_at
 from stitching.video_io import read_frames
 
 
@@ -147,3 +149,43 @@ async def test_a_killed_coordinator_comes_back_into_the_same_review(
         approve_keyframes(farm.coordinator, job.id)
         await farm.ended(job.id)
         assert again.status == "succeeded"
+
+
+async def test_a_person_at_a_terminal_is_asked_until_they_approve_or_leave(
+    run_farm: Any, photo: Any, job_request: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Drawn({})
+    request = job_request(
+        photo(), mode="infill", num_frames=40, window_frames=17, overlap_frames=1, review=True
+    )
+    photo(1, side=64)
+    answers = [
+        *("what?", f"replace 1 {tmp_path / 'photo1.png'}", "back 1", "back 1", "again 2 9"),
+        *("quit", "", "render"),
+    ]
+    asked = iter(answers)
+
+    async def ask(prompt: str) -> str:
+        return next(asked)
+
+    async with run_farm("a/0", engine=lambda m, w: Drawn({}), spec=engine.spec) as farm:
+        job = farm.ledger.job(farm.coordinator.submit(request))
+        await farm.until(lambda: job.awaits_review)
+        folder = tmp_path / "keyframes"
+        assert await looked_at(farm.coordinator, job, folder, ask), "something is made again"
+        said = capsys.readouterr().err
+        assert "'what?' is nothing that can be done here; type render, again N" in said
+        assert "keyframe 1 is photo1.png now" in said
+        assert "keyframe 1 of" in said
+        assert "was not replaced" in said
+        assert "keyframe 2 is made again, and with it 1: they come of the same draft" in said
+        await farm.until(lambda: job.awaits_review)
+        assert job.tasks["d0-0"].seed == 9
+        for _ in ("quit", "the end of the input"):
+            assert not await looked_at(farm.coordinator, job, folder, ask)
+            assert f"`farm review {job.id} --approve" in capsys.readouterr().err
+        assert len(list(folder.iterdir())) == 4, "of two keyframes, made twice"
+        assert await looked_at(farm.coordinator, job, folder, ask)
+        await farm.ended(job.id)
+        assert job.status == "succeeded"
+        assert not await looked_at(farm.coordinator, job, folder, None), "nobody is asked without a terminal"

@@ -1,0 +1,93 @@
+"""``farm review``: what is typed of a job's keyframes, and how it goes to a farm that is up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farm.client import FarmClient
+from farm.errors import InvalidInput
+from farm.outputs import put_picture
+from farm.reporting import console, made_again_words
+from farm.request import MAX_SIDE, Approve, Remake, Replace, ReviewChange, TakeBack, parse_replacement
+
+RemakeNumbers = Annotated[
+    list[int] | None, typer.Option("--remake", help="Number of a keyframe to make again, with another seed.")
+]
+Replacements = Annotated[
+    list[str] | None, typer.Option("--replace", help="N=FILE: let a picture stand for a keyframe.")
+]
+TakeBackNumbers = Annotated[
+    list[int] | None, typer.Option("--take-back", help="Number of a keyframe to have back as rendered.")
+]
+
+
+def review_changes(
+    remake: Sequence[int] | None,
+    seed: int | None,
+    replace: Sequence[str] | None,
+    take_back: Sequence[int] | None,
+    approve: bool,
+) -> list[ReviewChange]:
+    """What is to be done, in this order.
+
+    Raises:
+        InvalidInput: a replacement is none, a seed stands alone, or what is made again is approved unseen.
+    """
+    if seed is not None and not remake:
+        raise InvalidInput("--seed goes with --remake N; say which keyframe", param="seed")
+    if remake and approve:
+        raise InvalidInput(
+            "--remake and --approve are both given; look at what is made again first", param="approve"
+        )
+    return [
+        *(TakeBack(number=number) for number in take_back or ()),
+        *(parse_replacement(text) for text in replace or ()),
+        *(Remake(number=number, seed=seed) for number in remake or ()),
+        *([Approve()] if approve else []),
+    ]
+
+
+def review_over(
+    client: FarmClient, job_id: str, changes: Sequence[ReviewChange], folder: Path, as_json: bool
+) -> None:
+    """Have a farm do it, or show the keyframes; what else is changed is said before."""
+    for change in changes:
+        match change:
+            case Remake(number=number, seed=seed):
+                details: list[Any] = client.keyframes(job_id)
+                if 0 < number <= len(details):
+                    console.say(made_again_words(details[number - 1]), console.err)
+                client.remake_keyframe(job_id, number, seed)
+                console.say(f"`farm review {job_id}` shows them when they are there", console.err)
+            case Replace(number=number, path=path):
+                notes = client.replace_keyframe(job_id, number, path)
+                console.say("; ".join((f"keyframe {number} is {path.name} now", *notes)), console.err)
+            case TakeBack(number=number):
+                client.take_back_keyframe(job_id, number)
+                console.say(f"keyframe {number} is what was rendered again", console.err)
+            case Approve():
+                client.approve(job_id)
+                console.say(f"{job_id} renders its video; `farm watch {job_id} -o video.mp4` fetches it")
+    if changes:
+        return
+    shown: list[Any] = client.keyframes(job_id)
+    for detail in shown:
+        if detail["sha256"] is not None:
+            picture = client.keyframe_picture(job_id, detail["number"], MAX_SIDE)
+            put_picture(folder, detail["number"], detail["sha256"], picture)
+    print_keyframes(shown, folder, as_json)
+    if client.job(job_id)["review"] == "waiting" and not as_json:
+        console.say(f"it waits for you: `farm review {job_id} --approve` renders the video")
+
+
+def print_keyframes(details: Sequence[Any], folder: Path, as_json: bool) -> None:
+    """The list, and where the pictures are."""
+    if as_json:
+        console.print_json(list(details))
+        return
+    console.print_keyframes(details)
+    console.say(f"the pictures are in {folder}" if details else "it has no keyframes")
