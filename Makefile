@@ -34,7 +34,7 @@ lint: $(READY)
 bench: $(READY)  ## The figures of benchmarks/results that need no GPU, measured again.
 	for each in coordination/planning coordination/forecast coordination/coordinator_cost coordination/demo_cost \
 		joining/speed joining/quality \
-		motion_judge tiny_i2v_speed tiny_i2v_quality serving/watchers serving/doors serving/crowd serving/pages; do \
+		motion_judge tiny_wan_speed serving/watchers serving/doors serving/crowd serving/pages; do \
 		$(BIN)/python benchmarks/$$each.py || exit 1; done
 
 $(READY): pyproject.toml constraints.txt

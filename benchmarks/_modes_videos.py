@@ -18,9 +18,9 @@ from benchmarks.motion_judge import judge
 from farm.capabilities.engine_spec import EngineSpec
 from farm.planning.plan import Plan
 from farm.planning.predict import longest_path
-from models.tiny_i2v.recipe.camera import MOTIONS, Pace
-from models.tiny_i2v.recipe.pictures import HELD_OUT_SEED
 from models.tiny_wan.recipe.asked import Asked as AskedOfModel
+from models.tiny_wan.recipe.data.camera import MOTIONS, Pace
+from models.tiny_wan.recipe.data.pictures import HELD_OUT_SEED
 from models.tiny_wan.recipe.prompts import random_prompt
 from nodes.engines.wan.engine import Wan
 

@@ -22,9 +22,17 @@ Frames = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from models.tiny_i2v.recipe.camera import MOTIONS, PACES, Pace, film, parameters, stays_in_view, view_points  # noqa: E402
-from models.tiny_i2v.recipe.pictures import HELD_OUT_PHOTOGRAPHS, HELD_OUT_SEED, procedural_pictures  # noqa: E402
-from models.tiny_i2v.recipe.prompts import random_prompt  # noqa: E402
+from models.tiny_wan.recipe.data.camera import (  # noqa: E402
+    MOTIONS,
+    PACES,
+    Pace,
+    film,
+    parameters,
+    stays_in_view,
+    view_points,
+)
+from models.tiny_wan.recipe.data.grammar import random_prompt  # noqa: E402
+from models.tiny_wan.recipe.data.pictures import HELD_OUT_PHOTOGRAPHS, HELD_OUT_SEED, procedural_pictures  # noqa: E402
 
 #: The motions that are judged; "counterclockwise" is "clockwise" in a mirror.
 JUDGED = ("left", "right", "up", "down", "in", "out", "clockwise", "still")

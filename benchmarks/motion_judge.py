@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import held_out  # noqa: E402
 from benchmarks.held_out import JUDGED, Frames  # noqa: E402
-from models.tiny_i2v.recipe.camera import MOTIONS, PACES, Pace  # noqa: E402
+from models.tiny_wan.recipe.data.camera import MOTIONS, PACES, Pace  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "motion_judge.json"
 Array = NDArray[np.float64]

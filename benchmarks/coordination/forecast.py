@@ -41,9 +41,9 @@ from nodes.hosting.host import local_farm, take_in, workers_up
 
 SHAPES: dict[str, dict[str, Any]] = {
     "independent": {"model": "procedural"},
-    "chain of one shot": {"model": "tiny_i2v", "mode": "chain"},
-    "chain of 64 shots": {"model": "tiny_i2v", "mode": "chain", "shots": 64},
-    "refine": {"model": "tiny_i2v", "mode": "refine"},
+    "chain of one shot": {"model": "tiny_wan", "mode": "chain"},
+    "chain of 64 shots": {"model": "tiny_wan", "mode": "chain", "shots": 64},
+    "infill": {"model": "tiny_wan", "mode": "infill"},
 }
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 #: In the order they run.
@@ -54,9 +54,9 @@ JOBS: tuple[dict[str, Any], ...] = (
     {"model": "procedural", "num_frames": 96, "width": 384, "height": 256, "window_frames": 16},
     {"model": "instant", "num_frames": 160, "width": 256, "height": 256},
     {"model": "instant", "num_frames": 400, "width": 128, "height": 128},
-    {"model": "tiny_i2v", "num_frames": 24, "width": 192, "height": 128, "overlap_frames": 2},
-    {"model": "tiny_i2v", "num_frames": 80, "width": 192, "height": 128, "overlap_frames": 2},
-    {"model": "tiny_i2v", "num_frames": 24, "width": 192, "height": 128, "mode": "chain"},
+    {"model": "tiny_wan", "num_frames": 24, "width": 192, "height": 128},
+    {"model": "tiny_wan", "num_frames": 80, "width": 192, "height": 128},
+    {"model": "tiny_wan", "num_frames": 24, "width": 192, "height": 128, "mode": "chain"},
 )
 
 

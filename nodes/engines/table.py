@@ -32,6 +32,10 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+#: Models that came with the farm once, as journals and scripts still name them, and what took their place.
+FORMER_MODELS = {"tiny_i2v": "tiny_wan"}
+
+
 def model_names() -> list[str]:
     """The models that can be asked for by name; a local model folder is asked for by its path."""
     return [name for _, name, _ in _listed()]
@@ -91,7 +95,7 @@ def _size_bytes(path: Path) -> int:
 def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
     """``spec_of`` for a farm that others can reach: models and weights by name alone, no path on its disk."""
     if model not in model_names():
-        raise NotFound(f"model {model} is none of {', '.join(model_names())}", param="model")
+        raise _unknown(model)
     for param, files in (("weights", weights.files), ("loras", weights.loras)):
         for file in files:
             if file.path.is_absolute():
@@ -144,11 +148,17 @@ def _located(model: str) -> tuple[Family, Path, str | None]:
     if claimants:
         return claimants[0], Path(model), None
     if not exists or not os.path.isdir(model):
-        raise NotFound(
-            f"model {model!r} is none of {', '.join(model_names())} and no folder; `farm models` lists them",
+        raise _unknown(model, " and no folder; `farm models` lists them")
+    raise _claimed_by_none(Path(model))
+
+
+def _unknown(model: str, or_folder: str = "") -> NotFound:
+    if model in FORMER_MODELS:
+        return NotFound(
+            f"model {model} came with the farm until {FORMER_MODELS[model]} took its place: use that one",
             param="model",
         )
-    raise _claimed_by_none(Path(model))
+    return NotFound(f"model {model!r} is none of {', '.join(model_names())}{or_folder}", param="model")
 
 
 def _claimed_by_none(folder: Path) -> InvalidInput:

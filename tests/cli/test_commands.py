@@ -57,7 +57,7 @@ def test_a_plan_as_json_is_a_plan(farm: Any) -> None:
 def test_a_frame_rate_files_cannot_say_is_rounded_and_said(farm: Any) -> None:
     made = Plan.model_validate_json(farm("plan", PHOTO, "--json", "--fps", "23.976023976").out)
     assert str(made.fps) == "24000/1001"
-    assert made.notes[0] == "fps 24000/1001 chosen as the nearest to 2997002997/125000000"
+    assert "fps 24000/1001 chosen as the nearest to 2997002997/125000000" in made.notes
 
 
 @pytest.mark.torch

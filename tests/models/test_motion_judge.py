@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.held_out import JUDGED, Frames, filmed
 from benchmarks.motion_judge import decide, judge, measured_motion, see
-from models.tiny_i2v.recipe.camera import Pace
+from models.tiny_wan.recipe.data.camera import Pace
 
 FPS = 8.0
 

@@ -15,8 +15,6 @@ from diffusers import WanImageToVideoPipeline
 from transformers import AutoTokenizer, T5TokenizerFast, UMT5EncoderModel
 
 from farm.planning.prompt_notes import words_read
-from models.tiny_i2v.recipe.camera import film, parameters, stays_in_view, view_points
-from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_scheduler, new_transformer, new_vae, sigmas_of
 from models.tiny_wan.recipe.asked import KINDS, RATES, Asked, thing_motion, told_rate, with_rate
@@ -29,6 +27,8 @@ from models.tiny_wan.recipe.clips import (
     latent_mask,
     random_masks,
 )
+from models.tiny_wan.recipe.data.camera import film, parameters, stays_in_view, view_points
+from models.tiny_wan.recipe.data.pictures import Atlas
 from models.tiny_wan.recipe.parts import export, save_part, state_of
 from models.tiny_wan.recipe.prompts import random_prompt
 from models.tiny_wan.recipe.scenes import ALL_ASKED, Scenes, Shape, within_reach

@@ -1,6 +1,6 @@
 """What a clip can be asked to show: camera motions and their combinations, depth, and things that move.
 
-Speeds of the camera are those of ``models.tiny_i2v.recipe.camera``; things have one speed each.
+Speeds of the camera are those of ``models.tiny_wan.recipe.data.camera``; things have one speed each.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from models.tiny_i2v.recipe.camera import MOTIONS, PACES, Motion, Pace
-from models.tiny_i2v.recipe.prompt_words import participle, third_person
+from models.tiny_wan.recipe.data.camera import MOTIONS, PACES, Motion, Pace
+from models.tiny_wan.recipe.data.prompt_words import participle, third_person
 
 #: Motions that exclude one another, by axis; a combination takes one each of two axes.
 AXES: dict[str, tuple[str, str]] = {

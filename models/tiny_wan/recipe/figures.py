@@ -26,10 +26,10 @@ from transformers import AutoTokenizer
 
 from benchmarks.held_out import JUDGED
 from benchmarks.motion_judge import judge
-from models.tiny_i2v.recipe.camera import Pace
-from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.clips import ClipMaker, Prompts
+from models.tiny_wan.recipe.data.camera import Pace
+from models.tiny_wan.recipe.data.pictures import Atlas
 from models.tiny_wan.recipe.measure import HeldOutClip, autoencoder_figures, held_out_clips, write_sheet
 from models.tiny_wan.recipe.parts import finished
 from models.tiny_wan.recipe.prompts import random_prompt

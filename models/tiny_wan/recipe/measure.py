@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from benchmarks.held_out import PHOTOGRAPHS, photograph
-from models.tiny_i2v.recipe.camera import MOTIONS, PACES, film, parameters, stays_in_view, view_points
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.asked import Asked
+from models.tiny_wan.recipe.data.camera import MOTIONS, PACES, film, parameters, stays_in_view, view_points
 
 #: The motions a photograph is filmed with, four of them each in turn.
 _MOTIONS = ("right", "in", "clockwise", "up", "left", "out", "down", "still", "counterclockwise")

@@ -1,13 +1,13 @@
-"""Prompts of tiny_wan: the camera's by the grammar of tiny_i2v, combinations, depth and moving things."""
+"""Prompts of tiny_wan: the camera's by data/grammar.py, combinations, depth and moving things."""
 
 from __future__ import annotations
 
 import random
 import re
 
-from models.tiny_i2v.recipe import prompt_words as words
-from models.tiny_i2v.recipe.prompts import camera_phrase, inflected, joined, scenery, spaced, written
 from models.tiny_wan.recipe.asked import Asked
+from models.tiny_wan.recipe.data import prompt_words as words
+from models.tiny_wan.recipe.data.grammar import camera_phrase, inflected, joined, scenery, spaced, written
 
 #: So many prompts in training have a second scene beside the first.
 LONG_SHARE = 0.2
@@ -73,7 +73,10 @@ _ASKS_FOR_A_THING = re.compile(
 
 
 def random_prompt(rng: random.Random, asked: Asked, *, held_out: bool = False) -> str:
-    """A prompt that asks for this and nothing else, as people type it; ``held_out`` as in tiny_i2v."""
+    """A prompt that asks for this and nothing else, as people type it.
+
+    ``held_out``: in templates and scenery that are kept from training, and only those.
+    """
     camera = _camera(rng, asked, held_out)
     if asked.parallax:
         depth = rng.choice(_HELD_OUT_PARALLAX if held_out else _PARALLAX)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from models.tiny_i2v.recipe.camera import film, parameters, stays_in_view, view_points
-from models.tiny_i2v.recipe.pictures import Atlas, noise_pictures
 from models.tiny_wan.recipe.asked import FAR, KINDS, NEAR, RATES, SNOW_PX_PER_S, Asked, thing_motion
+from models.tiny_wan.recipe.data.camera import film, parameters, stays_in_view, view_points
+from models.tiny_wan.recipe.data.pictures import Atlas, noise_pictures
 
 #: All that can be asked, in order; a clip's question is told by its place here.
 ALL_ASKED: tuple[Asked, ...] = tuple(asked for chosen, _ in KINDS.values() for asked in chosen)

@@ -27,9 +27,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from models.tiny_i2v.recipe.camera import PACES
-from models.tiny_i2v.recipe.prompts import all_words
 from models.tiny_wan.recipe.asked import AXES, KINDS, RATES, THINGS, Asked, with_rate
+from models.tiny_wan.recipe.data.camera import PACES
+from models.tiny_wan.recipe.data.grammar import all_words
 from models.tiny_wan.recipe.prompts import random_prompt
 
 #: Tokens of a prompt the model was trained with, the end and the padding included.

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from models.tiny_i2v.recipe.pictures import Atlas, atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_transformer, new_vae
 from models.tiny_wan.recipe.asked import RATE_TEMPLATE, RATES, VOCABULARY
 from models.tiny_wan.recipe.checkpoint import deliver, save_whole
 from models.tiny_wan.recipe.clips import ClipMaker, Prompts
+from models.tiny_wan.recipe.data.pictures import Atlas, atlas
 from models.tiny_wan.recipe.measure import autoencoder_figures, held_out_clips, write_sheet
 from models.tiny_wan.recipe.parts import export, finished, save_part, state_of, text_folder
 from models.tiny_wan.recipe.prompts import random_prompt

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from models.tiny_i2v.recipe.muon import Muon
-from models.tiny_i2v.recipe.vae import agreed, average_gradients
 from models.tiny_wan.recipe.scenes import Shape
 
 AVERAGE = 0.998
 #: Batches between two looks at the clock, which wait for the device.
 BATCHES_AT_ONCE = 2
+#: Of Newton-Schulz' iteration (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+MOMENTUM = 0.95
+WEIGHT_DECAY = 0.01
 
 
 class Trainer:
@@ -182,3 +186,66 @@ def optimizers_of(
     fused = next(model.parameters()).is_cuda
     adam = torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=0.0, fused=fused)
     return [adam, Muon(matrices, learning_rate=muon_rate)] if matrices else [adam]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal: every matrix moves by the same amount in all its directions, which suits
+    large batches. For weights of two or more dimensions; (out, ...) is seen as a matrix (out, the rest).
+    """
+
+    def __init__(self, weights: list[torch.Tensor], *, learning_rate: float) -> None:
+        super().__init__(weights, {"lr": learning_rate})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[torch.Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    by_shape[(weight.shape[0], weight.numel() // weight.shape[0])].append(weight)
+            for (rows, columns), weights in by_shape.items():
+                gradients = [w.grad for w in weights]
+                for weight in weights:
+                    if "momentum" not in self.state[weight]:
+                        self.state[weight]["momentum"] = torch.zeros_like(weight)
+                momenta = [self.state[w]["momentum"] for w in weights]
+                torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+                ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+                moves = orthogonal(torch.stack([m.reshape(rows, columns) for m in ahead]))
+                moves = moves * (max(1, rows / columns) ** 0.5)
+                torch._foreach_mul_(weights, 1 - group["lr"] * WEIGHT_DECAY)
+                steps = [m.view_as(w).to(w.dtype) for m, w in zip(moves.unbind(), weights, strict=True)]
+                torch._foreach_add_(weights, steps, alpha=-group["lr"])
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(N, rows, columns) to the nearest matrices whose singular values are about one."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()  # many processors have no bfloat16
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = _A * x + (_B * square + _C * square @ square) @ x
+    return x.mT if tall else x
+
+
+def average_gradients(weights: list[torch.Tensor], world: int) -> None:
+    """Give every process the mean of all their gradients."""
+    if world == 1:
+        return
+    gradients = [w.grad for w in weights if w.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat, dist.ReduceOp.AVG)
+    parts = flat.split([g.numel() for g in gradients])
+    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+
+def agreed(value: float, world: int, device: str) -> float:
+    """The largest of all processes' values, the same in each: they stop together."""
+    if world == 1:
+        return value
+    largest = torch.tensor(value, device=device, dtype=torch.float64)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return float(largest)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from models.tiny_i2v.recipe.pictures import Atlas
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_vae
+from models.tiny_wan.recipe.data.pictures import Atlas
 from models.tiny_wan.recipe.measure import HeldOutClip, autoencoder_figures
 from models.tiny_wan.recipe.scenes import Scenes, Shape
 from models.tiny_wan.recipe.trainer import Trainer, optimizers_of

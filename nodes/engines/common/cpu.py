@@ -84,7 +84,7 @@ def keep_freed_memory() -> None:
     """Have the allocator keep what this process frees, until ``return_freed_memory``.
 
     A step frees and takes the same megabytes again and again. By default glibc returns many of them to the
-    kernel each time, and taking them anew costs page faults (measured in benchmarks/tiny_i2v_speed.py).
+    kernel each time, and taking them anew costs page faults.
     Other allocators are left as they are.
     """
     if (mallopt := _of_glibc("mallopt")) is not None:

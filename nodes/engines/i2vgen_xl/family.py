@@ -31,7 +31,6 @@ FAMILY = Family(
     claims=claims,
     pipelines=(PIPELINE,),
     models={
-        "tiny_i2v": Path(__file__).parents[3] / "models" / "tiny_i2v",
         "i2vgen-xl": HubModel("ali-vilab/i2vgen-xl", "39e1979ea27be737b0278c06755e321f2b4360d5", LAYOUT),
     },
 )

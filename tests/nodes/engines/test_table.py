@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_model_that_comes_with_the_farm_is_found_by_name_on_every_machine(
     own = replace(I2VGEN_XL, models={**I2VGEN_XL.models, "own": tiny_i2vgen_xl_folder})
     monkeypatch.setattr(table, "FAMILIES", tuple(own if f is I2VGEN_XL else f for f in FAMILIES))
     monkeypatch.chdir(tmp_path)
-    assert {"tiny_i2v", "own"} <= set(model_names())
+    assert {"tiny_wan", "own"} <= set(model_names())
     entry = next(model for model in known_models() if model["model"] == "own")
     assert entry["source"] == "built in"
     assert set(entry["takes"]) == named_spec_of("own").takes
@@ -126,3 +127,9 @@ def test_a_farm_that_others_can_reach_takes_weights_by_name_alone(
     assert refused.value.param == "weights"
     with pytest.raises(InvalidInput, match=r"tiny_wan has one transformer; leave high= out"):
         named_spec_of("tiny_wan", Weights.model_validate({"files": ["high=a.gguf"]}))
+
+
+@pytest.mark.parametrize("ask", [spec_of, named_spec_of])
+def test_a_model_that_left_the_farm_is_told_from_one_it_never_had(ask: Any) -> None:
+    with pytest.raises(NotFound, match=r"^model tiny_i2v came with the farm until tiny_wan took its place"):
+        ask("tiny_i2v")

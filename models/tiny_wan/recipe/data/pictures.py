@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.tiny_i2v.recipe.camera import film
+from models.tiny_wan.recipe.data.camera import film
 
 #: Photographs in the wheel of scikit-image (``skimage.data``) that may be trained on...
 TRAINING_PHOTOGRAPHS = (

@@ -1,25 +1,18 @@
-"""What tiny_i2v is trained with: cameras, pictures, clips, and the shortcuts of the trainer."""
+"""What a recipe trains with: cameras, pictures, and an optimizer."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 
-from models.tiny_i2v.recipe.architecture import new_unet
-from models.tiny_i2v.recipe.camera import MOTIONS, film, parameters, stays_in_view, view_points
-from models.tiny_i2v.recipe.muon import orthogonal
-from models.tiny_i2v.recipe.pictures import (
+from models.tiny_wan.recipe.data.camera import MOTIONS, film, parameters, stays_in_view, view_points
+from models.tiny_wan.recipe.data.pictures import (
     HELD_OUT_PHOTOGRAPHS,
     HELD_OUT_SEED,
     TRAINING_PHOTOGRAPHS,
     Atlas,
     procedural_pictures,
 )
-from models.tiny_i2v.recipe.train import collect, deliver
-from models.tiny_i2v.recipe.unet import prepare
-from nodes.engines.i2vgen_xl.conditioning import with_frame_clock
+from models.tiny_wan.recipe.trainer import orthogonal
 
 
 def points_of(motion: str, seconds: float = 1.0, side: int = 32) -> torch.Tensor:
@@ -75,46 +68,8 @@ def test_an_atlas_films_small_sharp_pictures_and_large_ones() -> None:
     assert atlas.small.shape[-1] == 32
 
 
-def test_the_frame_clock_of_a_batch_is_that_of_each_clip() -> None:
-    first = torch.randn(2, 4, 3, 5)
-    each = [with_frame_clock(one[None], 8) for one in first]
-    assert torch.equal(with_frame_clock(first, 8), torch.cat(each))
-
-
-@pytest.mark.slow
-def test_what_trains_fast_computes_the_same() -> None:
-    torch.manual_seed(0)
-    unet = new_unet().eval()
-    for name, weight in unet.named_parameters():
-        if ".conv4." in name:  # made as zeros: the temporal convolutions would do nothing
-            torch.nn.init.normal_(weight, std=0.05)
-    inputs = {
-        "sample": torch.randn(1, 4, 8, 8, 8),
-        "timestep": torch.tensor([500]),
-        "fps": torch.tensor([8.0]),
-        "image_latents": torch.randn(1, 4, 8, 8, 8),
-        "image_embeddings": torch.randn(1, 1, 128),
-        "encoder_hidden_states": torch.randn(1, 77, 128),
-    }
-    with torch.no_grad():
-        plain = unet(**inputs).sample
-        prepare(unet)
-        fast = unet(**inputs).sample
-    assert torch.allclose(plain, fast, atol=1e-4)
-    assert plain.std() > 0.1
-
-
 def test_muon_moves_all_directions_alike() -> None:
     torch.manual_seed(0)
     singular = torch.linalg.svdvals(orthogonal(torch.randn(2, 24, 40)).float())
     assert singular.min() > 0.5
     assert singular.max() < 1.5
-
-
-def test_a_delivered_checkpoint_is_collected_whole(tmp_path: Path) -> None:
-    weights = [torch.randn(size) for size in (7, 300, 5, 400)]
-    deliver({"average": weights, "step": 42}, tmp_path)
-    state = collect(tmp_path)
-    assert state["step"] == 42
-    for own, back in zip(weights, state["weights"], strict=True):
-        assert torch.allclose(own, back.float(), atol=2e-3)

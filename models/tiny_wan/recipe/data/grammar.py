@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from models.tiny_i2v.recipe import prompt_words as words
+from models.tiny_wan.recipe.data import prompt_words as words
 
 Template = tuple[str, str]
 """The form of the camera phrase (finite, base, ing, object or noun) and the text around it."""

@@ -1,4 +1,4 @@
-"""A photo refined over a draft of its own: no window starts from the photo again, and little drifts."""
+"""A photo's windows between keyframes of a draft: none starts from the photo again, and little drifts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from stitching.video_io import read_frames
 pytestmark = pytest.mark.long  # twice a video of the real model
 
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.jpg"
-NUM_FRAMES, FPS, SIDE_PX, STEPS = 32, 8, 128, 6
+NUM_FRAMES, FPS, SIDE_PX = 48, 8, 128
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,12 @@ async def made(mode: Mode, folder: Path) -> Made:
         request = JobRequest(
             inputs=take_in([PHOTO], folder),
             prompts=("the camera slowly pans right",),
-            model="tiny_i2v",
+            model="tiny_wan",
             mode=mode,
             num_frames=NUM_FRAMES,
             fps=Fraction(FPS),
             width=SIDE_PX,
             height=SIDE_PX,
-            num_inference_steps=STEPS,
         )
         job_id = coordinator.submit(request)
         async for _ in coordinator.ledger.follow(job_id):
@@ -69,8 +68,8 @@ async def made(mode: Mode, folder: Path) -> Made:
 
 
 @pytest.fixture(scope="module")
-def refined(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return asyncio.run(made("refine", tmp_path_factory.mktemp("refine")))
+def infilled(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return asyncio.run(made("infill", tmp_path_factory.mktemp("infill")))
 
 
 @pytest.fixture(scope="module")
@@ -83,26 +82,26 @@ def difference(a: Frames, b: Frames) -> float:
     return float(np.abs(a.astype(np.float64) - b).mean())
 
 
-def test_no_window_starts_from_the_photo_again(refined: Made) -> None:
-    first, *later = refined.plan.final_segments
-    assert len(later) >= 4
-    photo = refined.segments[first.id][0]
+def test_no_window_starts_from_the_photo_again(infilled: Made) -> None:
+    first, *later = infilled.plan.final_segments
+    assert len(later) >= 3
+    photo = infilled.segments[first.id][0]
     for before, segment in pairwise((first, *later)):
-        start = refined.segments[segment.id][0]
-        previous = refined.segments[before.id][segment.start - 1 - before.start]
+        start = infilled.segments[segment.id][0]
+        previous = infilled.segments[before.id][segment.start - 1 - before.start]
         assert difference(start, previous) < difference(start, photo), segment.id
 
 
-def test_across_the_starts_of_windows_the_picture_goes_on_moving_as_asked(refined: Made) -> None:
-    starts = [segment.start for segment in refined.plan.final_segments[1:]]
-    across = [measured_motion(refined.video[start - 1 : start + 1]).dx for start in starts]
-    within = measured_motion(refined.video).dx
+def test_across_the_starts_of_windows_the_picture_goes_on_moving_as_asked(infilled: Made) -> None:
+    starts = [segment.start for segment in infilled.plan.final_segments[1:]]
+    across = [measured_motion(infilled.video[start - 1 : start + 1]).dx for start in starts]
+    within = measured_motion(infilled.video).dx
     assert within < 0, "the camera pans right: the picture moves left"
     assert np.mean(across) < 0.5 * within
 
 
-def test_the_joined_video_follows_the_prompt(refined: Made) -> None:
-    verdict = judge(refined.video, FPS, "right", "slow")
+def test_the_joined_video_follows_the_prompt(infilled: Made) -> None:
+    verdict = judge(infilled.video, FPS, "right", "slow")
     assert verdict.followed, verdict.reason
 
 
@@ -125,13 +124,10 @@ def lab(frame: Frames) -> NDArray[np.float64]:
 
 
 def test_lightness_and_colour_drift_within_bounds_and_not_far_from_a_chains(
-    refined: Made, chained: Made
+    infilled: Made, chained: Made
 ) -> None:
-    """Bounds are about twice what was measured, in Lab units: refine 0.0 and 3.7, chain 0.1 and 1.0.
-
-    Over so few frames and steps a chain has not drifted yet, and the draft has 4 steps.
-    """
-    lightness, colour = drift(refined.video)
+    """Bounds in Lab units are wide: what comes into view is a blur of about the right colour."""
+    lightness, colour = drift(infilled.video)
     of_chain = drift(chained.video)
     assert lightness < 3.0
     assert colour < 7.0
