@@ -100,7 +100,7 @@ def in_one_process(folder: Path) -> float:
             options: dict[str, Any] = {
                 "model": value.get("--model", DEFAULT_MODEL),
                 # Two workers choose it; one alone would render a chain.
-                "mode": "refine",
+                "mode": "infill",
                 "prompts": (value["--prompt"],),
                 "seconds": float(value["--seconds"]),
             }
