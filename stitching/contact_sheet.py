@@ -6,6 +6,7 @@ Memory is bounded by the number of tiles, whatever the video's length.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,6 +33,8 @@ _LINE_HEIGHT = 8  # of the time line under a tile
 _LABEL_HEIGHT = 20
 _LEGEND_HEIGHT = 34
 _LEAST_BAR = 4  # pixels; a seam of one frame in a long video must still be seen
+# OpenCV reads its font once for each thread that writes with it: 25 ms, more than the rest of a small sheet.
+_PEN = ThreadPoolExecutor(1, "contact-sheet")
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class ContactSheet:
 
     def draw(self) -> Image:
         """The sheet, (H, W, 3) uint8 RGB."""
+        return _PEN.submit(self._draw).result()
+
+    def _draw(self) -> Image:
         tile_height = max((p.shape[0] for p in self._pictures.values()), default=_TILE_WIDTH * 9 // 16)
         row_height = tile_height + _LINE_HEIGHT + _LABEL_HEIGHT + _GAP
         rows = math.ceil(len(self._starts) / self._columns)

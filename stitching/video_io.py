@@ -23,7 +23,7 @@ import av
 import av.error
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from stitching.clip import Frames, Image, check_frames
 from stitching.ffv1_checksums import slices_are_whole
@@ -93,12 +93,13 @@ def iter_frames(source: Source, start: int = 0, end: int | None = None) -> Itera
     index = 0
     with _opened(source) as (container, stream, name):
         stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
+        convert = VideoReformatter()
         try:
             for frame in _decoded(container, stream, name):
                 if end is not None and index >= end:
                     return
                 if index >= start:
-                    yield _to_rgb(frame)
+                    yield _to_rgb(frame, convert)
                 index += 1
         except av.error.FFmpegError as error:
             raise VideoError(f"{name}: frame {index} cannot be decoded ({_reason(error)})") from None
@@ -117,12 +118,13 @@ def pick_frames(source: Source, indices: Sequence[int]) -> Iterator[Image]:
     wanted = list(indices)
     with _opened(source) as (container, stream, name):
         stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
+        convert = VideoReformatter()
         try:
             for index, frame in _numbered(container, stream, name, wanted[0] if wanted else 0):
                 if not wanted:
                     return
                 if index == wanted[0]:
-                    yield _to_rgb(frame)
+                    yield _to_rgb(frame, convert)
                     del wanted[0]
         except av.error.FFmpegError as error:
             raise VideoError(f"{name}: cannot be decoded ({_reason(error)})") from None
@@ -163,8 +165,9 @@ def encode_lossless(frames: Frames, fps: Fraction) -> bytes:
         stream.thread_count = 1
         stream.codec_context.flags |= Flags.bitexact
         stream.options = {"level": "3", "slices": "4", "slicecrc": "1"}
+        convert = VideoReformatter()
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+            picture = convert.reformat(av.VideoFrame.from_ndarray(frame, format="rgb24"), format="bgr0")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return buffer.getvalue()
@@ -275,10 +278,11 @@ class VideoWriter:
                     self._sound.begin(container, has_edit_list=not self._growing)
                 if self._growing:
                     container.start_encoding()  # the header: what follows can be played from here on
-                index = 0
+                index, convert = 0, VideoReformatter()
                 while (frame := self._queue.get()) is not None:
                     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                    picture = rgb.reformat(
+                    picture = convert.reformat(
+                        rgb,
                         format="yuv420p",
                         dst_colorspace="ITU709",
                         dst_color_range="MPEG",
@@ -369,8 +373,9 @@ def _opened(source: Source) -> Iterator[tuple[InputContainer, VideoStream, str]]
         yield container, stream, name
 
 
-def _to_rgb(frame: VideoFrame) -> Image:
-    picture = frame.reformat(format="rgb24", interpolation=_EXACT_SCALING).to_ndarray()
+def _to_rgb(frame: VideoFrame, convert: VideoReformatter) -> Image:
+    """convert: one for all frames of a video; a frame's own would set swscale's tables up for it alone."""
+    picture = convert.reformat(frame, format="rgb24", interpolation=_EXACT_SCALING).to_ndarray()
     # rotation is in degrees counter-clockwise; the display matrix of phones uses quarter turns only
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4), dtype=np.uint8)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import nn
+from transformers.initialization import no_init_weights
 
 from farm.errors import CannotRun
 from nodes.engines.folders import Kept
@@ -24,7 +25,8 @@ def skeleton(kind: Any, component: Path) -> nn.Module:
         CannotRun: the config does not make a model of this class.
     """
     try:
-        with init_empty_weights(include_buffers=False):
+        # Values without memory need not be drawn: for a text encoder that is most of the work.
+        with init_empty_weights(include_buffers=False), no_init_weights():
             if hasattr(kind, "load_config"):  # diffusers
                 module = kind.from_config(kind.load_config(component, local_files_only=True))
             else:
