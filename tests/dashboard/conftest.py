@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -36,8 +36,10 @@ from farm.state.journal import Journal
 from farm.state.ledger import Ledger
 from nodes.engines.table import known_models, spec_of
 from nodes.hosting.keep_up import media_tools
+from nodes.media import intake_sandbox
 from nodes.media.intake_sandbox import normalise
 from nodes.work.local_cluster import LocalCluster
+from stitching import intake
 
 #: The owner's token, which a farm's HTTP client sends where a test has not chosen another.
 TOKEN = "the-owners-token"
@@ -62,10 +64,7 @@ def _taken_in(content: bytes, suffix: str) -> tuple[MediaInfo, bytes]:
 
 
 def normalise_once(path: Path, output_dir: Path, on_look: OnLook | None = None, **limits: Any) -> MediaInfo:
-    """The intake in its child process; for the same bytes again its answer of the first time.
-
-    Most tests give the same picture, and what costs most in them is to start that child.
-    """
+    """The intake; for the same bytes again its answer of the first time."""
     try:
         found, content = _taken_in(path.read_bytes(), path.suffix)
     except InvalidInput:
@@ -73,6 +72,23 @@ def normalise_once(path: Path, output_dir: Path, on_look: OnLook | None = None, 
     copy = output_dir / found.path.name
     copy.write_bytes(content)
     return found.model_copy(update={"path": copy})
+
+
+def _looked_at_here(path: Path, staging: Path, *, on_look: OnLook, clip: bool, **_: Any) -> str:
+    """What the intake's child process prints, without the process."""
+    try:
+        return json.dumps(intake.normalise_file(path.absolute(), staging, on_look, clip=clip))
+    except intake.IntakeError as error:
+        return json.dumps({"error": str(error)})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def intake_without_a_child() -> Iterator[None]:
+    """The doors are tested here; tests/nodes/media tests the child that the intake runs in, whose start would
+    cost more than all the rest of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake_sandbox, "_run", _looked_at_here)
+        yield
 
 
 #: Most tests that give no picture have one prompt, and painting takes a tenth of a second.
