@@ -6,6 +6,8 @@ The UNet runs on PyTorch's meta device: every tensor has its shape and lifetime 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -37,27 +39,36 @@ def unet() -> Any:
     return unet
 
 
-def _bytes_per_voxel(unet: Any, *, batch: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> float:
+BytesPerVoxel = Callable[[int, int], float]
+
+
+@pytest.fixture(scope="module")
+def bytes_per_voxel(unet: Any) -> Iterator[BytesPerVoxel]:
+    """``bytes_per_voxel(batch, pieces)``: at most alive in one call, counted once."""
+
     def flash(query: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return torch.empty_like(query)  # a flash kernel holds its output alone, not the scores
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", flash)
-    set_pieces(unet, pieces)
 
     def tensor(*shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=torch.float16, device="meta")
 
-    with torch.no_grad(), LiveBytes(unet) as counted:
-        unet(
-            tensor(batch, 4, FRAMES, SIDE, SIDE),
-            torch.empty((), device="meta"),
-            fps=tensor(batch),
-            image_latents=tensor(batch, 4, FRAMES, SIDE, SIDE),
-            image_embeddings=tensor(batch, 1, 1024),
-            encoder_hidden_states=tensor(batch, 77, 1024),
-        )
-    peak: int = counted.peak
-    return peak / (batch * FRAMES * SIDE * SIDE)
+    @cache
+    def counted(batch: int, pieces: int) -> float:
+        set_pieces(unet, pieces)
+        with torch.no_grad(), LiveBytes(unet) as count:
+            unet(
+                tensor(batch, 4, FRAMES, SIDE, SIDE),
+                torch.empty((), device="meta"),
+                fps=tensor(batch),
+                image_latents=tensor(batch, 4, FRAMES, SIDE, SIDE),
+                image_embeddings=tensor(batch, 1, 1024),
+                encoder_hidden_states=tensor(batch, 77, 1024),
+            )
+        return count.peak / (batch * FRAMES * SIDE * SIDE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", flash)
+        yield counted
 
 
 @pytest.fixture
@@ -68,23 +79,20 @@ def cost(unet: Any) -> _Cost:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_whole_layers_hold_what_the_spec_says(
-    unet: Any, cost: _Cost, batch: int, monkeypatch: pytest.MonkeyPatch
+    bytes_per_voxel: BytesPerVoxel, cost: _Cost, batch: int
 ) -> None:
-    held = _bytes_per_voxel(unet, batch=batch, pieces=1, monkeypatch=monkeypatch)
+    held = bytes_per_voxel(batch, 1)
     assert held == pytest.approx(cost.denoise_whole * cost.vae_scale**2, rel=0.02)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_layers_in_pieces_hold_at_most_what_the_spec_says_and_nearly_that(
-    unet: Any, cost: _Cost, batch: int, monkeypatch: pytest.MonkeyPatch
+    bytes_per_voxel: BytesPerVoxel, cost: _Cost, batch: int
 ) -> None:
-    held = _bytes_per_voxel(unet, batch=batch, pieces=4, monkeypatch=monkeypatch)
+    held = bytes_per_voxel(batch, 4)
     assert 0.9 * cost.denoise_in_pieces * cost.vae_scale**2 <= held
     assert held <= cost.denoise_in_pieces * cost.vae_scale**2
 
 
-def test_pieces_take_well_under_half_of_the_live_bytes(unet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, pieces = (
-        _bytes_per_voxel(unet, batch=2, pieces=count, monkeypatch=monkeypatch) for count in (1, 4)
-    )
-    assert pieces < 0.45 * whole
+def test_pieces_take_well_under_half_of_the_live_bytes(bytes_per_voxel: BytesPerVoxel) -> None:
+    assert bytes_per_voxel(2, 4) < 0.45 * bytes_per_voxel(2, 1)

@@ -109,7 +109,7 @@ def test_refining_a_video_keeps_more_of_it_the_lower_the_strength(
     for strength in (0.1, 0.5, 1.0):
         steps: list[int] = []
         rendered = tiny_engine.render(
-            _task(strength=strength, num_inference_steps=10, handover_index=2),
+            _task(strength=strength, num_inference_steps=10, guidance_scale=1.0, handover_index=2),
             RenderInputs(image=tiny_image, video=video),
             lambda phase, done, total, steps=steps: steps.append(total) if phase == "denoise" else None,
         )
