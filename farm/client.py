@@ -144,6 +144,10 @@ class FarmClient(Connection):
             each for params in asked for each in self._object("GET", "models/runnable", params=params)["data"]
         ]
 
+    def accept_licence(self, model: str) -> dict[str, Any]:
+        """Accept the licence of a model, by name, once for the whole farm. The model as it is listed."""
+        return self._object("POST", "models/licences", json={"model": model})
+
     def storage(self) -> dict[str, Any]:
         """What lies in the farm's storage, by what its journal knows of it."""
         return self._object("GET", "storage")

@@ -124,6 +124,12 @@ class PortClosed(CannotRun):
         self.commands = commands
 
 
+class LicenceNotAccepted(CannotRun):
+    """Nobody here has accepted the licence of a model that restricts its use."""
+
+    code = "licence_not_accepted"
+
+
 class Conflict(FarmError):
     """The key of an earlier request came again with another request."""
 
@@ -157,6 +163,7 @@ ERRORS: dict[str, type[FarmError]] = {
         Forbidden,
         TooManyRequests,
         CannotRun,
+        LicenceNotAccepted,
         Conflict,
         JobFailed,
         ResultRefused,

@@ -316,6 +316,12 @@ MODEL: dict[str, Any] = {
     "takes": ["image", "text", "video"],
     "source": "built in",
     "here": True,
+    "licence": {
+        "name": "Apache License 2.0",
+        "url": "https://www.apache.org/licenses/LICENSE-2.0",
+        "restricts_use": False,
+    },
+    "accepted": True,
 }
 PRESET: dict[str, Any] = {
     "name": "preview",

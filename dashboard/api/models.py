@@ -11,20 +11,29 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
+from dashboard.access import Principal
 from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
 from dashboard.api.runnable_example import RUNNABLE
-from dashboard.http import Route, answers, api_router
+from dashboard.http import ModelRequest, Route, answers, api_router
 from dashboard.intake import Intake, Specs, Turns, caller_of
 from farm.capabilities import OWN_WEIGHTS
-from farm.errors import InvalidInput
+from farm.errors import CannotRun, InvalidInput, NotFound
 from farm.planning import Choices, choices
 from farm.reporting import ModelReport, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
+from farm.state import LicenceAccepted
 
 #: Looks at what runs, each of some hundred plans: so many at a time, and so many of one caller that may wait.
 LOOKS_AT_ONCE = 2
 LOOKS_WAITING = 16
+
+
+class LicenceSummary(TypedDict):
+    name: str
+    url: str
+    #: It has to be accepted once before a job can have the model.
+    restricts_use: bool
 
 
 class ModelSummary(TypedDict):
@@ -36,6 +45,9 @@ class ModelSummary(TypedDict):
     source: str
     #: Whether its files are on the coordinator's disk; else the first job with it fetches them.
     here: bool
+    licence: LicenceSummary
+    #: Whether the farm may use it: its licence restricts nothing, or was accepted.
+    accepted: bool
 
 
 class ModelList(TypedDict):
@@ -84,7 +96,38 @@ def models_router(
     )
     async def model_list() -> JSONResponse:
         """The models that can be asked for by name."""
-        return JSONResponse({"data": await asyncio.to_thread(models), "next_cursor": None})
+        return JSONResponse({"data": await asyncio.to_thread(summaries), "next_cursor": None})
+
+    def summaries() -> list[dict[str, Any]]:
+        accepted = coordinator.ledger.state.accepted_licences
+        return [
+            {
+                **model,
+                "accepted": not model["licence"]["restricts_use"] or model["licence"]["name"] in accepted,
+            }
+            for model in models()
+        ]
+
+    @router.post(
+        "/models/licences",
+        summary="Accept a licence",
+        response_model=ModelSummary,
+        responses=answers(MODEL, errors={404: "There is no such model."}),
+    )
+    async def accept_licence(request: Request, asked: ModelRequest) -> JSONResponse:
+        """Accept the licence of a model that restricts its use, once for the farm and all models under it."""
+        found = {model["model"]: model for model in await asyncio.to_thread(summaries)}
+        model = found.get(asked.model.partition("@")[0])
+        if model is None:
+            raise NotFound(f"model {asked.model} is none of {', '.join(found)}", param="model")
+        if not model["accepted"]:
+            principal: Principal = request.state.principal
+            coordinator.ledger.record(
+                LicenceAccepted(
+                    licence=model["licence"]["name"], model=model["model"], accepted_by=principal.name
+                )
+            )
+        return JSONResponse({**model, "accepted": True})
 
     @router.get(
         "/models/runnable",
@@ -142,6 +185,12 @@ def models_router(
         ] = None,
     ) -> JSONResponse:
         """Sizes, windows and modes; those that no worker here can hold are there with the reason."""
+        entry = next((m for m in await asyncio.to_thread(models) if m["model"] == model), None)
+        if entry is not None and not entry["here"]:
+            raise CannotRun(
+                f"the files of {model} are not on this disk; the first job with it fetches them",
+                param="model",
+            )
         spec = await specs.get(model)
         request = None
         if upload_id is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from dashboard.api.examples import MODEL
 
 RUNNABLE: dict[str, Any] = {
-    **{name: MODEL[name] for name in ("model", "engine", "takes", "source")},
+    **{name: MODEL[name] for name in ("model", "engine", "takes", "source", "licence")},
     "disk_bytes": 31251842,
     "runnable": {
         "model": "tiny_wan",

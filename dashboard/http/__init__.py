@@ -18,6 +18,7 @@ from dashboard.http.queries import (
 )
 from dashboard.http.routes import Route, api_router
 from dashboard.http.schemas import (
+    ModelRequest,
     NodeRequest,
     PictureBody,
     ReachRequest,
@@ -41,6 +42,7 @@ __all__ = [
     "SECURITY_HEADERS",
     "Cursor",
     "Limit",
+    "ModelRequest",
     "NodeRequest",
     "Order",
     "PictureBody",

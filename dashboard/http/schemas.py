@@ -172,6 +172,12 @@ class NodeRequest(Value):
     node: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9-]+$", examples=["attic"])
 
 
+class ModelRequest(Value):
+    """A model by its name."""
+
+    model: str = Field(min_length=1, max_length=200, examples=["ltx-video-0.9.8-13b-distilled"])
+
+
 class ReachRequest(Value):
     """TCP ports of whoever asks, and the word, in hex, that whoever connects there is told."""
 

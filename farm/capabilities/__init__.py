@@ -21,6 +21,7 @@ from farm.capabilities.engine_spec import (
     need_bytes,
 )
 from farm.capabilities.frame_rule import FrameRule
+from farm.capabilities.licence import Licence, check_accepted
 from farm.capabilities.weights import (
     OWN_WEIGHTS,
     WEIGHT_FORMATS,
@@ -53,6 +54,7 @@ __all__ = [
     "EngineSpec",
     "FrameRule",
     "Lack",
+    "Licence",
     "LoraFile",
     "Mode",
     "Need",
@@ -65,6 +67,7 @@ __all__ = [
     "WeightFormat",
     "Weights",
     "Worker",
+    "check_accepted",
     "check_weights",
     "fitting_rungs",
     "gib",

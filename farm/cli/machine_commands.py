@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from farm.capabilities import Worker
 from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
+from farm.client import FarmClient
 from farm.errors import FarmError, InvalidInput
 from farm.machines import (
     DEFAULT_PORTS,
@@ -124,7 +125,10 @@ def doctor(
 def models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Only these, by name or folder, with every size and window that was tried."),
+        typer.Argument(
+            help="Only these, by name or folder, with every size and window that was tried; or "
+            "`accept NAME`: accept the licence of a model once for this farm."
+        ),
     ] = None,
     workers: Workers = None,
     vram_limit: VramLimit = None,
@@ -140,6 +144,9 @@ def models(
             "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
         )
     client = None if of_this_machine else client_or_none(farm, token, state)
+    if names and names[0] == "accept":
+        _accept_licences(names[1:], client, state or default_state_folder())
+        return
     wanted = [_absolute(name) for name in names or []]
     if client is not None:
         found = _REPORTS.validate_python(client.models_runnable(wanted))
@@ -152,6 +159,20 @@ def models(
         console.print_json([report_json(report) for report in found])
     else:
         console.print_models(found, every=bool(wanted))
+
+
+def _accept_licences(names: list[str], client: FarmClient | None, folder: Path) -> None:
+    """Accept the licences of these models once, for the farm that is up or for its state folder."""
+    if not names:
+        raise InvalidInput("`farm models accept` wants the name of a model", param="model")
+    for name in names:
+        if client is not None:
+            licence = client.accept_licence(name)["licence"]["name"]
+        else:
+            from nodes.hosting import accept_licence
+
+            licence = accept_licence(name, folder)
+        console.say(f"the {licence} is accepted for this farm")
 
 
 def _absolute(name: str) -> str:

@@ -23,6 +23,7 @@ from farm.cli.remote_commands import (
     Json,
     StateFolder,
     Token,
+    agreed,
     client_of,
     client_or_none,
     follow,
@@ -93,9 +94,13 @@ def render(
     target = target_of(output, _files(inputs, options), force=force)
     here = workers_here(workers, vram_limit)
     folder = settled(state, adopt, ignore, for_render=True)
-    from nodes.hosting import render_here
+    from nodes.hosting import accept_licence, render_here
 
-    _print_rendered(_run(render_here(inputs, options, here, folder, target)), as_json)
+    rendered = agreed(
+        lambda: _run(render_here(inputs, options, here, folder, target)),
+        lambda: accept_licence(options["model"], folder),
+    )
+    _print_rendered(rendered, as_json)
 
 
 @app.command()
@@ -108,10 +113,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show how a video would be made, without making it."""
-    from nodes.hosting import described, planned
+    from nodes.hosting import accept_licence, check_licence, described, planned
     from nodes.machine import scratch_folder
 
     here = workers_here(workers, vram_limit)
+    model, remembered = options["model"], default_state_folder()
+    agreed(lambda: check_licence(model, remembered), lambda: accept_licence(model, remembered))
     with scratch_folder() as folder, console.LookView() as view:
         request = described(inputs, options, folder, view.told)
     made = planned(request, here)
@@ -140,7 +147,9 @@ def submit(
         raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
     target = None if output is None else target_of(output, _files(inputs, options), force=force)
     client = client_of(farm, token, state)
-    job_id = submitted(client, inputs, options)
+    job_id = agreed(
+        lambda: submitted(client, inputs, options), lambda: client.accept_licence(options["model"])
+    )
     if watch:
         follow(client, job_id, target)
     else:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from farm.capabilities import gib
 from farm.client import FarmClient
 from farm.endpoint import endpoint_at, read_endpoint
-from farm.errors import CannotRun, InvalidInput, JobFailed
+from farm.errors import CannotRun, InvalidInput, JobFailed, LicenceNotAccepted
 from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
 from farm.reporting import console, job_report, job_summary, waits_words, workers_seen
 from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, event_adapter, in_use, past
@@ -35,6 +36,7 @@ Token = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace a video of that name; an input never.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
+Result = TypeVar("Result")
 Name = Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")]
 
 
@@ -262,6 +264,21 @@ def target_of(named: Path | None, inputs: Sequence[Path] = (), *, force: bool) -
             f"{beside} exists and stays; the contact sheet will be {target.sheet}", markup=False
         )
     return target
+
+
+def agreed(work: Callable[[], Result], accept: Callable[[], object]) -> Result:
+    """Do what may want a licence to be accepted: that is asked for on a terminal, and refused elsewhere.
+
+    ``accept`` remembers that it is.
+    """
+    try:
+        return work()
+    except LicenceNotAccepted as error:
+        if not sys.stdin.isatty():
+            raise
+        typer.confirm(f"{error.message}. Do you accept it?", abort=True, err=True)
+        accept()
+        return work()
 
 
 def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> str:

@@ -30,6 +30,10 @@ def check_spec(request: JobRequest, spec: EngineSpec) -> None:
 def weight_notes(request: JobRequest, spec: EngineSpec) -> tuple[str, ...]:
     """What is said of the weights a job runs with, and of what was assumed for them."""
     notes = []
+    if "@" in spec.model and "@" not in request.model:
+        notes.append(
+            f"{request.model} is taken at the commit that its main branch is now; {spec.model} pins it"
+        )
     asked, format = request.chosen_weights, spec.weights.format
     if format is not None and asked.format is None:
         cost = "how near that is to 16 bits was not measured with these weights"

@@ -343,6 +343,9 @@ def print_models(found: Iterable[ModelReport], *, every: bool, console: Console 
         about = f"{report['engine'] or 'unknown'}, {report['source']}{disk}"
         console.print(f"{report['model']} ({about})", markup=False, style="bold")
         lines = [f"takes {', '.join(report['takes'])}"] if report["takes"] else []
+        if licence := report["licence"]:
+            asks = f", to be accepted once: `farm models accept {report['model']}`"
+            lines.append(f"weights: {licence.name}{asks if licence.restricts_use else ''}")
         for line in (*lines, *runnable_lines(report, every=every)):
             console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 

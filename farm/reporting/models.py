@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from farm.capabilities import EngineSpec, Worker, gib
+from farm.capabilities import EngineSpec, Licence, Worker, gib
 from farm.errors import FarmError
 from farm.scheduling import Runnable, RunnableSetting, runnable
 from farm.state import Profiles
@@ -25,6 +25,8 @@ class ModelReport(TypedDict):
     #: Kinds of input: image, text, video and so on.
     takes: list[str]
     source: str
+    #: Of its weights; None: a folder, whose owner knows.
+    licence: Licence | None
     #: What its files take of the disk.
     disk_bytes: int | None
     #: None where ``why_not`` says why nothing can be told.
@@ -75,6 +77,7 @@ def _report(
         engine=entry["engine"],
         takes=entry["takes"],
         source=entry["source"],
+        licence=entry.get("licence") and Licence.model_validate(entry["licence"]),
         disk_bytes=None,
         runnable=None,
         why_not=None,
@@ -95,8 +98,12 @@ def _report(
 
 def report_json(report: ModelReport) -> dict[str, Any]:
     """As programs get it."""
-    found = report["runnable"]
-    return {**report, "runnable": found and found.model_dump(mode="json")}
+    found, licence = report["runnable"], report["licence"]
+    return {
+        **report,
+        "licence": licence and licence.model_dump(),
+        "runnable": found and found.model_dump(mode="json"),
+    }
 
 
 def runnable_lines(report: ModelReport, *, every: bool = False) -> list[str]:

@@ -23,6 +23,7 @@ from farm.state.events import (
     JobSubmitted,
     KeyframeReplaced,
     KeyframesRemade,
+    LicenceAccepted,
     NodeAdmitted,
     NodeRemoved,
     ResultRefused,
@@ -57,7 +58,7 @@ from farm.state.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
 def refusal(state: State, event: Event) -> str | None:
     """Why this event may not happen now, or None when it may."""
     match event:
-        case ResultRefused() | NodeAdmitted():
+        case ResultRefused() | NodeAdmitted() | LicenceAccepted():
             return None
         case NodeRemoved(node=node):
             if any(worker.worker.node == node for worker in state.workers.values()):
@@ -141,6 +142,8 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             for off in (state.drained, state.starting):
                 for worker_id in [w.id for w in off.values() if w.node == node]:
                     del off[worker_id]
+        case LicenceAccepted(licence=licence):
+            state.accepted_licences.add(licence)
         case WorkerJoined():
             # A drained one came up again, with its machine or the coordinator: it has to go once more.
             was_drained = state.drained.pop(event.worker.id, None) is not None
@@ -392,7 +395,6 @@ def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: s
     elif job.cost is not None and outcome != "coordinator_restart":
         # A clock that was set back pays nobody.
         job.cost += attempt.price_per_hour * max(0.0, at - attempt.started_at) / 3600
-    worker = state.workers.get(attempt.worker_id)
-    if worker is not None:
+    if worker := state.workers.get(attempt.worker_id):
         worker.attempts.pop(attempt_id, None)
     return attempt

@@ -55,6 +55,17 @@ class NodeRemoved(Value):
     node: str
 
 
+class LicenceAccepted(Value):
+    """Whoever runs the farm has agreed to a licence that restricts what models are used for."""
+
+    type: Literal["licence_accepted"] = "licence_accepted"
+    #: Its name.
+    licence: str
+    #: The model it was accepted for; others under it are free too.
+    model: str
+    accepted_by: str = ""
+
+
 class WorkerJoined(Value):
     type: Literal["worker_joined"] = "worker_joined"
     worker: Worker
@@ -265,6 +276,7 @@ class JobDeleted(Value):
 Event = Annotated[
     NodeAdmitted
     | NodeRemoved
+    | LicenceAccepted
     | WorkerJoined
     | WorkerDraining
     | WorkerEnabled

@@ -278,6 +278,8 @@ class State:
     blob_uses: Counter[str] = field(default_factory=Counter)
     #: Content that a job had and none has any more: what may be removed from the storage.
     dropped_blobs: set[str] = field(default_factory=set)
+    #: Names of those that restrict use and were accepted.
+    accepted_licences: set[str] = field(default_factory=set)
     profiles: Profiles = field(default_factory=Profiles)
 
     @property

@@ -22,7 +22,7 @@ JOURNAL_NAME = "journal.sqlite"
 #: Held open by the coordinator while it works in the folder; says what it is.
 LOCK_NAME = "lock"
 
-Holder = Literal["up", "render", "storage", "restore"]
+Holder = Literal["up", "render", "storage", "restore", "models"]
 
 
 class FolderInUse(CannotRun):
@@ -34,6 +34,7 @@ class FolderInUse(CannotRun):
             "up": "`farm submit` gives it a job",
             "render": "it ends with its video, and takes no other job",
             "storage": "it ends soon",
+            "models": "it ends soon",
             "restore": "it ends when the copy is whole",
         }.get(by or "", "wait until it ends")
         super().__init__(

@@ -16,7 +16,7 @@ from nodes.engines.engine import (
     Report,
     TextEngine,
 )
-from nodes.engines.table import create_engine, known_models, named_spec_of, spec_of
+from nodes.engines.table import create_engine, known_models, licence_of, named_spec_of, spec_of
 
 __all__ = [
     "Cancelled",
@@ -29,6 +29,7 @@ __all__ = [
     "TextEngine",
     "create_engine",
     "known_models",
+    "licence_of",
     "named_spec_of",
     "spec_of",
 ]

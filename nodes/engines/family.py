@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from farm.capabilities import Conditioning, EngineSpec, Weights, Worker
+from farm.capabilities import OWN_WEIGHTS, Conditioning, EngineSpec, Licence, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
-from nodes.engines.folders import Layout, cached_folder, model_folder
+from nodes.engines.folders import Layout, cached_folder, model_folder, sources_of
+
+_MAIN = "main"
+APACHE = Licence(name="Apache License 2.0", url="https://www.apache.org/licenses/LICENSE-2.0")
 
 
 @dataclass(frozen=True)
@@ -17,19 +20,27 @@ class HubModel:
     """A hub repository that may be loaded, with the commit that is loaded and the files that are wanted."""
 
     repository: str
-    revision: str
+    #: None: none is known, so that what ``main`` is now is taken.
+    revision: str | None
     layout: Layout
+    licence: Licence
+    #: The components that weight files may take the place of (see ``sources_of``).
+    denoisers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.repository} at {self.revision[:12]}"
+        return f"{self.repository} at {(self.revision or _MAIN)[:12]}"
 
     def is_here(self) -> bool:
         """Whether its files are on this disk."""
-        return cached_folder(self.repository, self.revision, layout=self.layout) is not None
+        return cached_folder(self.repository, self.revision or _MAIN, layout=self.layout) is not None
 
-    def folder(self) -> Path:
-        """Its local folder, downloaded when it is not here (see ``model_folder``)."""
-        return model_folder(self.repository, self.revision, layout=self.layout)
+    def folder(self, weights: Weights = OWN_WEIGHTS) -> Path:
+        """Its local folder, downloaded when it is not here (see ``model_folder``), but for what ``weights``
+        take the place of."""
+        replaced = [
+            name for name, source in sources_of(weights, self.denoisers, str(self)).items() if source.file
+        ]
+        return model_folder(self.repository, self.revision or _MAIN, layout=self.layout.without(replaced))
 
 
 class CreateEngine(Protocol):

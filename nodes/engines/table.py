@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import OWN_WEIGHTS, EngineSpec, Weights, Worker
+from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker
 from farm.errors import InvalidInput, NotFound
 from nodes.engines.engine import Engine
-from nodes.engines.family import Family, HubModel
+from nodes.engines.family import APACHE, Family, HubModel
 from nodes.engines.folders import FOLDER_VARIABLE, found_here
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
@@ -30,6 +32,7 @@ FAMILIES: tuple[Family, ...] = (
     LTX,
     WAN,
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 #: Models that came with the farm once, as journals and scripts still name them, and what took their place.
@@ -50,6 +53,7 @@ def known_models() -> list[dict[str, Any]]:
             "takes": sorted(family.takes),
             "source": str(home) if isinstance(home, HubModel) else "built in",
             "here": home.is_here() if isinstance(home, HubModel) else True,
+            "licence": (home.licence if isinstance(home, HubModel) else APACHE).model_dump(),
         }
         for family, name, home in _listed()
     ]
@@ -75,13 +79,13 @@ def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
 
 @lru_cache(maxsize=64)
 def _spec_of(model: str, weights: Weights) -> EngineSpec:
-    family, folder, revision = _located(model)
+    name, family, folder, revision = _located(model, weights)
     if weights != OWN_WEIGHTS and not family.takes_weights:
         raise InvalidInput(
             f"{model} runs with its own weights alone; leave out weights, loras and weight_format",
             param="weights",
         )
-    spec = family.read_spec(folder, model, revision, weights)
+    spec = family.read_spec(folder, name, revision, weights)
     # What is drawn has no files but the farm's own.
     return spec.model_copy(update={"disk_bytes": _size_bytes(folder)}) if spec.component_bytes else spec
 
@@ -94,7 +98,8 @@ def _size_bytes(path: Path) -> int:
 
 def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
     """``spec_of`` for a farm that others can reach: models and weights by name alone, no path on its disk."""
-    if model not in model_names():
+    named = _named(model)
+    if named is None or not named[1].listed:
         raise _unknown(model)
     for param, files in (("weights", weights.files), ("loras", weights.loras)):
         for file in files:
@@ -121,7 +126,7 @@ def create_engine(
     Raises:
         NotFound, InvalidInput, CannotRun: as ``spec_of``.
     """
-    family, folder, _ = _located(model)
+    _, family, folder, _ = _located(model, found_here(weights))
     spec = spec_of(model, weights).on(worker.kind)
     if family.uses_torch and worker.kind == "cuda":
         use_expandable_segments()  # before torch is imported
@@ -130,14 +135,54 @@ def create_engine(
     return family.create(spec, folder, worker, cpu_threads=cpu_threads, attention=attention)
 
 
-def _located(model: str) -> tuple[Family, Path, str | None]:
-    """Family and folder of a model by name or by path, and the pinned commit of one from the hub."""
+def licence_of(model: str) -> Licence | None:
+    """The licence of a hub model by its name; None of what is here already.
+
+    Raises:
+        InvalidInput: the commit behind its name is none.
+    """
+    found = _named(model)
+    return found[2].licence if found and isinstance(found[2], HubModel) else None
+
+
+def _named(model: str) -> tuple[str, Family, Path | HubModel] | None:
+    """The model of a name, of a hub repository, or of one with ``@COMMIT`` behind it: the farm's name for it,
+    its family and its home.
+
+    Raises:
+        InvalidInput: the commit is none.
+    """
+    asked, at, commit = model.partition("@")
     for family in FAMILIES:
-        home = family.models.get(model)
-        if isinstance(home, HubModel):
-            return family, home.folder(), home.revision
-        if home is not None:
-            return family, home, None
+        for name, home in family.models.items():
+            if not isinstance(home, HubModel):
+                if name == model:
+                    return name, family, home
+            elif asked in (name, home.repository):
+                if at and not _COMMIT.fullmatch(commit):
+                    raise InvalidInput(
+                        f"model is {model!r}, expected {name}@COMMIT with the 40 hex digits of a commit of "
+                        f"https://huggingface.co/{home.repository}",
+                        param="model",
+                    )
+                return model.replace(asked, name), family, replace(home, revision=commit) if at else home
+    return None
+
+
+def _located(model: str, weights: Weights) -> tuple[str, Family, Path, str | None]:
+    """Of a model by name or by path: what the farm calls it, its family, its folder, and the commit of one
+    from the hub.
+
+    What is taken from the hub as its ``main`` is now is called by its commit: all workers of a job load that.
+    """
+    named = _named(model)
+    if named is not None:
+        name, family, home = named
+        if not isinstance(home, HubModel):
+            return name, family, home, None
+        folder = home.folder(weights)
+        revision = home.revision or folder.name
+        return name if home.revision else f"{name}@{revision}", family, folder, revision
     exists = bool(model) and os.path.exists(model)  # Path("") would be the current folder
     claimants = [family for family in FAMILIES if exists and family.claims(Path(model))]
     if len(claimants) > 1:
@@ -146,7 +191,7 @@ def _located(model: str) -> tuple[Family, Path, str | None]:
             f"{model} is claimed by {names}: their claims have to tell it apart", param="model"
         )
     if claimants:
-        return claimants[0], Path(model), None
+        return model, claimants[0], Path(model), None
     if not exists or not os.path.isdir(model):
         raise _unknown(model, " and no folder; `farm models` lists them")
     raise _claimed_by_none(Path(model))

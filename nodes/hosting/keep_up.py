@@ -25,6 +25,7 @@ from farm.state import locked, replayed
 from farm.threads import to_its_end, to_its_end_or_given_up
 from nodes.engines import known_models, named_spec_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
+from nodes.hosting.licences import licensed
 from nodes.machine import (
     allowed_hosts,
     ensure_head,
@@ -90,7 +91,7 @@ async def keep_up(
                 partial(spend_token, state),
                 port=0 if ports is None else ports.link,
             )
-            specs = spec_of if alone else named_spec_of
+            specs = licensed(spec_of if alone else named_spec_of, lambda: ledger.state.accepted_licences)
             async with coordinating(state, cluster_over_ray, specs, ledger=ledger) as coordinator:
                 membership = Membership(
                     coordinator,

@@ -7,7 +7,7 @@ from pathlib import Path
 from farm.errors import CannotRun, InvalidInput
 from nodes.engines.folders.layout import Layout, check_folder, missing_weights
 
-_SMALL_FILES = ["*.json", "*.txt"]
+_SMALL_FILES = ["*.json", "*.txt", "*/spiece.model"]
 
 
 def model_folder(source: Path | str, revision: str | None, *, layout: Layout, half: bool = True) -> Path:
@@ -65,7 +65,8 @@ def _downloaded(repository: str, revision: str | None, layout: Layout, *, half: 
             )
         )
         if missing_weights(folder, layout):
-            snapshot_download(repository, revision=revision, allow_patterns=[all_files])
+            wanted = [f"{component}/{all_files}" for component in layout.weights]
+            snapshot_download(repository, revision=revision, allow_patterns=wanted)
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -70,7 +70,7 @@ def sources_of(weights: Weights, denoisers: Sequence[str], model: str) -> dict[s
                 "of them out",
                 param="weight_format",
             )
-    parts = dict(zip(denoisers, (None,) if len(denoisers) == 1 else ("high", "low"), strict=True))
+    parts = dict(zip(denoisers, (None,) if len(denoisers) == 1 else ("high", "low"), strict=False))
     return {
         name: WeightSource(
             file=next((file.path for file in weights.files if file.part == part), None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farm.capabilities import EngineSpec, Weights, Worker
+from farm.capabilities import EngineSpec, Licence, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
 from nodes.engines.family import Family, HubModel
 from nodes.engines.i2vgen_xl.layout import LAYOUT, PIPELINE, claims
@@ -31,6 +31,11 @@ FAMILY = Family(
     claims=claims,
     pipelines=(PIPELINE,),
     models={
-        "i2vgen-xl": HubModel("ali-vilab/i2vgen-xl", "39e1979ea27be737b0278c06755e321f2b4360d5", LAYOUT),
+        "i2vgen-xl": HubModel(
+            "ali-vilab/i2vgen-xl",
+            "39e1979ea27be737b0278c06755e321f2b4360d5",
+            LAYOUT,
+            Licence(name="MIT License", url="https://huggingface.co/ali-vilab/i2vgen-xl"),
+        ),
     },
 )

@@ -30,3 +30,25 @@ async def test_every_model_with_a_name_is_told_of(shared_farm: Any) -> None:
     told = (await shared_farm.get("models/runnable")).json()["data"]
     assert [model["model"] for model in told] == named
     assert all(model["runnable"] or model["why_not"] for model in told)
+
+
+async def test_a_licence_that_restricts_use_is_accepted_once(farm: Any) -> None:
+    async def listed() -> dict[str, Any]:
+        return {model["model"]: model for model in (await farm.get("models")).json()["data"]}
+
+    model = "ltx-video-0.9.8-13b-distilled"
+    before = await listed()
+    assert (before[model]["accepted"], before["tiny_wan"]["accepted"]) == (False, True)
+    for name in (model, f"{model}@{'0' * 40}", "tiny_wan"):
+        answer = await farm.http.post("/api/v1/models/licences", json={"model": name})
+        assert (answer.status_code, answer.json()["accepted"]) == (200, True)
+    assert (await listed())[model]["accepted"]
+    assert farm.coordinator.ledger.state.accepted_licences == {before[model]["licence"]["name"]}
+    answer = await farm.http.post("/api/v1/models/licences", json={"model": "sora"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "model")
+
+
+async def test_what_a_model_that_is_not_here_would_need_is_not_fetched_to_be_told(farm: Any) -> None:
+    answer = await farm.http.get("/api/v1/models/wan2.2-i2v-a14b/choices")
+    assert answer.status_code == 422
+    assert "the first job with it fetches them" in answer.json()["error"]["message"]

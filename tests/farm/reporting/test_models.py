@@ -79,3 +79,18 @@ def test_programs_get_the_same_as_plain_values(make: Any) -> None:
     plain = report_json(report)
     assert Runnable.model_validate(plain["runnable"]) == report["runnable"]
     assert report_json(_reports(make)[1])["runnable"] is None
+
+
+def test_a_licence_is_named_and_how_to_accept_one_that_restricts_use(make: Any) -> None:
+    free = {"name": "Apache License 2.0", "url": "https://a", "restricts_use": False}
+    strict = {"name": "Strict License", "url": "https://s", "restricts_use": True}
+    known = [{**HERE, "licence": free}, {**ELSEWHERE, "licence": strict}]
+    found = model_reports(known, _spec_of(make), [], Profiles())
+    assert [report_json(report)["licence"] for report in found] == [free, strict]
+    text = StringIO()
+    print_models(found, every=False, console=Console(file=text, width=200))
+    lines = [line.strip() for line in text.getvalue().splitlines() if "weights" in line]
+    assert lines == [
+        "weights: Apache License 2.0",
+        "weights: Strict License, to be accepted once: `farm models accept far`",
+    ]

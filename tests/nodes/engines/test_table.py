@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,8 +16,18 @@ from farm.errors import CannotRun, InvalidInput, NotFound
 from nodes.engines import table
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.machine_choices import is_compiling
-from nodes.engines.table import FAMILIES, create_engine, known_models, model_names, named_spec_of, spec_of
+from nodes.engines.table import (
+    FAMILIES,
+    create_engine,
+    known_models,
+    licence_of,
+    model_names,
+    named_spec_of,
+    spec_of,
+)
+from nodes.engines.wan import FAMILY as WAN
 
+TINY_WAN = Path(__file__).parents[3] / "models" / "tiny_wan"
 WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
 
 
@@ -133,3 +144,84 @@ def test_a_farm_that_others_can_reach_takes_weights_by_name_alone(
 def test_a_model_that_left_the_farm_is_told_from_one_it_never_had(ask: Any) -> None:
     with pytest.raises(NotFound, match=r"^model tiny_i2v came with the farm until tiny_wan took its place"):
         ask("tiny_i2v")
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_hub_model_is_asked_for_by_name_by_repository_and_by_a_commit_behind_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def fetched(repository: str, revision: str, **_: Any) -> Path:
+        asked.append((repository, revision))
+        folder = tmp_path / (COMMIT if revision == "main" else revision)
+        folder.exists() or shutil.copytree(TINY_WAN, folder)
+        return folder
+
+    monkeypatch.setattr("nodes.engines.family.model_folder", fetched)
+    wan, known = "Wan-AI/Wan2.2-TI2V-5B-Diffusers", "b8fff7315c768468a5333511427288870b2e9635"
+    for name, revision in (
+        ("wan2.2-ti2v-5b", known),
+        (wan, known),
+        (f"wan2.2-ti2v-5b@{COMMIT}", COMMIT),
+        (f"{wan}@{COMMIT}", COMMIT),
+    ):
+        spec = named_spec_of(name)
+        assert asked[-1] == (wan, revision)
+        assert spec.model == "wan2.2-ti2v-5b" + ("" if revision == known else f"@{COMMIT}")
+        assert spec.revision == revision
+
+
+def test_what_has_no_known_commit_is_called_by_the_one_it_is_taken_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(TINY_WAN, tmp_path / COMMIT)
+    monkeypatch.setattr(
+        "nodes.engines.family.model_folder", lambda repository, revision, **_: tmp_path / COMMIT
+    )
+    unpinned = replace(WAN.models["wan2.2-ti2v-5b"], revision=None)  # type: ignore[type-var]
+    assert str(unpinned) == "Wan-AI/Wan2.2-TI2V-5B-Diffusers at main"
+    family = replace(WAN, models={"unpinned": unpinned})
+    monkeypatch.setattr(table, "FAMILIES", (family,))
+    spec = spec_of("unpinned")
+    assert (spec.model, spec.revision) == (f"unpinned@{COMMIT}", COMMIT)
+    assert spec_of(spec.model) == spec
+
+
+@pytest.mark.parametrize("commit", ["", "main", "0123", COMMIT[:-1], COMMIT.upper(), f"{COMMIT}0"])
+def test_a_malformed_commit_is_refused_wherever_a_name_is_taken(commit: str) -> None:
+    for ask in (spec_of, named_spec_of, licence_of):
+        with pytest.raises(
+            InvalidInput, match=r"expected wan2\.2-ti2v-5b@COMMIT with the 40 hex digits"
+        ) as told:
+            ask(f"wan2.2-ti2v-5b@{commit}")
+        assert told.value.param == "model"
+
+
+def test_every_model_has_a_licence_and_ltx_video_asks_for_it() -> None:
+    restricted = {model["model"] for model in known_models() if model["licence"]["restricts_use"]}
+    assert restricted == {"ltx-video-0.9.5", "ltx-video-0.9.8-13b-distilled"}
+    found = licence_of(f"Lightricks/LTX-Video-0.9.8-13B-distilled@{COMMIT}")
+    assert found is not None
+    assert (found.name, found.restricts_use) == ("LTX Video Open Weights License", True)
+    assert licence_of("tiny_wan") is None
+    assert licence_of("/some/folder") is None
+
+
+def test_weights_of_an_expert_that_a_file_replaces_are_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def fetched(repository: str, revision: str, *, layout: Any) -> Path:
+        asked.append(layout.weights)
+        raise CannotRun("no network")
+
+    monkeypatch.setattr("nodes.engines.family.model_folder", fetched)
+    (tmp_path / "h.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    weights = Weights.model_validate({"files": [f"high={tmp_path / 'h.safetensors'}"]})
+    with pytest.raises(CannotRun, match="no network"):
+        spec_of("wan2.2-i2v-a14b", weights)
+    assert asked[0].keys() == {"transformer_2", "vae", "text_encoder"}

@@ -7,6 +7,7 @@ import { Button, Card, ErrorNote } from "../parts.js";
 import { start, useScope } from "../shell.js";
 import { forget, keep, kept, requestOf } from "../submit/form.js";
 import { Inputs } from "../submit/inputs.js";
+import { Licence } from "../submit/licence.js";
 import { PlanPreview, usePlan } from "../submit/plan.js";
 import { Runs } from "../submit/runs.js";
 import { Settings } from "../submit/settings.js";
@@ -28,7 +29,10 @@ const NewVideo = () => {
     const rest = files.filter((file) => !isSound(file));
     if (rest.length) onPictures(rest);
   }, []);
-  const [models, presets] = useLists();
+  const [models, presets, listAnew] = useLists();
+  const entry = models?.find((/** @type {any} */ m) => m.model === form.model);
+  // Nothing is fetched before it is asked for: some models are more than 100 GB.
+  const known = entry?.here && entry.accepted ? form.model : "";
   const [error, setError] = useState(/** @type {any} */ (null));
   const maySubmit = useScope("submit");
   const set = useCallback((/** @type {Partial<Form>} */ change) => setForm((before) => ({ ...before, ...change })), []);
@@ -43,8 +47,9 @@ const NewVideo = () => {
     if (suited.length && !suited.some(({ name }) => name === form.preset)) set({ preset: suited[0].name });
   }, [suited]);
 
-  const waiting = waitingFor(inputs, form, sound);
-  const [fleet, choices] = useChoices(form.model, inputs[0]?.upload?.id);
+  const waiting = waitingFor(inputs, form, sound, entry);
+  const unseen = waiting ?? (known ? null : `The files of ${form.model} are not here yet. Render fetches them first, which takes a while.`);
+  const [fleet, choices] = useChoices(known, inputs[0]?.upload?.id);
   useEffect(() => {
     // Another model or another picture has other sizes: what is no choice any more is not asked for unseen.
     if (!choices) return;
@@ -53,7 +58,7 @@ const NewVideo = () => {
     if (form.window_frames && !windows.some((/** @type {any} */ c) => String(c.window_frames) === form.window_frames)) set({ window_frames: "" });
     if (form.mode !== "auto" && !modes.some((/** @type {any} */ c) => c.mode === form.mode)) set({ mode: "auto" });
   }, [choices]);
-  const body = useMemo(() => (waiting ? null : JSON.stringify(requestOf(form, inputs, sound))), [form, inputs, sound, waiting]);
+  const body = useMemo(() => (unseen ? null : JSON.stringify(requestOf(form, inputs, sound))), [form, inputs, sound, unseen]);
   // The workers are part of the question: when one comes or goes the same form has another plan.
   const planned = usePlan(body, fleet);
   const submit = useSubmit(setError);
@@ -82,11 +87,11 @@ const NewVideo = () => {
       </${Card}>
       <${Card} title="Settings">
         <${Settings} form=${form} set=${set} models=${models} presets=${suited} choices=${choices}
-          wrong=${planned.error?.param ?? null} isVideo=${isVideo} runs=${html`<${Runs} model=${form.model} fleet=${fleet} />`} />
+          wrong=${planned.error?.param ?? null} isVideo=${isVideo} runs=${html`<${Licence} entry=${entry} onAccepted=${listAnew} /><${Runs} model=${form.model} fleet=${fleet} />`} />
       </${Card}>
     </div>
     <div class="submit-side">
-      <${Card} title="Plan" className="plan-card"><div class="plan-scroll" tabindex="0" role="group" aria-label="Details of the plan"><${PlanPreview} planned=${planned} waiting=${waiting} inputs=${inputs} /></div></${Card}>
+      <${Card} title="Plan" className="plan-card"><div class="plan-scroll" tabindex="0" role="group" aria-label="Details of the plan"><${PlanPreview} planned=${planned} waiting=${unseen} inputs=${inputs} /></div></${Card}>
       <div class="submit-actions">
         <${ErrorNote} error=${error} />
         ${maySubmit === false && html`<p class="note warn">Your key may look but not submit.</p>`}
@@ -147,7 +152,7 @@ function useLists() {
       setPresets(p.data);
     }, () => setTimeout(() => setAgain((n) => n + 1), 2000));
   }, [again]);
-  return [models, presets];
+  return /** @type {const} */ ([models, presets, () => setAgain((n) => n + 1)]);
 }
 
 const defaultModel = (/** @type {any[]} */ models) => (models.find((m) => m.default) ?? models.find((m) => m.model === "tiny_wan") ?? models[0]).model;
@@ -206,11 +211,12 @@ function useSubmit(/** @type {(error: any) => void} */ setError) {
 /** `crypto.randomUUID` is there on safe origins only, and a farm on a home network has none. */
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
 
-function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {Input | null} */ sound) {
+function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {Input | null} */ sound, /** @type {any} */ entry) {
   if (inputs.length === 0) return "Drop a picture or a video to see what the farm can make of it.";
   if (inputs.some(({ error }) => error) || sound?.error) return "Remove what could not be taken in.";
   if (inputs.some(({ upload: there }) => !there) || (sound && !sound.upload)) return "The plan comes when everything is uploaded.";
-  return form.model ? "" : "The models are being read.";
+  if (entry && !entry.accepted) return `The ${entry.licence.name} of ${entry.model} has to be accepted first.`;
+  return entry ? null : "The models are being read.";
 }
 
 start(NewVideo);

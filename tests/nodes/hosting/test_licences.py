@@ -1,0 +1,52 @@
+"""A model whose licence restricts its use is had once that is accepted, for good and for all under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.capabilities import OWN_WEIGHTS
+from farm.errors import InvalidInput, LicenceNotAccepted
+from farm.state import past
+from nodes.engines import spec_of
+from nodes.hosting.licences import accept_licence, check_licence, licensed
+
+MODEL, NAME = "ltx-video-0.9.8-13b-distilled", "LTX Video Open Weights License"
+
+
+def test_until_it_is_accepted_nothing_is_read_or_fetched() -> None:
+    asked: list[str] = []
+
+    def read(model: str, weights: Any) -> Any:
+        asked.append(model)
+        return spec_of("procedural").model_copy(update={"model": model})
+
+    accepted: set[str] = set()
+    specs = licensed(read, lambda: accepted)
+    for model in (MODEL, "Lightricks/LTX-Video-0.9.8-13B-distilled", f"{MODEL}@{'0' * 40}"):
+        with pytest.raises(LicenceNotAccepted) as refused:
+            specs(model, OWN_WEIGHTS)
+        assert refused.value.message == (
+            f"{model} is under the {NAME}, which restricts its use: read it at "
+            "https://huggingface.co/Lightricks/LTX-Video-0.9.8-13B-distilled, and accept it once for this "
+            f"farm with `farm models accept {model}`"
+        )
+    assert asked == []
+    assert specs("wan2.2-ti2v-5b", OWN_WEIGHTS).model == "wan2.2-ti2v-5b"
+    accepted.add(NAME)
+    assert specs(MODEL, OWN_WEIGHTS).model == MODEL
+
+
+def test_a_state_folder_remembers_what_was_accepted(tmp_path: Path) -> None:
+    with pytest.raises(LicenceNotAccepted):
+        check_licence(MODEL, tmp_path)
+    assert accept_licence(MODEL, tmp_path) == NAME
+    check_licence(MODEL, tmp_path)
+    with past(tmp_path) as ledger:
+        assert ledger.state.accepted_licences == {NAME}
+    for model in ("wan2.2-ti2v-5b", "tiny_wan", str(tmp_path)):
+        check_licence(model, tmp_path)
+        with pytest.raises(InvalidInput, match="has no licence that has to be accepted"):
+            accept_licence(model, tmp_path)
