@@ -37,7 +37,7 @@ class KeyframeDetail(TypedDict):
     replaceable: bool
     #: Numbers of the other keyframes that are made again with it.
     made_again_with: list[int]
-    #: Of its content; None: it is not there yet.
+    #: Of what can be looked at, the newest there is; None: it is not there yet.
     sha256: str | None
 
 
@@ -51,7 +51,7 @@ def keyframe_details(job: Job, wanted: Sequence[Keyframe] | None = None) -> list
 def _detail(job: Job, keyframe: Keyframe, others: list[int]) -> KeyframeDetail:
     task, maker = job.tasks[keyframe.segment], job.tasks[keyframe.made_by]
     picture = job.pictures.get((keyframe.segment, keyframe.position))
-    artifact = task.artifact
+    artifact = task.artifacts[max(task.artifacts)] if task.artifacts else None
     return {
         "number": keyframe.number,
         "frame": keyframe.frame,

@@ -26,7 +26,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.planning.render_task import RenderTask
 from farm.running.membership import ClusterAccess, Membership
 from nodes.engines.engine import Rendered, RenderInputs, Report
-from nodes.engines.procedural.engine import Procedural
+from nodes.engines.procedural.engine import LEVELS, Procedural
 from nodes.engines.table import known_models
 from nodes.hosting.host import coordinating
 from nodes.hosting.keep_up import media_tools
@@ -64,10 +64,10 @@ class Pace:
 
 
 class PacedEngine(Procedural):
-    """The procedural engine, when it may."""
+    """The procedural engine, when it may, also for models whose plans alone are looked at."""
 
     def __init__(self, model: str, pace: Pace) -> None:
-        super().__init__(model)
+        super().__init__(model if model in LEVELS else "procedural")
         self._pace = pace
 
     def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:

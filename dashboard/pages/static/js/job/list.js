@@ -91,7 +91,7 @@ export const JobTable = ({ jobs, caption }) => html`<div class="table-wrap"><tab
 
 const JobRow = ({ job }) => html`<tr data-status=${job.status}>
   <th scope="row"><${JobName} job=${job} /></th>
-  <td data-label="Status"><${JobBadge} job=${job} />${job.waiting_for && html`<small class="quiet" title=${job.waiting_for}>place ${job.queue_position}</small>`}</td>
+  <td data-label="Status"><${JobBadge} job=${job} />${job.waiting_for && html`<small class="quiet" title=${job.waiting_for}>${job.queue_position == null ? "for you" : `place ${job.queue_position}`}</small>`}</td>
   <td data-label="Progress" class="progress-cell"><${Bar} value=${job.progress} status=${job.status} label=${`Progress of ${job.id}`} />
     <small class="quiet figure">${share(job.progress)} · ${count(job.segments.done)} of ${count(job.segments.total)}</small></td>
   <td data-label="Left" class="figure nowrap">${job.status !== "running" ? html`<span class="quiet">—</span>` : job.eta_s == null ? html`<span class="unknown">unknown</span>` : about(job.eta_s)}</td>

@@ -48,6 +48,7 @@ export class JobModel {
    */
   apply(/** @type {import("../live.js").LiveEvent} */ { type, data }) {
     if (type === "worker") return this.#watch(data);
+    if (type === "keyframes_remade" || type === "keyframe_replaced") return this.#reopenAll(data.takes);
     const i = this.numberOf.get(data.task_id);
     if (i === undefined) return type === "job_reopened" && this.#reopenAll(data.takes ?? {});
     const { segments, attempts } = this;

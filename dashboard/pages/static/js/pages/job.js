@@ -6,6 +6,7 @@ import { JobActions, RenderAgain } from "../job/actions.js";
 import { useJob } from "../job/model.js";
 import { Landed, Player } from "../job/player.js";
 import { Downloads, Report } from "../job/report.js";
+import { Review } from "../job/review.js";
 import { Seams } from "../job/seams.js";
 import { SegmentDialog, SegmentTable } from "../job/segments.js";
 import { Timeline, useNow } from "../job/timeline.js";
@@ -34,6 +35,7 @@ const JobPage = () => {
       ${mayChange && html`<div class="row"><${JobActions} job=${job} onRender=${() => setRange({ start: 0, end: job.num_frames })} /></div>`}
     </div>
     <${Progress} job=${job} now=${now} />
+    ${job.status === "running" && (job.review === "waiting" || job.review === "rendering") && html`<${Review} job=${job} version=${version} mayChange=${mayChange} />`}
     <div class="job-top">
       <section class="card" aria-label="Video"><${Player} ...${shared} /></section>
       <div class="stack">
@@ -59,12 +61,12 @@ const Progress = ({ job, now }) => {
       <${JobBadge} job=${job} />
       <strong class="figure" data-testid="progress">${share(job.progress)}</strong>
       <span class="quiet figure">${count(done)} of ${count(total)} segments${at_work > 0 && `, ${count(at_work)} running`}</span>
-      ${running && html`<span class="push figure" data-testid="eta">${job.eta_s == null ? html`<span class="unknown">time left unknown</span>` : `about ${about(job.eta_s)} left`}</span>`}
+      ${running && html`<span class="push figure" data-testid="eta">${job.eta_s != null ? `about ${about(job.eta_s)} left` : job.review === "waiting" ? "waits for you" : job.review === "rendering" ? "keyframes first, then it waits for you" : html`<span class="unknown">time left unknown</span>`}</span>`}
     </div>
     <div class="tall"><${Bar} value=${job.progress} status=${job.status} label="Progress of the job" /></div>
     <p class="visually-hidden" role="status">${`This job is ${job.waiting_for ? "waiting" : job.status}`}</p>
     ${job.reason && html`<p class="note bad">${job.reason}</p>`}
-    ${job.waiting_for && html`<p class="note" data-testid="waiting">Waiting, place ${job.queue_position} in the queue: ${job.waiting_for}</p>`}
+    ${job.waiting_for && html`<p class="note" data-testid="waiting">${job.queue_position == null ? "Its keyframes wait for you: look at them, then let the video be rendered." : `Waiting, place ${job.queue_position} in the queue: ${job.waiting_for}`}</p>`}
     ${running && done === total && html`<p class="note">The segments are being joined</p>`}
     <div class="job-facts"><img src=${address(`/jobs/${job.id}/input?index=0`)} alt="What it starts from" width=${job.width} height=${job.height} />
     <${Facts} rows=${[

@@ -72,10 +72,10 @@ const NewVideo = () => {
       onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && ready && start_({})}>
     <div class="stack">
       <${Card} title=${several ? "Storyboard" : "Start from"}>
-        <${Inputs} inputs=${inputs} onFiles=${onFiles} onChange=${setInputs} onePrompt=${form.one_prompt} />
+        <${Inputs} inputs=${inputs} onFiles=${onFiles} onChange=${setInputs} onePrompt=${form.one_prompt} between=${form.mode === "infill"} />
         <div class="field prompt">
           ${several && html`<div class="chips" role="radiogroup" aria-label="Prompts">
-            ${[[true, "One prompt for all"], [false, "One for each picture"]].map(([one, words]) => html`<label key=${words}>
+            ${[[true, "One prompt for all"], [false, form.mode === "infill" ? "One between each two" : "One for each picture"]].map(([one, words]) => html`<label key=${words}>
               <input type="radio" name="one_prompt" checked=${form.one_prompt === one} onChange=${() => set({ one_prompt: one })} />${words}</label>`)}
           </div>`}
           ${(form.one_prompt || !several) && html`<label for="prompt">Prompt</label>

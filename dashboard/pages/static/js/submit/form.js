@@ -15,7 +15,7 @@
 export const EMPTY = {
   model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", fit: "crop", window_frames: "",
   mode: "auto", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
-  seed: "", priority: "", weights: "", loras: "", weight_format: "",
+  seed: "", priority: "", weights: "", loras: "", weight_format: "", review: false,
 };
 /** @typedef {typeof EMPTY} Form */
 
@@ -35,7 +35,9 @@ const KEPT = "reelfarm-new-video";
 export function requestOf(form, inputs, audio) {
   /** @type {Record<string, unknown>} */
   const body = { inputs: inputs.map((input) => input.upload?.id) };
-  body.prompts = form.one_prompt || inputs.length < 2 ? [form.prompt] : inputs.map((input) => input.prompt);
+  // Between pictures there is one prompt less than pictures.
+  const told = form.mode === "infill" ? inputs.slice(0, -1) : inputs;
+  body.prompts = form.one_prompt || inputs.length < 2 ? [form.prompt] : told.map((input) => input.prompt);
   if (form.model) body.model = form.model;
   if (form.preset) body.preset = form.preset;
   if (form.mode !== "auto") body.mode = form.mode;
@@ -43,6 +45,7 @@ export function requestOf(form, inputs, audio) {
   if (form.fps) body.fps = form.fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
   if (audio) body.audio = audio.upload?.id;
+  if (form.review) body.review = true;
   if (form.fit !== "crop") body.fit = form.fit;
   for (const name of FILES) if (form[name].trim()) body[name] = form[name].split(",").map((file) => file.trim()).filter(Boolean);
   if (form.weight_format) body.weight_format = form.weight_format;

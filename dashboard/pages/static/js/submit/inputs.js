@@ -8,8 +8,8 @@ import { filesOf } from "./form.js";
 
 /** @typedef {import("./form.js").Input} Input */
 
-/** @param {{inputs: Input[], onFiles: (files: File[]) => void, onChange: (inputs: Input[]) => void, onePrompt: boolean}} props */
-export const Inputs = ({ inputs, onFiles, onChange, onePrompt }) => {
+/** @param {{inputs: Input[], onFiles: (files: File[]) => void, onChange: (inputs: Input[]) => void, onePrompt: boolean, between: boolean}} props between: prompts stand between pictures */
+export const Inputs = ({ inputs, onFiles, onChange, onePrompt, between }) => {
   const dragged = useDrop(onFiles);
   const isVideo = inputs[0]?.upload?.kind === "video";
   const move = (/** @type {number} */ from, /** @type {number} */ to) => {
@@ -20,7 +20,7 @@ export const Inputs = ({ inputs, onFiles, onChange, onePrompt }) => {
   return html`
     ${inputs.length > 0 && html`<ol class="inputs" data-testid="inputs">
       ${inputs.map((input, i) => html`<${InputRow} key=${input.key} input=${input} number=${i + 1} count=${inputs.length}
-        ownPrompt=${!onePrompt && inputs.length > 1}
+        ownPrompt=${!onePrompt && inputs.length > 1 && !(between && i === inputs.length - 1)} between=${between}
         onPrompt=${(/** @type {string} */ prompt) => onChange(inputs.map((other) => (other === input ? { ...other, prompt } : other)))}
         onRemove=${() => onChange(inputs.filter((other) => other !== input))}
         onMove=${(/** @type {number} */ by) => move(i, i + by)} />`)}
@@ -79,7 +79,7 @@ const DropTile = ({ small, dragged, onFiles }) => {
   </label>`;
 };
 
-const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove }) => {
+const InputRow = ({ input, number, count, ownPrompt, between, onPrompt, onRemove, onMove }) => {
   const id = useId();
   const { upload, error } = input;
   const checked = useCheck(input);
@@ -92,8 +92,8 @@ const InputRow = ({ input, number, count, ownPrompt, onPrompt, onRemove, onMove 
           ${(upload.notes ?? []).map((note) => html`<p key=${note} class="quiet small-text">${note}</p>`)}`
         : html`<${Bar} value=${checked?.share ?? input.progress} label=${`Upload of ${input.name}`} />
           <p class="quiet small-text">${input.progress < 1 ? `${share(input.progress)} sent` : checking(checked)}</p>`}
-      ${ownPrompt && html`<div class="field"><label class="visually-hidden" for=${id}>Prompt of picture ${number}</label>
-        <textarea id=${id} rows="2" placeholder="What happens from this picture on" value=${input.prompt}
+      ${ownPrompt && html`<div class="field"><label class="visually-hidden" for=${id}>${between ? `Prompt between pictures ${number} and ${number + 1}` : `Prompt of picture ${number}`}</label>
+        <textarea id=${id} rows="2" placeholder=${between ? "What happens until the next picture" : "What happens from this picture on"} value=${input.prompt}
           onInput=${(/** @type {any} */ event) => onPrompt(event.target.value)}></textarea></div>`}
     </div>
     <div class="input-tools">

@@ -50,6 +50,9 @@ export const Settings = ({ form, set, models, presets, choices, wrong, isVideo, 
       onChange=${(/** @type {string} */ value) => set({ window_frames: value })} />
     <${Choices} title="Mode" name="mode" value=${form.mode === "auto" ? "" : form.mode} auto=${MODE_WORDS.auto} unit="" hints=${MODE_WORDS}
       choices=${choices?.modes.map((/** @type {any} */ c) => ({ ...c, key: c.mode }))} onChange=${(/** @type {string} */ value) => set({ mode: value || "auto" })} />
+    <label class="choice"><input type="checkbox" name="review" checked=${form.review} aria-invalid=${wrong === "review" || undefined}
+      onChange=${(/** @type {any} */ event) => set({ review: event.target.checked })} />
+      <span>Wait for me after the keyframes<small>Look at them, make some again or put your own in their place before the video is rendered. Modes infill and refine have some.</small></span></label>
   </div>
   <details>
     <summary>More settings</summary>
