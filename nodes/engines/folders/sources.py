@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farm.capabilities import EngineSpec, LoraFile, Weights
@@ -35,6 +35,10 @@ class WeightSource:
     loras: tuple[LoraFile, ...] = ()
     format: WeightFormat = "plain"
     in_files: bool = False
+
+    def streamable(self, in_files: bool) -> WeightSource:
+        """The same weights, such that they can be streamed from files if ``in_files``."""
+        return replace(self, in_files=in_files or self.in_files)
 
 
 #: Weights as a folder has them.

@@ -68,20 +68,24 @@ class LTXVideo:
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else half_of_the_card())
         held: dict[str, Any] = {"device": device, "dtype": dtype, "cpu_threads": cpu_threads}
+        read = partial(
+            read_model, folder, dtype=dtype, attention=attention, compiled=compiled, weights=weights
+        )
         self._held: Holder[Model] = Holder(
             spec,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(
-                read_model, folder, dtype=dtype, attention=attention, compiled=compiled, weights=weights
-            ),
+            read=read,
+            read_in_files=partial(read, in_files=True),
             **held,
         )
+        read_text = partial(read_text_model, folder, dtype=dtype)
         self._text: Holder[TextModel] = Holder(
             spec,
             parts=TEXT_PARTS,
             placements=tuple(TEXT_ENCODERS.values()),
-            read=partial(read_text_model, folder, dtype=dtype),
+            read=read_text,
+            read_in_files=partial(read_text, in_files=True),
             **held,
         )
         #: The last prompts that were encoded here: windows of one job have the same.

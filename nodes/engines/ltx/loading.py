@@ -39,8 +39,11 @@ def read_model(
     attention: Attentions,
     compiled: bool = False,
     weights: Mapping[str, WeightSource] = MappingProxyType({}),
+    in_files: bool = False,
 ) -> Model:
     """Load what renders windows onto the host in ``dtype``, the transformer with the ``weights`` of its name.
+
+    ``in_files``: the transformer can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
@@ -52,7 +55,7 @@ def read_model(
     check_folder(path, files if source.file is None else files.without((TRANSFORMER,)))
     folder = read_folder(path, source.file)
     with reading():
-        transformer = _read(LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, source)
+        transformer = _read(LTXVideoTransformer3DModel, path, TRANSFORMER, dtype, source.streamable(in_files))
         vae = _read(AutoencoderKLLTXVideo, path, VAE, dtype)
     runwise = RunwiseTransformer(transformer, Pointwise(TOKENS_AT_ONCE, compiled)).eval()
     set_attention_backend(transformer, attention)
@@ -66,16 +69,16 @@ def read_model(
     )
 
 
-def read_text_model(path: Path, *, dtype: torch.dtype) -> TextModel:
+def read_text_model(path: Path, *, dtype: torch.dtype, in_files: bool = False) -> TextModel:
     """Load what encodes prompts onto the host in ``dtype``, and nothing else; what its class keeps in float32
-    stays there.
+    stays there. ``in_files``: it can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged or missing, or weights are missing from it.
     """
     check_folder(path, layout(path).without((TRANSFORMER, VAE)))
     with reading():
-        whole = _read(T5EncoderModel, path, TEXT_ENCODER, dtype)
+        whole = _read(T5EncoderModel, path, TEXT_ENCODER, dtype, THE_FOLDERS.streamable(in_files))
         tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
     return TextModel(
         facts=facts_of(read_folder(path)),

@@ -23,12 +23,15 @@ CUDA: tuple[Placement, ...] = (
     Placement("resident", "resident", False, 1, 1, 16, 1.0),
     OneAtATime("evict", "visiting", False, 4, 1, 8, 1.05),
     Placement("stream", "visiting", True, 1, 1, 8, 2.0),
+    # Where a machine's memory is short; a guess, for disks differ.
+    Placement("disk", "visiting", True, 1, 1, 8, 4.0, from_files=True),
 )
 #: Of prompts, which are encoded apart from windows: the encoder whole, or streamed.
 TEXT_ENCODERS: dict[Rung, Placement] = {
     "resident": Placement("resident", "visiting", False, 1, 1, 1, 1.0),
     "evict": Placement("evict", "streamed", False, 1, 1, 1, 1.0),
     "stream": Placement("stream", "streamed", False, 1, 1, 1, 1.0),
+    "disk": Placement("disk", "streamed", False, 1, 1, 1, 1.3, from_files=True),
     "chunk": Placement("chunk", "visiting", False, 1, 1, 1, 1.0),
 }
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes to one.

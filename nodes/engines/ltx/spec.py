@@ -261,6 +261,7 @@ class _Cost:
             name=placement.rung,
             # On a CPU everything is in its one memory.
             resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(PARTS),
+            in_files=tuple(sorted(streamed)) if placement.from_files else (),
             stages=(
                 stage(TEXT_STAGE, TEXT_ENCODER),
                 stage(

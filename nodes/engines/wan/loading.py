@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -67,7 +66,7 @@ def read_model(
             name: read_weights(
                 transformer,
                 folder.path / name,
-                _source(weights.get(name, THE_FOLDERS), in_files),
+                weights.get(name, THE_FOLDERS).streamable(in_files),
                 stem=folder.layout.weights[name],
                 dtype=dtype,
                 rename=convert_wan_transformer_to_diffusers,
@@ -106,7 +105,7 @@ def read_text_model(path: Path, *, dtype: torch.dtype, in_files: bool = False) -
         whole: Any = read_weights(
             UMT5EncoderModel,
             path / TEXT_ENCODER,
-            WeightSource(in_files=in_files),
+            THE_FOLDERS.streamable(in_files),
             stem=folder.layout.weights[TEXT_ENCODER],
             dtype=dtype,
         )
@@ -135,10 +134,6 @@ def _normalised(norm: WanRMS_norm, x: torch.Tensor) -> torch.Tensor:
         return WanRMS_norm.forward(norm, x)
     length = x.square().sum(dim=1, keepdim=True).sqrt_().clamp_(min=1e-12)
     return (x / length.div_(norm.scale)).mul_(norm.gamma).add_(norm.bias)
-
-
-def _source(source: WeightSource, in_files: bool) -> WeightSource:
-    return replace(source, in_files=in_files or source.in_files)
 
 
 def _read(kind: Any, folder: WanFolder, component: str, dtype: torch.dtype) -> Any:

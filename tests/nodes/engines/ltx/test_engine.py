@@ -36,7 +36,7 @@ def _psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(np.ptp(one.astype(np.float64)) ** 2 / error))
 
 
-@pytest.mark.parametrize("rung", ["evict", "stream"])
+@pytest.mark.parametrize("rung", ["evict", "stream", "disk"])
 def test_every_rung_renders_what_the_resident_one_does(
     ltx: LTXVideo, task: RenderTask, picture: Picture, rung: Rung, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,11 +47,11 @@ def test_every_rung_renders_what_the_resident_one_does(
     expected = _render(ltx, task, inputs, **changes)
     ltx.load(rung)
     rings = ltx._held.placed._rings
-    assert [len(ring._groups) > 10 for ring in rings.values()] == [True] * (rung == "stream")
+    assert [len(ring._groups) > 10 for ring in rings.values()] == [True] * (rung in ("stream", "disk"))
     got = _render(ltx, task, inputs, **changes)
     assert _psnr(expected.frames, got.frames) >= 50
     assert _psnr(expected.handover["latents"], got.handover["latents"]) >= 50
-    assert [each.name for each in ltx.spec.rungs] == ["resident", "evict", "stream"]
+    assert [each.name for each in ltx.spec.rungs] == ["resident", "evict", "stream", "disk"]
 
 
 @pytest.mark.parametrize("pipeline", ["LTXPipeline", "LTXImageToVideoPipeline"])

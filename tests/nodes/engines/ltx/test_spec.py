@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities.engine_spec import EngineSpec, RenderShape, Rung, need_bytes
+from farm.capabilities.engine_spec import EngineSpec, RenderShape, Rung, host_need_bytes, need_bytes
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun
 from nodes.engines import table
 from nodes.engines.folders import StoredTensor
+from nodes.engines.ltx.layout import VAE_DECODER, VAE_ENCODER
 from nodes.engines.ltx.spec import ltx_spec
 
 pytestmark = pytest.mark.torch
@@ -152,8 +153,8 @@ def _full_spec(folder: Path, size: str, monkeypatch: pytest.MonkeyPatch) -> Engi
 @pytest.mark.parametrize(
     ("size", "needs_gib"),
     [
-        ("2B", {"resident": (7.8, 8.3), "evict": (4.7, 5.2), "stream": (2.8, 3.3)}),
-        ("13B", {"resident": (28.5, 30.0), "evict": (26.0, 27.5), "stream": (2.8, 3.3)}),
+        ("2B", {"resident": (7.8, 8.3), "evict": (4.7, 5.2), "stream": (2.8, 3.3), "disk": (2.8, 3.3)}),
+        ("13B", {"resident": (28.5, 30.0), "evict": (26.0, 27.5), "stream": (2.8, 3.3), "disk": (2.8, 3.3)}),
     ],
 )
 def test_the_published_sizes_fit_small_cards(
@@ -173,6 +174,9 @@ def test_the_published_sizes_fit_small_cards(
     text = {rung.name: need_bytes(spec, rung, shape, text=True) / GIB for rung in spec.rungs}
     assert text["resident"] > 9
     assert text["stream"] < 1.5
+    disk = spec.rungs[-1]
+    vae_bytes = spec.component_bytes[VAE_ENCODER] + spec.component_bytes[VAE_DECODER]
+    assert (host_need_bytes(spec, disk), host_need_bytes(spec, disk, text=True)) == (vae_bytes, 0)
     # The stock loop's 0.102 s for a step of the 2B model are on a card of thirteen times the speed.
     step_s = spec.prior_seconds_per_mpixel_step * shape.mpixel_steps / 8
     assert {"2B": 1.0, "13B": 6.0}[size] < step_s < {"2B": 4.0, "13B": 20.0}[size]
