@@ -329,9 +329,11 @@ def _prior_seconds(
     passes = 2 if facts.default_guidance_scale > 1 else 1
     mpixels = pixels * facts.window_frames / 1e6
     step = passes * per_token * tokens / 1e12 / mpixels
-    # Counted of the published VAEs, which have 73 and 555 million weights in their decoders.
+    # Counted of the published VAEs, which have 73 and 555 million weights in their decoders; the second works
+    # on patches, as a smaller one may.
     decoder, encoder = _elements(tensors[VAE], "decoder."), _elements(tensors[VAE], "encoder.")
-    decode, encode = 8.6 * decoder / 73e6, 5.2 * encoder / 54e6
+    patches = (folder.vae.get("patch_size") or 1) ** 2
+    decode, encode = 8.6 * decoder / 73e6 / patches, 5.2 * encoder / 54e6 / patches
     if folder.vae.get("is_residual"):
         decode, encode = 18.6 * decoder / 555e6, 4.7 * encoder / 150e6
     rate = _PRIOR_TFLOPS[kind]

@@ -274,3 +274,12 @@ def test_each_step_is_taken_by_its_expert() -> None:
     distilled = schedule(config, 3, timesteps=(1000, 757, 522))
     assert [(step.sigma, step.next_sigma) for step in distilled] == [(1, 0.757), (0.757, 0.522), (0.522, 0)]
     assert [step.timestep for step in schedule(config, 2, timesteps=(1000, 757, 522))] == [999, 833]
+
+
+def test_before_a_cpu_was_measured_its_time_is_known_to_a_factor_of_one_and_a_half() -> None:
+    speed = json.loads((Path(__file__).parents[4] / "benchmarks/results/tiny_wan_speed.json").read_text())
+    window, way = speed["window"], speed["ways"]["engine, 1 thread"]
+    spec = spec_of("tiny_wan").on("cpu")
+    steps = window["steps"] + spec.decode_steps + spec.encode_steps
+    predicted_s = spec.prior_seconds_per_mpixel_step * steps * window["frames"] * window["side"] ** 2 / 1e6
+    assert 1 / 1.5 < predicted_s / way["cpu_seconds_a_window"] < 1.5
