@@ -51,6 +51,10 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
         "description": "How weights are kept; null: as the files are, or as the plan proposes."
     },
     "mode": {"description": "How segments relate; `auto` chooses the one that is done soonest."},
+    "draft_model": {
+        "description": "A lighter model that drafts the keyframes of `infill`; `model` refines them and "
+        "renders between them. Goes with `auto` or `infill`."
+    },
     "num_frames": {"description": "Length of the video. Not together with `seconds`."},
     "seconds": {"description": "Length of the video, above 0. Not together with `num_frames`."},
     "fps": {

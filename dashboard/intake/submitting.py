@@ -13,7 +13,7 @@ from dashboard.access import Principal
 from dashboard.intake.specs import Specs
 from dashboard.intake.turns import Turns
 from farm.errors import Conflict, InvalidInput, NotFound
-from farm.planning import Outline, Plan, outline
+from farm.planning import Outline, Plan, of_draft, outline
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator
 from farm.scheduling import Quote, quote_of, standing
@@ -43,7 +43,7 @@ class Submitting:
             InvalidInput, CannotRun, NotFound: as the planner says.
             TooManyRequests: whoever asks has too many plans that wait.
         """
-        await self._specs.get(request.model, request.chosen_weights)
+        await self._look_up(request)
         # A long video is planned for longer than others should wait.
         async with self._planning.one(principal.id):
             return await asyncio.to_thread(self._coordinator.plan, request)
@@ -57,13 +57,20 @@ class Submitting:
         Raises:
             InvalidInput, CannotRun, NotFound, TooManyRequests: as ``plan`` says.
         """
-        await self._specs.get(request.model, request.chosen_weights)
+        await self._look_up(request)
         ledger = self._coordinator.ledger
         async with self._planning.one(principal.id):
             made, drawn = await asyncio.to_thread(self._drawn, request)
             # The state is read here, where it changes, and the rest worked out beside it.
             here = standing(ledger.state, made, drawn, ledger.monotonic(), priority=request.priority)
             yield made, await asyncio.to_thread(quote_of, made, drawn, here)
+
+    async def _look_up(self, request: JobRequest) -> None:
+        """Have the files of the models here before anything is planned."""
+        await self._specs.get(request.model, request.chosen_weights)
+        if request.draft_model is not None:
+            with of_draft():
+                await self._specs.get(request.draft_model)
 
     def _drawn(self, request: JobRequest) -> tuple[Plan, Outline]:
         made = self._coordinator.plan(request)

@@ -133,9 +133,13 @@ class EngineSpec(Value):
     trained_sides: tuple[int, int] | None = None
     #: The lowest frame rate the model was trained for: a draft's frames are no further apart.
     min_fps: float = 4.0
+    #: Whether the model is told the rate of its frames; one that is not has one pace, its own.
+    knows_rates: bool = True
     default_steps: int = 1
     #: Of a quick look, where the default has more: the motion and where things are is there after so few.
     preview_steps: int = 3
+    #: Of a draft at its own pace: the fewest that reach every expert; None: a share of the video's.
+    draft_steps: int | None = None
     default_guidance_scale: float = 1.0
     #: Denoising strength of ``refine`` when none is asked for; None when the engine does not denoise.
     default_strength: float | None = None

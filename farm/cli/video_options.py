@@ -34,6 +34,9 @@ def _options(
     mode: Annotated[
         str, typer.Option(help="auto, independent, chain, refine, infill or co_denoise.")
     ] = "auto",
+    draft_model: Annotated[
+        str | None, typer.Option(help="A lighter model for the keyframes of infill; this one refines them.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the video.")] = None,
     frames: Annotated[int | None, typer.Option(help="Length of the video, exactly.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second, such as 8 or 30000/1001.")] = None,
@@ -77,6 +80,7 @@ def _options(
         loras=[_here(LoraFile.model_validate(text)) for text in lora or ()],
         weight_format=weight_format,
         mode=mode,
+        draft_model=draft_model,
         seconds=seconds,
         frames=frames,
         fps=fps,

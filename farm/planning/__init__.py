@@ -8,7 +8,8 @@ from __future__ import annotations
 from farm.planning.choices import Choices, choices, nothing_asked, sizes_of
 from farm.planning.framing import Framing, framing
 from farm.planning.keyframes import Keyframe, keyframes, time_s
-from farm.planning.plan import FrameRun, Plan, Segment
+from farm.planning.modes import of_draft
+from farm.planning.plan import Draft, FrameRun, Plan, Segment
 from farm.planning.planner import footprint
 from farm.planning.predict import (
     Left,
@@ -22,10 +23,11 @@ from farm.planning.predict import (
     simulate_reviewed,
 )
 from farm.planning.render_task import Phase, RenderTask, num_steps_run
-from farm.planning.suggest import plan_over, refusal
+from farm.planning.suggest import plan_over, plan_with, refusal
 
 __all__ = [
     "Choices",
+    "Draft",
     "FrameRun",
     "Framing",
     "Keyframe",
@@ -45,8 +47,10 @@ __all__ = [
     "longest_path",
     "nothing_asked",
     "num_steps_run",
+    "of_draft",
     "outline",
     "plan_over",
+    "plan_with",
     "refusal",
     "simulate",
     "simulate_reviewed",

@@ -11,7 +11,8 @@ from farm.capabilities import MODES, DeviceKind, EngineSpec, Mode, RenderShape, 
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import near_size, size_for
 from farm.planning.holding import held_on
-from farm.planning.planner import footprint, plan, source_frames
+from farm.planning.lengths import source_frames
+from farm.planning.planner import footprint, plan
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.values import Value
 
@@ -165,7 +166,7 @@ def _windows(spec: EngineSpec, asked: int) -> Sequence[int]:
 
 def _refused(asked: JobRequest, spec: EngineSpec, mode: Mode) -> str | None:
     """Why the planner would not make this in this mode. What is wrong with a size is not the mode's fault."""
-    changes: dict[str, object] = {"mode": mode}
+    changes: dict[str, object] = {"mode": mode, "draft_model": None}
     if mode != "infill":
         # A window a shot tells as much as the whole video, and is planned at once.
         num_frames = (asked.window_frames or spec.window_frames) * len(asked.inputs)

@@ -16,6 +16,8 @@ Box: TypeAlias = tuple[float, float, float, float]
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 #: For a closer shape a frame may have so much less or more area than the model's own.
 LEAST_AREA, MOST_AREA = 0.7, 1.1
+#: A draft more: its first frame is the photo, and a keyframe cut otherwise would show it zoomed.
+MOST_DRAFT_AREA = 1.4
 #: Shapes that differ by less than half of it are as good as one another.
 _SHAPE_STEP = 0.005
 
@@ -109,8 +111,34 @@ def size_for(spec: EngineSpec, media: MediaInfo) -> tuple[int, int]:
     scale = (area / (width * height)) ** 0.5
     if media.kind == "video":
         return near_size(spec, width, height, min(scale, 1.0))
+    return _near_shape(spec, width, height, area)
+
+
+def draft_size(spec: EngineSpec, width: int, height: int, *, smallest: bool) -> tuple[int, int]:
+    """The size at which a model drafts frames of this one, in their shape and not larger.
+
+    Of about its native area, or of the ``smallest`` that it was trained on, where one is known.
+    """
+    area = spec.native_width * spec.native_height
+    if smallest and spec.trained_sides:
+        shortest = spec.trained_sides[0]
+        area = shortest * round(shortest * max(width, height) / min(width, height))
+    multiple = side_multiple(spec)
+    if area >= width * height and width % multiple == height % multiple == 0:
+        return width, height
+    return _near_shape(spec, width, height, min(area, width * height), most_area=MOST_DRAFT_AREA)
+
+
+def _near_shape(
+    spec: EngineSpec, width: int, height: int, area: int, *, most_area: float = MOST_AREA
+) -> tuple[int, int]:
+    """The size of about this area that is the nearest in shape."""
+    scale = (area / (width * height)) ** 0.5
     return min(
-        (near_size(spec, width, height, scale), *_sizes_of_about(area, width / height, side_multiple(spec))),
+        (
+            near_size(spec, width, height, scale),
+            *_sizes_of_about(area, width / height, side_multiple(spec), most_area),
+        ),
         key=lambda size: (
             round(abs(log(size[0] / size[1] * height / width)) / _SHAPE_STEP),
             abs(log(size[0] * size[1] / area)),
@@ -118,11 +146,11 @@ def size_for(spec: EngineSpec, media: MediaInfo) -> tuple[int, int]:
     )
 
 
-def _sizes_of_about(area: int, shape: float, multiple: int) -> Iterator[tuple[int, int]]:
-    """Sizes whose sides are multiples, of an area between ``LEAST_AREA`` and ``MOST_AREA`` times this one."""
-    widest = int((MOST_AREA * area * shape) ** 0.5 / multiple) + 1
+def _sizes_of_about(area: int, shape: float, multiple: int, most_area: float) -> Iterator[tuple[int, int]]:
+    """Sizes whose sides are multiples, of an area between ``LEAST_AREA`` and ``most_area`` times this one."""
+    widest = int((most_area * area * shape) ** 0.5 / multiple) + 1
     for across in range(1, widest + 1):
         down = across / shape
         for high in {max(1, int(down)), int(down) + 1}:
-            if LEAST_AREA * area <= across * high * multiple**2 <= MOST_AREA * area:
+            if LEAST_AREA * area <= across * high * multiple**2 <= most_area * area:
                 yield across * multiple, high * multiple

@@ -1,4 +1,4 @@
-"""Which mode a job is made in, and why not in another. Pure."""
+"""Which mode a job is made in, and why not in another; which of several plans. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from farm.capabilities import Conditioning, EngineSpec, Mode
 from farm.errors import CannotRun
-from farm.planning.plan import Segment, Shot
+from farm.planning.keyframes import keyframes, reviewed
+from farm.planning.plan import BesideChain, Plan, Shot
+from farm.planning.predict import critical_path, makespan
 from farm.request import JobRequest
 
 
@@ -18,12 +20,34 @@ def mode_of(request: JobRequest, spec: EngineSpec) -> Mode:
     """
     kind = request.inputs[0].kind
     mode = request.mode
-    if mode == "auto":
+    if request.draft_model is not None:
+        _check_draft(request)
+        mode = "infill"
+    elif mode == "auto":
         mode = "refine" if kind == "video" else "independent" if spec.random_access else "chain"
     refusal = mode_refusal(mode, kind, len(request.inputs), spec)
     if refusal:
         raise CannotRun(refusal, param="mode")
     return mode
+
+
+def _check_draft(request: JobRequest) -> None:
+    """
+    Raises:
+        CannotRun: a draft model is asked for, and nothing would be drafted by it.
+    """
+    if request.inputs[0].kind == "video":
+        raise CannotRun(
+            f"draft model {request.draft_model} is given, and the input is a video, which needs no draft; "
+            "leave it out",
+            param="draft_model",
+        )
+    if request.mode not in ("auto", "infill"):
+        raise CannotRun(
+            f"draft model {request.draft_model} is given with mode {request.mode}, and infill alone is "
+            "drafted by another model; leave one of them out",
+            param="draft_model",
+        )
 
 
 def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> str | None:
@@ -66,7 +90,6 @@ def mode_notes(
     spec: EngineSpec,
     mode: Mode,
     shots: Sequence[Shot],
-    segments: Sequence[Segment],
 ) -> tuple[str, ...]:
     """What a mode does with a model that was not made for it, and with a length that is not its own."""
     notes = [
@@ -75,11 +98,6 @@ def mode_notes(
     ]
     last = shots[-1]
     beyond = spec.frames.at_least(last.end - last.start) - (last.end - last.start)
-    drafts = [s for s in segments if s.level == "draft"]
-    if mode == "infill" and drafts and all(s.frame_stride == 1 for s in drafts):
-        notes.append(
-            f"the draft has every frame, for {spec.model} knows no slower motion: a chain would end sooner"
-        )
     if mode == "infill" and last.last_media and len(request.prompts) == len(request.inputs):
         count = len(request.prompts)
         notes.append(
@@ -91,3 +109,50 @@ def mode_notes(
             f"{last.end + beyond} frames end on it"
         )
     return tuple(notes)
+
+
+def is_drafted(made: Plan) -> bool:
+    """Whether something is rendered before a plan's windows, which then do not wait for each other."""
+    return any(s.level in ("draft", "keyframes") for s in made.segments)
+
+
+def refines_untrained(made: Plan, spec: EngineSpec) -> bool:
+    """Whether frames are refined by a model that was not trained to be given any."""
+    return "video" in spec.untrained and any(s.sources for s in made.segments)
+
+
+def compared(made: Plan, chained: Plan) -> Plan:
+    """A plan with its numbers beside those of a chain."""
+    beside = BesideChain(
+        critical_path=round(critical_path(made) / critical_path(chained), 4),
+        work=round(made.cost_s / chained.cost_s, 4),
+    )
+    notes = made.notes
+    if beside.critical_path >= 1:
+        notes = (*notes, f"a chain would end sooner: {made.mode} gains nothing from more workers here")
+    return made.model_copy(update={"beside_chain": beside, "notes": notes})
+
+
+def soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
+    """The first of these plans that ends before the chain does, with a note of why; else the chain."""
+    in_parts = [p for p in others if is_drafted(p)]
+    if not in_parts:
+        return chained
+    shares = {p.mode: makespan(p, workers) / makespan(chained, workers) for p in in_parts}
+    best = next((p for p in in_parts if shares[p.mode] < 1), min(in_parts, key=lambda p: shares[p.mode]))
+    share = shares[best.mode]
+    if share < 1:
+        note = f"{best.mode} chosen: {workers} workers, about {share:.2f} of chain's time"
+        return compared(best.model_copy(update={"notes": (*best.notes, note)}), chained)
+    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for {best.mode}"
+    return chained.model_copy(update={"notes": (*chained.notes, note)})
+
+
+def to_review(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
+    """Of the plans with keyframes the one that is done first."""
+    in_parts = [p for p in others if keyframes(p)]
+    if not in_parts:
+        return reviewed(chained)  # says that there are none
+    best = min(in_parts, key=lambda p: makespan(p, workers))
+    note = f"{best.mode} chosen: it has keyframes to look at"
+    return reviewed(compared(best.model_copy(update={"notes": (*best.notes, note)}), chained))

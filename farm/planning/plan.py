@@ -12,6 +12,8 @@ from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
 from farm.values import Value
 
+#: By what it takes there, work is compared with work.
+_MEASURE: DeviceKind = "cuda"
 #: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
 #: (A window shares frames with the one before alone, so that the numbers may come round again.)
 FIRST_NOISE_LEVEL: dict[Level, int] = {"text": 0, "final": 0, "keyframes": 2048, "draft": 2049}
@@ -64,6 +66,8 @@ class Segment(Value):
     handover_index: int | None = None
     #: Latents that the next segment takes over after that frame; 0: the frame alone.
     handover_latents: int = 0
+    #: It is the draft's where ``Plan.draft`` tells of one: so are its prompts.
+    drafted: bool = False
     #: The segment whose hand-over this one starts from, and the one whose statistics it is pulled to.
     handover_from: str | None = None
     anchor_from: str | None = None
@@ -106,6 +110,39 @@ class Footprint(Value):
         return {rung: Need(n, self.host_bytes.get(rung, 0)) for rung, n in self.need_bytes.items()}
 
 
+class Draft(Value):
+    """How a draft is rendered where it is not as the video is: by another model, or smaller."""
+
+    model: str
+    width: int
+    height: int
+    window_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    #: What its largest window takes, and its prompts where they are a task of their own, per kind of worker.
+    on: dict[DeviceKind, Footprint]
+    text_on: dict[DeviceKind, Footprint] = Field(default_factory=dict)
+
+    @property
+    def weights(self) -> Weights:
+        """The model's own: those that are asked for are the video's."""
+        return OWN_WEIGHTS
+
+    @property
+    def loaded_as(self) -> str:
+        """As ``Plan.loaded_as``."""
+        return self.model
+
+
+class BesideChain(Value):
+    """A plan's numbers as shares of those that mode ``chain`` would have."""
+
+    #: The longest run of segments that must follow each other.
+    critical_path: float
+    #: All work.
+    work: float
+
+
 class Plan(Value):
     """The whole job. ``segments`` stand in an order in which each one's dependencies come before it."""
 
@@ -131,6 +168,10 @@ class Plan(Value):
     on: dict[DeviceKind, Footprint]
     #: What encoding its prompts takes, where that is a task of its own.
     text_on: dict[DeviceKind, Footprint] = Field(default_factory=dict)
+    #: None: what is drafted is rendered as the video is.
+    draft: Draft | None = None
+    #: Of a mode that drafts; None: the model cannot chain these windows.
+    beside_chain: BesideChain | None = None
     #: None: the video is silent.
     sound: Sound | None = None
     #: Its windows wait until somebody has looked at its keyframes.
@@ -152,21 +193,47 @@ class Plan(Value):
         """Work of the whole job in million pixels x frames x steps run."""
         return sum(map(self.work_units, self.segments))
 
+    @property
+    def cost_s(self) -> float:
+        """Work of the whole job, as ``cost_s_of`` one segment."""
+        return sum(map(self.cost_s_of, self.segments))
+
+    def rendered_as(self, segment: Segment) -> Plan | Draft:
+        """What says by which model, at which size and in which memory a segment is rendered."""
+        return self.draft if self.draft and segment.drafted else self
+
     def footprint(self, segment: Segment, kind: DeviceKind) -> Footprint:
         """What a segment takes on one kind of worker."""
-        return self.text_on[kind] if segment.level == "text" else self.on[kind]
+        here = self.rendered_as(segment)
+        return here.text_on[kind] if segment.level == "text" else here.on[kind]
 
     def work_units(self, segment: Segment) -> float:
-        """Million pixels x frames x steps run of one segment."""
+        """Million pixels x frames x steps run of one segment, by its own model."""
+        here = self.rendered_as(segment)
         steps = num_steps_run(self._num_inference_steps(segment), self._strength(segment))
-        return segment.num_frames * self.width * self.height * steps / 1e6
+        return segment.num_frames * here.width * here.height * steps / 1e6
 
-    def kind_of(self, segment: Segment) -> tuple[int, int, bool]:
+    def timed_units(self, segment: Segment, kind: DeviceKind) -> float:
+        """``work_units`` of a segment, with what its VAE does counted as steps."""
+        here, rendered_as = self.footprint(segment, kind), self.rendered_as(segment)
+        coding_steps = here.decode_steps + (here.encode_steps if self.is_over_frames(segment) else 0.0)
+        mpixels = segment.num_frames * rendered_as.width * rendered_as.height / 1e6
+        return self.work_units(segment) + mpixels * coding_steps
+
+    def cost_s_of(self, segment: Segment) -> float:
+        """Seconds of a segment on a card that nothing is known of: by these, work is compared."""
+        per_unit = self.footprint(segment, _MEASURE).prior_seconds_per_mpixel_step
+        return per_unit * self.timed_units(segment, _MEASURE)
+
+    def kind_of(self, segment: Segment) -> tuple[int, int, bool, bool]:
         """Segments of one kind are as much work, and take as long and as many bytes on one worker."""
-        return segment.num_frames, self._num_inference_steps(segment), self.is_over_frames(segment)
+        steps, over_frames = self._num_inference_steps(segment), self.is_over_frames(segment)
+        return segment.num_frames, steps, over_frames, segment.drafted
 
     def _num_inference_steps(self, segment: Segment) -> int:
-        return segment.num_inference_steps or self.num_inference_steps
+        if segment.num_inference_steps:
+            return segment.num_inference_steps
+        return self.rendered_as(segment).num_inference_steps
 
     def is_over_frames(self, segment: Segment) -> bool:
         """Whether a segment changes frames that are there, instead of rendering from noise alone."""
@@ -177,22 +244,22 @@ class Plan(Value):
 
     def render_task(self, segment: Segment, *, take: int = 0, seed: int | None = None) -> RenderTask:
         """The order for one segment of this plan; with a seed of its own, as a job of that seed has it."""
-        shot = self.shots[segment.shot]
+        shot, here = self.shots[segment.shot], self.rendered_as(segment)
         return RenderTask(
-            model=self.model,
-            weights=self.weights,
+            model=here.model,
+            weights=here.weights,
             level=segment.level,
             prompt=shot.prompt,
             negative_prompt=self.negative_prompt,
             frame_indices=segment.frame_indices,
             shot_start=shot.start,
             shot_end=shot.end,
-            height=self.height,
-            width=self.width,
+            height=here.height,
+            width=here.width,
             fit=self.fit,
             fps=float(self.fps / segment.frame_stride),
             num_inference_steps=self._num_inference_steps(segment),
-            guidance_scale=self.guidance_scale,
+            guidance_scale=here.guidance_scale,
             seed=self.seed if seed is None else seed,
             noise_level=FIRST_NOISE_LEVEL[segment.level] + segment.hop % NUM_HOP_NOISE_LEVELS,
             strength=self._strength(segment),

@@ -8,49 +8,63 @@ run is refused by name with the reason; nothing is changed silently, and what wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from itertools import pairwise
 
 from farm.capabilities import (
     DeviceKind,
     EngineSpec,
-    FrameRule,
     Mode,
     RenderShape,
     host_need_bytes,
     need_bytes,
 )
-from farm.errors import InvalidInput
+from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import held_on
-from farm.planning.keyframes import keyframes, reviewed
-from farm.planning.mode_choice import mode_notes, mode_of, mode_refusal, untrained
-from farm.planning.modes import DRAFT_STRENGTH, SEGMENTS_OF, Cut
-from farm.planning.plan import Footprint, Plan, Segment, Shot
-from farm.planning.predict import makespan
+from farm.planning.keyframes import reviewed
+from farm.planning.lengths import fps_of, input_notes, is_between_images, num_frames_of, shots_of
+from farm.planning.mode_choice import (
+    compared,
+    is_drafted,
+    mode_notes,
+    mode_of,
+    mode_refusal,
+    refines_untrained,
+    soonest,
+    to_review,
+    untrained,
+)
+from farm.planning.modes import (
+    DRAFT_STRENGTH,
+    SEGMENTS_OF,
+    Cut,
+    DraftChoice,
+    Frames,
+    draft_choice,
+    draft_notes,
+)
+from farm.planning.plan import Draft, Footprint, Plan, Segment
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.weight_choice import check_spec, weight_notes
 from farm.planning.window_choice import window_choice
-from farm.request import MAX_FPS, MAX_FRAMES, MAX_SIDE, MIN_FPS, JobRequest, MediaInfo, check
+from farm.request import MAX_SIDE, JobRequest, check
 
-DEFAULT_SECONDS = 4
 #: A model's files come from a local disk about this fast.
 LOAD_BYTES_PER_S = 1e9
 #: Before that, importing the libraries that run weights.
 LIBRARIES_S = 4.0
-#: NTSC rates are so many thousandths and one; with a larger denominator video files lose count.
-MAX_FPS_DENOMINATOR = 1001
 #: Of a plan: each is some KB here, in the journal and on every page that shows it.
 MAX_SEGMENTS = 50_000
 
 
-def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
+def plan(request: JobRequest, spec: EngineSpec, *, draft: EngineSpec | None = None, workers: int = 1) -> Plan:
     """Decide everything about a job once.
 
     Args:
         request: What is to be made.
         spec: Of the model that makes it.
+        draft: Of ``request.draft_model``.
         workers: How many can hold a window of this job: what ``auto`` chooses by between a chain, which keeps
             one of them busy, and a mode that costs more work and keeps all of them busy.
 
@@ -61,66 +75,69 @@ def plan(request: JobRequest, spec: EngineSpec, *, workers: int = 1) -> Plan:
     check(request)
     check_spec(request, spec)
     mode = mode_of(request, spec)
-    made = _in_mode(request, spec, mode)
+    made = _in_mode(request, spec, mode, draft)
     kind, shots = request.inputs[0].kind, len(request.inputs)
     if request.mode != "auto" or mode != "chain" or (workers < 2 and not request.review):
+        made = _beside_chain(made, request, spec)
         return reviewed(made) if request.review else made
-    # Images of a storyboard are cuts.
-    modes: list[Mode] = ["refine", "infill"] if shots == 1 else ["refine"]
+    modes: list[Mode] = ["infill", "refine"]  # the one that softens nothing first
     able = [m for m in modes if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
-    others = [_in_mode(request, spec, m) for m in able]
-    return _to_review(made, others, workers) if request.review else _soonest(made, others, workers)
+    plans = [_in_mode(request, spec, m) for m in able]
+    others = [p for p in plans if not refines_untrained(p, spec)]
+    return to_review(made, others, workers) if request.review else soonest(made, others, workers)
 
 
-def _to_review(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
-    """Of the plans with keyframes the one that is done first."""
-    in_parts = [p for p in others if keyframes(p)]
-    if not in_parts:
-        return reviewed(chained)  # says that there are none
-    best = min(in_parts, key=lambda p: makespan(p, workers))
-    note = f"{best.mode} chosen: it has keyframes to look at"
-    return reviewed(best.model_copy(update={"notes": (*best.notes, note)}))
+def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
+    """A plan that drafts, with its numbers beside those of a chain, where the model can make one of it."""
+    kind = request.inputs[0].kind
+    if kind == "video" or not is_drafted(made) or mode_refusal("chain", kind, len(request.inputs), spec):
+        return made
+    same = {"mode": "chain", "draft_model": None, "num_frames": made.num_frames, "seconds": None}
+    try:
+        return compared(made, _in_mode(request.model_copy(update=same), spec, "chain"))
+    except (CannotRun, InvalidInput):
+        return made  # an overlap that a chain cannot have
 
 
-def _soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
-    """The plan that is done first, with a note of why; the chain where no shot has more than a window."""
-    in_parts = [p for p in others if any(s.level != "final" for s in p.segments)]
-    if not in_parts:
-        return chained
-    shares = {p.mode: makespan(p, workers) / makespan(chained, workers) for p in in_parts}
-    best = min(in_parts, key=lambda p: shares[p.mode])
-    share = shares[best.mode]
-    if share < 1:
-        note = f"{best.mode} chosen: {workers} workers, about {share:.2f} of chain's time"
-        return best.model_copy(update={"notes": (*best.notes, note)})
-    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for {best.mode}"
-    return chained.model_copy(update={"notes": (*chained.notes, note)})
-
-
-def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
-    fps, fps_notes = _fps(request, spec)
+def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpec | None = None) -> Plan:
+    fps, fps_notes = fps_of(request, spec)
     width, height, size_notes = _size(request, spec)
     window, overlap, window_notes = window_choice(request, spec, mode)
-    num_frames = _num_frames(request, fps, mode, window)
+    between = is_between_images(request, mode)
+    num_frames = num_frames_of(request, fps, window, between=between)
     _check_segments(num_frames, window, overlap)
     own_steps = min(spec.preview_steps, spec.default_steps) if request.preview else spec.default_steps
     steps = request.num_inference_steps or own_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
-    shots = _shots(request, spec.frames, mode, num_frames)
+    shots = shots_of(request, spec.frames, mode, num_frames, between=between)
     sound, sound_notes = sound_of(request, num_frames, fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
-    cut = Cut(spec=spec, window=window, overlap=overlap, fps=fps, num_inference_steps=steps)
+    choice = None
+    if mode == "infill":
+        video = Frames(width, height, fps, window, overlap, steps, guidance)
+        choice = draft_choice(request, spec, draft, video, between=between)
+    cut = Cut(
+        spec=spec,
+        window=window,
+        overlap=overlap,
+        fps=fps,
+        num_inference_steps=steps,
+        drafting=None if choice is None else choice.drafting,
+    )
     segments = _with_tails([segment for shot in shots for segment in SEGMENTS_OF[mode](shot, cut)])
-    if spec.text_components:
-        segments = _with_texts(segments)
+    if choice is not None and choice.is_apart:
+        segments = tuple(s.model_copy(update={"drafted": s.level == "draft"}) for s in segments)
+    drafted = _draft_of(choice, segments, request) if choice else None
+    segments = _with_texts(segments, spec, draft or spec)
     shape = RenderShape(
-        num_frames=max(s.num_frames for s in segments),
+        num_frames=max(s.num_frames for s in segments if not s.drafted),
         height=height,
         width=width,
         num_inference_steps=steps,
         guided=guidance > 1.0,
     )
-    return Plan(
+    is_refined = mode == "refine" or (mode == "infill" and any(s.sources for s in segments))
+    made = Plan(
         model=spec.model,
         weights=spec.weights,
         mode=mode,
@@ -135,21 +152,18 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
         num_inference_steps=steps,
         guidance_scale=guidance,
         negative_prompt=request.negative_prompt,
-        strength=_strength(request, spec) if mode == "refine" else None,
+        strength=_strength(request, spec) if is_refined else None,
         seed=request.seed,
         shots=shots,
         segments=segments,
+        draft=drafted,
         on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape, kind) for kind in ("cuda", "cpu")},
-        text_on={
-            kind: footprint(spec.on(kind), shape, kind, text=True)
-            for kind in ("cuda", "cpu")
-            if spec.on(kind).text_components
-        },
+        text_on=_text_on(spec, shape),
         notes=(
-            *_input_notes(request, fps),
+            *input_notes(request, fps),
             *prompt_notes(request.prompts, spec),
             *weight_notes(request, spec),
-            *mode_notes(request, spec, mode, shots, segments),
+            *mode_notes(request, spec, mode, shots),
             *fps_notes,
             *size_notes,
             *_trained_size_notes(spec, width, height),
@@ -158,6 +172,43 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode) -> Plan:
             *sound_notes,
         ),
     )
+    said = draft_notes(request, spec, made, choice)
+    return made.model_copy(update={"notes": (*said, *made.notes)})
+
+
+def _draft_of(choice: DraftChoice, segments: Sequence[Segment], request: JobRequest) -> Draft | None:
+    """How these segments' draft is rendered, where that is not as the video is."""
+    num_frames = max((s.num_frames for s in segments if s.drafted), default=0)
+    if num_frames == 0:
+        return None
+    spec, steps = choice.drafting.spec, choice.drafting.num_inference_steps
+    shape = RenderShape(
+        num_frames=num_frames,
+        height=choice.height,
+        width=choice.width,
+        num_inference_steps=steps,
+        guided=choice.guidance_scale > 1.0,
+    )
+    return Draft(
+        model=spec.model,
+        width=choice.width,
+        height=choice.height,
+        window_frames=choice.drafting.window,
+        num_inference_steps=steps,
+        guidance_scale=choice.guidance_scale,
+        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape, kind) for kind in ("cuda", "cpu")},
+        text_on=_text_on(spec, shape),
+    )
+
+
+def _text_on(spec: EngineSpec, shape: RenderShape) -> dict[DeviceKind, Footprint]:
+    """What encoding prompts takes, where that is a task of its own."""
+    kinds: tuple[DeviceKind, ...] = ("cuda", "cpu")
+    return {
+        kind: footprint(spec.on(kind), shape, kind, text=True)
+        for kind in kinds
+        if spec.on(kind).text_components
+    }
 
 
 def _check_segments(num_frames: int, window: int, overlap: int) -> None:
@@ -185,12 +236,17 @@ def _with_tails(segments: list[Segment]) -> tuple[Segment, ...]:
     return tuple(s.model_copy(update={"tail": tails[s.id]}) if s.id in tails else s for s in segments)
 
 
-def _with_texts(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Before them the tasks that encode their prompts: one for a shot and a rate, which a prompt may tell."""
+def _with_texts(segments: Sequence[Segment], spec: EngineSpec, drafter: EngineSpec) -> tuple[Segment, ...]:
+    """Before them the tasks that encode their prompts: one for a model, a shot and a rate, which a prompt may
+    tell; none for a model whose workers encode for themselves."""
     texts: dict[str, Segment] = {}
     waiting = []
     for segment in segments:
-        text_id = f"t{segment.shot}-{segment.frame_stride}"
+        by_other = segment.drafted and drafter.model != spec.model
+        if not (drafter if by_other else spec).text_components:
+            waiting.append(segment)
+            continue
+        text_id = f"t{'d' if by_other else ''}{segment.shot}-{segment.frame_stride}"
         if text_id not in texts:
             texts[text_id] = Segment(
                 id=text_id,
@@ -200,6 +256,7 @@ def _with_texts(segments: Sequence[Segment]) -> tuple[Segment, ...]:
                 end=segment.start,
                 num_frames=0,
                 frame_stride=segment.frame_stride,
+                drafted=by_other,
             )
         depends_on = (text_id, *segment.depends_on)
         waiting.append(segment.model_copy(update={"text_from": text_id, "depends_on": depends_on}))
@@ -224,73 +281,6 @@ def footprint(spec: EngineSpec, shape: RenderShape, kind: DeviceKind, *, text: b
         decode_steps=spec.decode_steps,
         encode_steps=spec.encode_steps,
     )
-
-
-def _fps(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ...]]:
-    """The frame rate: as asked, or the input video's, or the model's; rounded to what files can say."""
-    wanted = request.fps or request.inputs[0].fps or Fraction(spec.native_fps)
-    if not MIN_FPS <= wanted <= MAX_FPS:
-        raise InvalidInput(
-            f"the input video has {float(wanted):g} frames a second, expected {MIN_FPS} to {MAX_FPS}; "
-            "re-encode it, or give fps",
-            param="fps",
-        )
-    fps = wanted.limit_denominator(MAX_FPS_DENOMINATOR)
-    return fps, () if fps == wanted else (f"fps {fps} chosen as the nearest to {wanted}",)
-
-
-def _num_frames(request: JobRequest, fps: Fraction, mode: Mode, window: int) -> int:
-    source = request.inputs[0]
-    available = source_frames(source, fps)
-    if request.num_frames is not None:
-        num_frames = request.num_frames
-    elif request.seconds is not None:
-        num_frames = max(1, round(request.seconds * fps))
-    elif source.kind == "video":
-        num_frames = available
-    elif mode == "infill" and len(request.inputs) > 1:
-        num_frames = (len(request.inputs) - 1) * (window - 1) + 1
-    else:
-        num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
-    if source.kind == "video" and num_frames > available:
-        at = "" if fps == source.fps else f" at {float(fps):g} frames a second"
-        raise InvalidInput(
-            f"{num_frames} frames are asked for, and the input video has {available}{at}; ask for fewer",
-            param="frames",
-        )
-    if num_frames > MAX_FRAMES:
-        raise InvalidInput(
-            f"{num_frames} frames are asked for, at most {MAX_FRAMES} are made; give fewer frames or seconds",
-            param="frames",
-        )
-    if num_frames < len(request.inputs):
-        raise InvalidInput(
-            f"{num_frames} frames cannot hold {len(request.inputs)} shots; ask for at least one a shot",
-            param="frames",
-        )
-    return num_frames
-
-
-def source_frames(media: MediaInfo, fps: Fraction) -> int:
-    """Frames an input video has at a rate: its length stays what it is. 0 for an image."""
-    if media.kind != "video" or media.fps is None:
-        return 0
-    if media.reading is None:  # taken in by a farm that counted frames
-        return media.num_frames
-    return max(1, round(media.num_frames * fps / media.fps))
-
-
-def _input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
-    """What is changed of the inputs before anything is rendered over them."""
-    notes = [note for media in request.files for note in media.notes]
-    source = request.inputs[0]
-    if source.kind == "video" and source.fps and source_frames(source, fps) != source.num_frames:
-        what = "frames are left out" if fps < source.fps else "frames are repeated"
-        notes.append(
-            f"the input has {float(source.fps):.6g} frames a second and the video {float(fps):.6g}: {what}, "
-            "its length stays"
-        )
-    return tuple(notes)
 
 
 def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, ...]]:
@@ -328,48 +318,3 @@ def _trained_size_notes(spec: EngineSpec, width: int, height: int) -> tuple[str,
     return (
         f"{spec.model} was trained on sides of {shortest} to {longest} pixels, and not on {width}x{height}",
     )
-
-
-def _shots(request: JobRequest, rule: FrameRule, mode: Mode, num_frames: int) -> tuple[Shot, ...]:
-    """Share the frames over the inputs as evenly as can be; ``infill`` has a shot between two images."""
-    inputs = request.inputs
-    prompts = request.prompts if len(request.prompts) > 1 else request.prompts * len(inputs)
-    if mode == "infill" and len(inputs) > 1:
-        keys = _image_frames(len(inputs), num_frames, rule.frames_per_latent)
-        return tuple(
-            Shot(
-                index=i,
-                start=keys[i],
-                end=keys[i + 1] + 1,
-                mode=mode,
-                prompt=prompts[i],
-                media=inputs[i],
-                last_media=inputs[i + 1],
-            )
-            for i in range(len(inputs) - 1)
-        )
-    bounds = [round(i * num_frames / len(inputs)) for i in range(len(inputs) + 1)]
-    return tuple(
-        Shot(index=i, start=bounds[i], end=bounds[i + 1], mode=mode, prompt=prompts[i], media=inputs[i])
-        for i in range(len(inputs))
-    )
-
-
-def _image_frames(num_images: int, num_frames: int, frames_per_latent: int) -> list[int]:
-    """Where images stand that frames are rendered between: evenly, from the first frame to the last.
-
-    Those within stand where a latent ends.
-
-    Raises:
-        InvalidInput: there is less than a latent between them.
-    """
-    last = num_frames - 1
-    if last < frames_per_latent * (num_images - 1):
-        raise InvalidInput(
-            f"{num_frames} frames are too few between {num_images} images; ask for at least "
-            f"{frames_per_latent * (num_images - 1) + 1}",
-            param="frames",
-        )
-    gaps = num_images - 1
-    within = [frames_per_latent * round(i * last / gaps / frames_per_latent) for i in range(gaps)]
-    return [*within, last]

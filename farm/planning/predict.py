@@ -21,7 +21,7 @@ _SAME_SPEED = log(1.1)
 class Outline:
     """A plan in numbers. Kinds are those of ``Plan.kind_of``."""
 
-    #: One segment of each kind, and its million pixels x frames x steps.
+    #: One segment of each kind, and what it costs (``Plan.cost_s_of``).
     samples: tuple[Segment, ...]
     units: tuple[float, ...]
     #: Of each segment, in plan order: its kind, how many it waits for, and who waits for it.
@@ -37,7 +37,7 @@ class Outline:
 
 def outline(plan: Plan) -> Outline:
     number = {s.id: i for i, s in enumerate(plan.segments)}
-    kind_of: dict[tuple[int, int, bool], int] = {}
+    kind_of: dict[tuple[int, int, bool, bool], int] = {}
     samples: list[Segment] = []
     kinds, num_waits, finals = [], [], []
     dependents: list[Sequence[int]] = [()] * len(plan.segments)
@@ -51,7 +51,7 @@ def outline(plan: Plan) -> Outline:
             dependents[number[dependency]] = (*dependents[number[dependency]], i)
         if segment.level == "final":
             finals.append(i)
-    units = tuple(plan.work_units(sample) or _NO_WORK for sample in samples)
+    units = tuple(plan.cost_s_of(sample) or _NO_WORK for sample in samples)
     counts = Counter(kinds)
     return Outline(
         samples=tuple(samples),
@@ -326,8 +326,8 @@ def _groups(runners: Sequence[Runner]) -> dict[int, _Group]:
 
 
 def critical_path(plan: Plan) -> float:
-    """Work of the longest run of segments that must follow each other, in million pixels x frames x steps."""
-    return longest_path(plan, plan.work_units)
+    """Cost of the longest run of segments that must follow each other (``Plan.cost_s_of``)."""
+    return longest_path(plan, plan.cost_s_of)
 
 
 def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
@@ -345,9 +345,9 @@ def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
 
 
 def makespan(plan: Plan, workers: int) -> float:
-    """Work done one after the other when so many equal workers take what is ready, in plan order.
+    """Cost one after the other when so many equal workers take what is ready, in plan order.
 
-    In million pixels x frames x steps: times the seconds of one, the time from submit to the last segment.
+    For cards that nothing is known of, the seconds from submit to the last segment (``Plan.cost_s_of``).
     """
     drawn = outline(plan)
     return simulate(drawn, all_of(drawn), [Runner(drawn.units)] * workers).end

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from math import log
 from typing import NamedTuple
 
-from farm.capabilities import EngineSpec, RenderShape, Worker, fitting_rungs, gib, why_not
+from farm.capabilities import EngineSpec, RenderShape, SpecOf, Worker, fitting_rungs, gib, why_not
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.holding import held_on
-from farm.planning.plan import Plan
+from farm.planning.modes import draft_spec_of
+from farm.planning.plan import Draft, Plan
 from farm.planning.planner import footprint, plan
 from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
@@ -37,14 +38,28 @@ class Setting(Value):
         )
 
 
-def plan_over(request: JobRequest, spec: EngineSpec, workers: Iterable[Worker]) -> Plan:
+def plan_with(request: JobRequest, spec_of: SpecOf, workers: Iterable[Worker]) -> Plan:
+    """``plan_over`` by the specs of the models that are asked for.
+
+    Raises:
+        FarmError: as ``spec_of`` and ``plan_over`` say.
+    """
+    spec = spec_of(request.model, request.chosen_weights)
+    return plan_over(request, spec, workers, draft=draft_spec_of(request, spec_of))
+
+
+def plan_over(
+    request: JobRequest, spec: EngineSpec, workers: Iterable[Worker], *, draft: EngineSpec | None = None
+) -> Plan:
     """The plan of a job for these workers; without any, for one to come that can hold it.
+
+    ``draft`` is the spec of ``request.draft_model``.
 
     Raises:
         InvalidInput, CannotRun: as ``plan`` says, or because no worker can hold a window.
     """
     workers = list(workers)
-    tried = _try(request, spec, workers)
+    tried = _try(request, spec, workers, draft)
     if tried.refused or not tried.is_in_memory:
         tried = _in_fewer_bits(request, tried, workers)
     if tried.refused:
@@ -62,6 +77,7 @@ class _Try(NamedTuple):
 
     #: With the window that was chosen.
     spec: EngineSpec
+    draft: EngineSpec | None
     made: Plan
     notes: tuple[str, ...]
     #: Why no worker can hold it.
@@ -71,14 +87,15 @@ class _Try(NamedTuple):
     is_in_memory: bool
 
 
-def _try(request: JobRequest, spec: EngineSpec, workers: Sequence[Worker]) -> _Try:
-    spec, notes = _in_windows_that_fit(request, spec, workers)
-    made = plan(request, spec)
+def _try(request: JobRequest, spec: EngineSpec, workers: Sequence[Worker], draft: EngineSpec | None) -> _Try:
+    spec, notes = _in_windows_that_fit(request, spec, workers, draft)
+    draft = _draft_that_fits(request, spec, workers, draft)
+    made = plan(request, spec, draft=draft)
     in_files = {kind: {r.name for r in spec.on(kind).rungs if r.in_files} for kind in made.on}
     is_in_memory = not workers or any(
         set(fitting_rungs(made.on[w.kind].needs, w)) - in_files[w.kind] for w in workers
     )
-    return _Try(spec, made, notes, refusal(made, spec, workers), is_in_memory)
+    return _Try(spec, draft, made, notes, refusal(made, spec, workers), is_in_memory)
 
 
 def _in_fewer_bits(request: JobRequest, tried: _Try, workers: Sequence[Worker]) -> _Try:
@@ -88,7 +105,7 @@ def _in_fewer_bits(request: JobRequest, tried: _Try, workers: Sequence[Worker]) 
     and a refusal names the one that would fit.
     """
     free = request.model_copy(update={"weight_format": None})
-    others = (_try(free, lighter, workers) for lighter in tried.spec.in_fewer_bits)
+    others = (_try(free, lighter, workers, tried.draft) for lighter in tried.spec.in_fewer_bits)
     fits = next((other for other in others if not other.refused and other.is_in_memory), None)
     if fits is None or (request.weight_format is not None and not tried.refused):
         return tried
@@ -98,39 +115,62 @@ def _in_fewer_bits(request: JobRequest, tried: _Try, workers: Sequence[Worker]) 
 
 
 def _in_windows_that_fit(
-    request: JobRequest, spec: EngineSpec, workers: Sequence[Worker]
+    request: JobRequest, spec: EngineSpec, workers: Sequence[Worker], draft: EngineSpec | None
 ) -> tuple[EngineSpec, tuple[str, ...]]:
     """The model with the longest window it was trained on that a worker can hold, no longer than its own, and
     what is said of that; as it is where another is asked for or nothing fits."""
     if request.window_frames is not None or not spec.trained_windows or not workers:
         return spec, ()
-    shorter = sorted((w for w in spec.trained_windows if w < spec.window_frames), reverse=True)
-    for window in (spec.window_frames, *shorter):
-        tried = spec.model_copy(update={"window_frames": window})
-        if _able(plan(request, tried), workers):
+    for tried in _by_window(spec):
+        window = tried.window_frames
+        if _able(plan(request, tried, draft=draft), workers):
             note = f"window {window}: the longest {spec.model} was trained on that a worker here can hold"
             return tried, () if window == spec.window_frames else (note,)
     return spec, ()
 
 
-def _able(made: Plan, workers: Iterable[Worker]) -> list[Worker]:
+def _by_window(spec: EngineSpec) -> list[EngineSpec]:
+    """The model with its own window and with each shorter one that it was trained on, the longest first."""
+    shorter = sorted((w for w in spec.trained_windows if w < spec.window_frames), reverse=True)
+    return [spec.model_copy(update={"window_frames": window}) for window in (spec.window_frames, *shorter)]
+
+
+def _draft_that_fits(
+    request: JobRequest, spec: EngineSpec, workers: Sequence[Worker], draft: EngineSpec | None
+) -> EngineSpec | None:
+    """A draft model with the longest window it was trained on that a worker can hold, or as it is."""
+    for tried in _by_window(draft) if draft and workers else ():
+        made = plan(request, spec, draft=tried)
+        if made.draft is None or _able(made.draft, workers):
+            return tried
+    return draft
+
+
+def _able(made: Plan | Draft, workers: Iterable[Worker]) -> list[Worker]:
     return [w for w in workers if fitting_rungs(made.on[w.kind].needs, w)]
 
 
 def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | None:
-    """Why no worker can hold a window of this plan, with what would fit, or its prompts; None if some can."""
+    """Why no worker can hold a window of this plan, with what would fit, its draft or their prompts; None if
+    some can."""
     workers = list(workers)
     if not workers:
         return None
-    if made.text_on and not any(fitting_rungs(made.text_on[w.kind].needs, w) for w in workers):
-        largest = max(workers, key=lambda w: w.vram_bytes)
+    largest = max(workers, key=lambda w: w.vram_bytes)
+    for each in (made, made.draft):
+        if each and each.text_on and not any(fitting_rungs(each.text_on[w.kind].needs, w) for w in workers):
+            return (
+                f"no worker can hold what encodes the prompts of {each.model}: "
+                f"{why_not(each.text_on[largest.kind].needs, largest)}; add a machine with more memory"
+            )
+    if made.draft and not _able(made.draft, workers):
         return (
-            f"no worker can hold what encodes the prompts of {made.model}: "
-            f"{why_not(made.text_on[largest.kind].needs, largest)}; add a machine with more memory"
+            f"no worker can hold a draft by {made.draft.model}, {made.draft.width}x{made.draft.height} in "
+            f"windows of {made.draft.window_frames} frames: "
+            f"{why_not(made.draft.on[largest.kind].needs, largest)}; add a machine with more memory"
         )
     if _able(made, workers):
         return None
-    largest = max(workers, key=lambda w: w.vram_bytes)
     near = nearest_settings(made, held_on(spec, largest.kind, made.shots[0].media), largest)
     hint = "; these fit: " + ", ".join(map(str, near)) if near else "; nothing smaller fits either"
     return (

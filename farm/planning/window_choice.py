@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from farm.capabilities import EngineSpec, FrameRule, Mode
 from farm.errors import CannotRun, InvalidInput
+from farm.planning.lengths import is_between_images
 from farm.request import JobRequest
 
 
@@ -64,7 +65,7 @@ def _overlap(request: JobRequest, spec: EngineSpec, mode: Mode, window: int) -> 
     """As the model has it, up to half the window; between keyframes the length of a clip at its ends."""
     wanted = spec.overlap_frames
     if mode == "infill":
-        wanted = spec.frames.clip_frames(spec.max_end_latents) if len(request.inputs) == 1 else 1
+        wanted = 1 if is_between_images(request, mode) else spec.frames.clip_frames(spec.max_end_latents)
     return nearest_overlap(spec.frames, min(wanted, window // 2), window)
 
 

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from farm.capabilities import Worker, gib
+from farm.capabilities import Rung, Worker, gib
 from farm.planning import Plan
 from farm.reporting.advice import pasteable
 from farm.reporting.keyframes import KeyframeDetail
@@ -282,20 +282,34 @@ def print_plan(plan: Plan, console: Console = out) -> None:
     )
     print_rows(("segment", "level", "frames", "shared", "waits for"), rows, console)
     for kind, footprint in plan.on.items():
-        needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
-        console.print(f"a window on {kind}: {needs}", markup=False)
+        console.print(f"a window on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
     for kind, footprint in plan.text_on.items():
-        needs = ", ".join(f"{rung} {gib(need)}" for rung, need in footprint.need_bytes.items())
-        console.print(f"its prompts on {kind}: {needs}", markup=False)
+        console.print(f"its prompts on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
     if str(plan.weights):
         console.print(f"its model runs with {plan.weights}", markup=False, soft_wrap=True)
+    if plan.draft is not None:
+        for kind, footprint in plan.draft.on.items():
+            needs = _needs_words(footprint.need_bytes)
+            console.print(f"a window of the draft by {plan.draft.model} on {kind}: {needs}", markup=False)
+        for kind, footprint in plan.draft.text_on.items():
+            console.print(f"its prompts on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
     console.print(
         f"{plan.num_frames} frames {plan.width}x{plan.height} at {plan.fps} fps, mode {plan.mode}, "
         f"{len(plan.segments)} segments of {plan.window_frames} frames, overlap {plan.overlap_frames}, "
         f"{plan.num_inference_steps} steps",
         markup=False,
     )
+    if (beside := plan.beside_chain) is not None:
+        console.print(
+            f"beside a chain: {beside.critical_path:.2f} of the time that no number of workers can shorten, "
+            f"{beside.work:.2f} of the work",
+            markup=False,
+        )
     print_notes(plan, console)
+
+
+def _needs_words(need_bytes: Mapping[Rung, int]) -> str:
+    return ", ".join(f"{rung} {gib(need)}" for rung, need in need_bytes.items())
 
 
 def print_notes(plan: Plan, console: Console = err) -> None:

@@ -169,7 +169,11 @@ def report_parts(job: Job, workers: Mapping[str, Worker], state: State | None = 
     return {
         **job_summary(job, None, 0.0),
         **waits(state, job),
-        "settings": plan.model_dump(mode="json", exclude={"shots", "segments", "on", "notes"}),
+        "settings": plan.model_dump(
+            mode="json",
+            exclude=dict.fromkeys(("shots", "segments", "on", "notes"), True)
+            | {"draft": {"on": True, "text_on": True}},
+        ),
         "notes": list(plan.notes),
         "shots": [
             {

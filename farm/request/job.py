@@ -42,6 +42,8 @@ class JobRequest(Value):
     loras: tuple[LoraFile, ...] = ()
     weight_format: WeightFormat | None = None
     mode: Mode | Literal["auto"] = "auto"
+    #: The model that drafts keyframes (``infill``); None: the same.
+    draft_model: str | None = None
     num_frames: int | None = None
     seconds: float | None = None
     fps: FrameRate | None = None
@@ -124,7 +126,7 @@ def check(request: JobRequest) -> None:
                 param="prompt",
             )
     prompts = [("prompt", text) for text in (*request.prompts, request.negative_prompt)]
-    for name, text in (("model", request.model), *prompts):
+    for name, text in (("model", request.model), ("draft_model", request.draft_model or ""), *prompts):
         if not _is_text(text):
             raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
 

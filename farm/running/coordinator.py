@@ -10,7 +10,7 @@ from typing import Any
 
 from farm.capabilities import SpecOf, Worker
 from farm.errors import InvalidInput
-from farm.planning import Plan, plan_over
+from farm.planning import Plan, plan_with
 from farm.request import JobRequest
 from farm.running.blobs import Blobs
 from farm.running.cluster import Cluster, Failed, Finished, Message, Progress, WorkerDown, WorkerUp
@@ -119,7 +119,7 @@ class Coordinator:
         """
         here = {w.worker.id: w.worker for w in list(self.ledger.state.workers.values()) if not w.draining}
         workers = {worker.id: worker for worker in coming} | here
-        return plan_over(request, self.spec_of(request.model, request.chosen_weights), workers.values())
+        return plan_with(request, self.spec_of, workers.values())
 
     def cancel(self, job_id: str) -> None:
         job = self.ledger.job(job_id)

@@ -73,18 +73,17 @@ class Quote(Value):
 
 @dataclass(frozen=True)
 class _Crew:
-    """The workers that can hold a plan's windows."""
+    """The workers that can hold some of a plan's windows, all of them together every one."""
 
     workers: Sequence[Worker]
     runners: Sequence[Runner]
 
     def whole_s(self, drawn: Outline) -> float:
         """Seconds that all together take for every segment of the plan, were nothing to wait for."""
-        each_s = (
-            sum(cost * count for cost, count in zip(runner.costs, drawn.num_of_kind, strict=True))
-            for runner in self.runners
+        return sum(
+            count / sum(1.0 / runner.costs[kind] for runner in self.runners)
+            for kind, count in enumerate(drawn.num_of_kind)
         )
-        return 1.0 / sum(1.0 / one_s for one_s in each_s)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Standing:
     """What a quote reads of the farm: looked up at one moment, and nothing changes it afterwards."""
 
     _crew: _Crew
-    #: Of the crew, ids of those whose speed with the plan's model was measured.
+    #: Of the crew, ids of those whose speed was measured with each of the plan's models that they can hold.
     _measured: frozenset[str]
     #: Of every worker that is here, with nothing to do yet.
     _shares: tuple[WorkerShare, ...]
@@ -127,7 +126,11 @@ def standing(state: State, plan: Plan, drawn: Outline, now: float, *, priority: 
     crew = _crew(state, plan, drawn, now)
     return Standing(
         _crew=crew,
-        _measured=frozenset(w.id for w in crew.workers if state.profiles.has_measured(plan, w)),
+        _measured=frozenset(
+            worker.id
+            for worker, runner in zip(crew.workers, crew.runners, strict=True)
+            if all(state.profiles.has_measured(m, worker) for m in _models(plan, drawn, runner))
+        ),
         _shares=tuple(_share(state.profiles, plan, drawn, w) for w in state.workers.values()),
         _ahead_s=_ahead_s(state, plan, None, priority, crew.whole_s(drawn)) if crew.workers else 0.0,
         _join_s=state.profiles.joining_s(plan),
@@ -212,11 +215,14 @@ def eta_s(state: State, job: Job, now: float) -> float | None:
 
 
 def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
-    """Who can hold every window of the plan, if one of them can hold its prompts, and how fast.
+    """Who can hold some of the plan's windows, if together they can hold all of them and its prompts.
 
-    Times are seconds from now.
+    Times are seconds from now. Whoever drafts with a model of its own brings it there once a shot: that time
+    is shared out over the shot's draft.
     """
     workers, runners = [], []
+    drafts = (n for s, n in zip(drawn.samples, drawn.num_of_kind, strict=True) if s.level == "draft")
+    num_drafted = sum(drafts) / len(plan.shots)
     needs_of = {
         kind: [state.profiles.needs(plan, sample, kind) for sample in drawn.samples] for kind in plan.on
     }
@@ -226,20 +232,39 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
         for sample, needs in zip(drawn.samples, needs_of[worker.kind], strict=True):
             rungs = fitting_rungs(needs, worker)
             costs.append(state.profiles.render_s(plan, sample, worker, rungs[0]) if rungs else inf)
-        can_render = all(
-            cost < inf for sample, cost in zip(drawn.samples, costs, strict=True) if sample.level != "text"
-        )
-        if worker_state.draining or not can_render:
+        if worker_state.draining or all(cost == inf for cost in costs):
             continue
-        warm = worker_state.warm_model == plan.loaded_as
-        load_s = 0.0 if warm else state.profiles.loading_s(plan, worker)
+        load_s = 0.0
+        if worker_state.warm_model != plan.loaded_as and _holds(drawn, costs, drafted=False):
+            load_s = state.profiles.loading_s(plan, worker)
+        if plan.draft and worker_state.warm_model != plan.draft.loaded_as != plan.loaded_as:
+            share_s = state.profiles.loading_s(plan.draft, worker) / num_drafted
+            costs = [
+                cost + share_s if sample.drafted and sample.level != "text" else cost
+                for sample, cost in zip(drawn.samples, costs, strict=True)
+            ]
         free_at = sum(end for _, _, end in _running(state, worker_state, now))
         workers.append(worker)
         runners.append(Runner(tuple(costs), load_s, free_at))
-    prompts = [kind for kind, sample in enumerate(drawn.samples) if sample.level == "text"]
-    if any(all(runner.costs[kind] == inf for runner in runners) for kind in prompts):
-        return _Crew([], [])  # nobody of them can encode what they would render
+    if any(all(runner.costs[kind] == inf for runner in runners) for kind in range(len(drawn.samples))):
+        return _Crew([], [])  # there is something that nobody can hold
     return _Crew(workers, runners)
+
+
+def _holds(drawn: Outline, costs: Sequence[float], *, drafted: bool) -> bool:
+    """Whether windows of the plan's model, or of its draft's, are among what can be held."""
+    return any(
+        cost < inf and sample.drafted == drafted and sample.level != "text"
+        for sample, cost in zip(drawn.samples, costs, strict=True)
+    )
+
+
+def _models(plan: Plan, drawn: Outline, runner: Runner) -> list[str]:
+    """The plan's models that a runner can hold windows of."""
+    models = [plan.loaded_as] if _holds(drawn, runner.costs, drafted=False) else []
+    if plan.draft and _holds(drawn, runner.costs, drafted=True):
+        models.append(plan.draft.loaded_as)
+    return models
 
 
 def _running(state: State, worker: WorkerState, now: float) -> Iterable[tuple[str, str, float]]:
@@ -337,7 +362,14 @@ def _notes(plan: Plan, num_used: int, num_known: int, waits_s: float) -> list[st
 
 def _share(profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerState) -> WorkerShare:
     worker = worker_state.worker
-    needs = profiles.needs(plan, max(drawn.samples, key=lambda s: s.num_frames), worker.kind)
+    # The largest window; where that is too large, the draft's that is not.
+    largest = [
+        max(samples, key=lambda s: s.num_frames)
+        for drafted in (False, True)
+        if (samples := [s for s in drawn.samples if s.drafted == drafted and s.level != "text"])
+    ]
+    choices = [profiles.needs(plan, sample, worker.kind) for sample in largest]
+    needs = next((n for n in choices if fitting_rungs(n, worker)), choices[0])
     rungs = fitting_rungs(needs, worker)
     return WorkerShare(
         worker_id=worker.id,

@@ -53,7 +53,7 @@ def schedule(state: State, now: float) -> list[Assignment]:
     if not idle:
         return []
     free_at = {w.worker.id: _free_at(state, w, now) for w in state.workers.values() if not w.draining}
-    offers_of: dict[tuple[str, tuple[int, int, bool]], list[Offer]] = {}
+    offers_of: dict[tuple[str, tuple[int, int, bool, bool]], list[Offer]] = {}
     assignments = []
     budget = LOOKAHEAD_PER_WORKER * len(free_at)
     fits_nowhere: set[str] = set()
@@ -93,8 +93,9 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
         rungs = fitting_rungs(needs, worker)
         if rungs:
             run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
-            if worker_state.warm_model != job.plan.loaded_as and task.segment.level != "text":
-                run_s += state.profiles.loading_s(job.plan, worker)
+            rendered_as = job.plan.rendered_as(task.segment)
+            if worker_state.warm_model != rendered_as.loaded_as and task.segment.level != "text":
+                run_s += state.profiles.loading_s(rendered_as, worker)
             found.append(Offer(worker_state, rungs[0], needs[rungs[0]].vram_bytes, run_s))
     return found
 

@@ -375,9 +375,10 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
     if worker is not None:
         task.attempts[-1].price_per_hour = worker.worker.price_per_hour
         worker.attempts[event.attempt_id] = (job.id, task.id)
+        model = job.plan.rendered_as(task.segment).loaded_as
         if task.segment.level != "text":
-            worker.warm_model = job.plan.loaded_as
-        elif worker.warm_model != job.plan.loaded_as:
+            worker.warm_model = model
+        elif worker.warm_model != model:
             worker.warm_model = None  # its encoder alone
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farm.capabilities import DeviceKind, Need, Rung, Worker
-from farm.planning import Plan, Segment
+from farm.planning import Draft, Plan, Segment
 
 #: Weight of the newest measurement in the running mean of a worker's speed.
 NEWEST_WEIGHT = 0.3
@@ -30,7 +30,7 @@ ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
 class Profiles:
     """Learned figures; derived from events alone, so a replay learns the same."""
 
-    #: By worker and model; units of ``_timed_units``.
+    #: By worker and model; units of ``Plan.timed_units``.
     seconds_per_unit: dict[tuple[str, str], float] = field(default_factory=dict)
     load_s: dict[tuple[str, str], float] = field(default_factory=dict)
     #: Seconds to join and encode a frame of a million pixels; None before a video was made.
@@ -52,9 +52,9 @@ class Profiles:
         """A segment took ``render_s`` after the model was brought there in ``load_s``."""
         if segment.level == "text":
             return
-        key = (worker_id, plan.loaded_as)
-        slowdown = plan.on[kind].slowdown[rung]
-        measured = max(render_s, 1e-6) / _timed_units(plan, segment, kind) / slowdown
+        key = (worker_id, plan.rendered_as(segment).loaded_as)
+        slowdown = plan.footprint(segment, kind).slowdown[rung]
+        measured = max(render_s, 1e-6) / plan.timed_units(segment, kind) / slowdown
         before = self.seconds_per_unit.get(key, measured)
         self.seconds_per_unit[key] = before + NEWEST_WEIGHT * (measured - before)
         if load_s > 0:
@@ -71,9 +71,9 @@ class Profiles:
         """Predicted seconds to join and encode one frame, as ``frames_to_join`` counts."""
         return _join_pixels(plan) * (PRIOR_JOIN_S if self.join_s is None else self.join_s)
 
-    def has_measured(self, plan: Plan, worker: Worker) -> bool:
-        """Whether the speed of the plan's model on this worker was measured."""
-        return (worker.id, plan.loaded_as) in self.seconds_per_unit
+    def has_measured(self, model: str, worker: Worker) -> bool:
+        """Whether the speed of this model on this worker was measured."""
+        return (worker.id, model) in self.seconds_per_unit
 
     def learn_oom(self, plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind, held_bytes: int) -> None:
         """The shape did not fit into ``held_bytes``: from now on it needs more than that."""
@@ -93,22 +93,16 @@ class Profiles:
 
     def render_s(self, plan: Plan, segment: Segment, worker: Worker, rung: Rung) -> float:
         """Predicted seconds of a segment on a worker with the model loaded."""
+        here = plan.footprint(segment, worker.kind)
         if segment.level == "text":
-            return plan.text_on[worker.kind].prior_load_s + TEXT_S
-        here = plan.on[worker.kind]
-        per_unit = self.seconds_per_unit.get((worker.id, plan.loaded_as), here.prior_seconds_per_mpixel_step)
-        return per_unit * _timed_units(plan, segment, worker.kind) * here.slowdown[rung]
+            return here.prior_load_s + TEXT_S
+        key = (worker.id, plan.rendered_as(segment).loaded_as)
+        per_unit = self.seconds_per_unit.get(key, here.prior_seconds_per_mpixel_step)
+        return per_unit * plan.timed_units(segment, worker.kind) * here.slowdown[rung]
 
-    def loading_s(self, plan: Plan, worker: Worker) -> float:
-        """Predicted seconds to bring the plan's model onto a worker that has another, or none."""
-        return self.load_s.get((worker.id, plan.loaded_as), plan.on[worker.kind].prior_load_s)
-
-
-def _timed_units(plan: Plan, segment: Segment, kind: DeviceKind) -> float:
-    """Million pixels x frames x steps of a segment, what its VAE does counted as steps."""
-    here = plan.on[kind]
-    coding_steps = here.decode_steps + (here.encode_steps if plan.is_over_frames(segment) else 0.0)
-    return plan.work_units(segment) + segment.num_frames * plan.width * plan.height / 1e6 * coding_steps
+    def loading_s(self, rendered_as: Plan | Draft, worker: Worker) -> float:
+        """Predicted seconds to bring the model of a plan, or of its draft, onto a worker that has another."""
+        return self.load_s.get((worker.id, rendered_as.loaded_as), rendered_as.on[worker.kind].prior_load_s)
 
 
 def frames_to_join(segment: Segment) -> int:
@@ -121,4 +115,5 @@ def _join_pixels(plan: Plan) -> float:
 
 
 def shape_key(plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind) -> ShapeKey:
-    return (plan.loaded_as, plan.width, plan.height, segment.num_frames, rung, kind)
+    here = plan.rendered_as(segment)
+    return (here.loaded_as, here.width, here.height, segment.num_frames, rung, kind)

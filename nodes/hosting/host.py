@@ -12,7 +12,7 @@ from typing import Any
 
 from farm.capabilities import SpecOf, Worker
 from farm.errors import CannotRun
-from farm.planning import Plan, plan_over, refusal
+from farm.planning import Plan, plan_with, refusal
 from farm.reporting import console
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator, Storage
@@ -51,7 +51,7 @@ def take_in(
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:
     """The plan of a request, refused before anything is started where these workers could not hold it."""
-    return plan_over(request, spec_of(request.model, request.chosen_weights), workers)
+    return plan_with(request, spec_of, workers)
 
 
 def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from farm.capabilities import EngineSpec
+from farm.planning import RenderTask
 from farm.request import Fit
 from farm.running import Blob, Order, SegmentFrame
 from nodes.engines import Frames, RenderInputs
@@ -32,8 +33,8 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
     task = order.task
     size = task.width, task.height, task.fit
     handover = _arrays(order.inputs.get("handover"))
-    rendered = _frames_of(order, order.segment_frames)
-    given = _frames_of(order, order.known_frames)
+    rendered = _in_size(task, _frames_of(order, order.segment_frames))
+    given = _in_size(task, _frames_of(order, order.known_frames))
     known = {task.frame_indices.index(number): frame for number, frame in given.items()}
     image = shot_image = _image(order.inputs.get("image"))
     last_image = _image(order.inputs.get("last_image"))
@@ -78,6 +79,12 @@ def _frames_of(order: Order, frames: Sequence[SegmentFrame]) -> dict[int, Image]
 def _picture(order: Order, name: str) -> Image:
     """A picture fitted as the job's inputs are."""
     return fitted(_decoded(order.inputs[name]), order.task.width, order.task.height, order.task.fit)
+
+
+def _in_size(task: RenderTask, frames: Mapping[int, Image]) -> dict[int, Image]:
+    """Frames of a draft of another size in the task's, by their number: its shape is nearly the same."""
+    fit: Fit = "stretch" if task.fit == "stretch" else "crop"
+    return {number: fitted(frame, task.width, task.height, fit) for number, frame in frames.items()}
 
 
 def _video_frames(order: Order) -> Frames:

@@ -10,6 +10,14 @@ from collections.abc import Callable
 from farm.capabilities import Mode
 from farm.planning.modes.chain import chain
 from farm.planning.modes.cutting import Cut
+from farm.planning.modes.drafting import (
+    DraftChoice,
+    Frames,
+    draft_choice,
+    draft_notes,
+    draft_spec_of,
+    of_draft,
+)
 from farm.planning.modes.independent import independent
 from farm.planning.modes.infill import infill
 from farm.planning.modes.refine import DRAFT_STRENGTH, refine
@@ -24,4 +32,14 @@ SEGMENTS_OF: dict[Mode, Callable[[Shot, Cut], list[Segment]]] = {
     "co_denoise": independent,
 }
 
-__all__ = ["DRAFT_STRENGTH", "SEGMENTS_OF", "Cut"]
+__all__ = [
+    "DRAFT_STRENGTH",
+    "SEGMENTS_OF",
+    "Cut",
+    "DraftChoice",
+    "Frames",
+    "draft_choice",
+    "draft_notes",
+    "draft_spec_of",
+    "of_draft",
+]

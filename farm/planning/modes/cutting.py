@@ -23,6 +23,20 @@ MIN_DRAFT_STEPS = 4
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """What a draft is cut by: its windows in frames of its own, its steps."""
+
+    #: Of the model that renders it.
+    spec: EngineSpec
+    window: int
+    num_inference_steps: int
+    #: Frames of the video from one of its frames to the next.
+    stride: int
+    #: Whether its frames become keyframes only when the video's own model has rendered over them.
+    refined: bool = False
+
+
+@dataclass(frozen=True)
 class Cut:
     """What shots are cut by. ``window`` and ``overlap`` in frames, ``fps`` of the video."""
 
@@ -31,6 +45,8 @@ class Cut:
     overlap: int
     fps: Fraction
     num_inference_steps: int
+    #: Of the draft whose frames are keyframes (``infill``).
+    drafting: Drafting | None = None
 
 
 def final_segments(shot: Shot, windows: Sequence[Window], spec: EngineSpec) -> list[Segment]:
@@ -49,16 +65,17 @@ def final_segments(shot: Shot, windows: Sequence[Window], spec: EngineSpec) -> l
     ]
 
 
-def draft(shot: Shot, cut: Cut, stride: int, num_points: int, *, whole_windows: bool = True) -> list[Segment]:
-    """A chain over every ``stride``-th frame, ``num_points`` of them or more.
+def draft(shot: Shot, by: Drafting, num_points: int, *, whole_windows: bool = True) -> list[Segment]:
+    """A chain over every ``by.stride``-th frame, ``num_points`` of them or more.
 
-    A window begins with the last frame of the one before, and so has all but one of its frames to itself. The
-    last is a whole window, or the shortest that holds what is left.
+    A window begins with the last frame of the one before, and so has all but one of its frames to itself.
+    (With latents handed over, too, colours of a draft in few steps run away.) The last is a whole window, or
+    the shortest that holds what is left.
     """
-    segments = []
-    for i, w in enumerate(cropped_windows(num_points, cut.window, 1)):
+    segments, stride = [], by.stride
+    for i, w in enumerate(cropped_windows(num_points, by.window, 1)):
         start = shot.start + w.start * stride
-        num_frames = w.num_frames if whole_windows else cut.spec.frames.at_least(w.end - w.start)
+        num_frames = w.num_frames if whole_windows else by.spec.frames.at_least(w.end - w.start)
         segments.append(
             Segment(
                 id=f"d{shot.index}-{i}",
@@ -68,7 +85,7 @@ def draft(shot: Shot, cut: Cut, stride: int, num_points: int, *, whole_windows: 
                 end=start + (num_frames - 1) * stride + 1,
                 num_frames=num_frames,
                 frame_stride=stride,
-                num_inference_steps=draft_steps(cut.num_inference_steps, stride),
+                num_inference_steps=by.num_inference_steps,
             )
         )
     return chained(segments)

@@ -2,23 +2,26 @@
 
 Several images are keyframes themselves. From one image, and where there are more frames between two images
 than a window has, a draft makes the keyframes: frames far apart, in all steps and at full size, so that
-nothing of them has to be refined. Windows share their keyframes; where the overlap is longer than a frame,
-each keyframe first becomes a short clip, which ends one window and begins the next, so that the motion has
-no kink there.
+nothing of them has to be refined. A draft of another model, or of one that knows no slow motion, is smaller
+and in few steps: each of its frames that is to be a keyframe is first rendered over at full size. Windows
+share their keyframes; where the overlap is longer than a frame, each keyframe becomes a short clip, which
+ends one window and begins the next, so that the motion has no kink there.
 
     draft      d0 ─────────> d1           a chain of frames ``frame_stride`` apart
                ╱ │ ╲        ╱ │ ╲
-    keyframes k1 k2 k3    k4 k5 k6        clips of ``overlap`` frames; none where a frame is enough
+    refined    r1 r2 r3    r4 r5 r6       where the draft's frames are not good enough as they are
+    keyframes  k1 k2 k3    k4 k5 k6       clips of ``overlap`` frames; none where a frame is enough
     final   s0 s1 s2 s3  s4 s5 s6 s7      each between two of them, the last from one to the end
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from farm.capabilities import FrameRule
 from farm.errors import CannotRun
-from farm.planning.modes.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.cutting import Cut, Drafting, draft, final_segments
 from farm.planning.modes.windows import cropped_windows
 from farm.planning.plan import FrameRun, Segment, Shot
 
@@ -37,13 +40,45 @@ def _from_one_image(shot: Shot, cut: Cut) -> list[Segment]:
     finals = final_segments(shot, windows, cut.spec)
     if len(finals) == 1:
         return finals
-    stride = draft_stride(cut.window - overlap, cut.fps, cut.spec.min_fps)
-    drafted = draft(shot, cut, stride, num_points=windows[-1].start // stride + 1, whole_windows=False)
-    frames = _frames_of(drafted)
+    by = _drafting(cut)
+    drafted = draft(shot, by, num_points=windows[-1].start // by.stride + 1, whole_windows=False)
     starts = [s.start for s in finals[1:]]
-    clips = _clips(shot, cut, starts, frames) if overlap > 1 else []
-    known = frames | _frames_of(clips)
-    return [*drafted, *clips, *_between_keyframes(finals, overlap, known)]
+    refined = _refined(shot, cut, starts, _frames_of(drafted))
+    known = _frames_of(drafted) | _last_frames_of(refined)
+    clips = _clips(shot, cut, starts, known) if overlap > 1 else []
+    known |= _frames_of(clips)
+    return [*drafted, *refined, *clips, *_between_keyframes(finals, overlap, known)]
+
+
+def _drafting(cut: Cut) -> Drafting:
+    assert cut.drafting is not None, "the planner decides how a mode drafts"
+    return cut.drafting
+
+
+def _refined(shot: Shot, cut: Cut, frames: Sequence[int], drafted: Mapping[int, FrameRun]) -> list[Segment]:
+    """These frames of the draft rendered over by the video's own model: none where they are good as they are.
+
+    Each held still for a frame and a whole latent, of which the last frame is the keyframe. (Behind the
+    shot's image, whose detail it could take, a model that goes on from that shows it again.)
+    """
+    if not _drafting(cut).refined:
+        return []
+    rule = cut.spec.frames
+    num_frames = rule.at_least(1 + rule.frames_per_latent)
+    return [
+        Segment(
+            id=f"r{shot.index}-{i}",
+            shot=shot.index,
+            level="keyframes",
+            start=frame,
+            end=frame + 1,
+            num_frames=num_frames,
+            keyframe_indices=(frame,) * num_frames,
+            sources=(drafted[frame],),
+            depends_on=(drafted[frame].segment,),
+        )
+        for i, frame in enumerate(frames)
+    ]
 
 
 def _clips(shot: Shot, cut: Cut, starts: list[int], known: Mapping[int, FrameRun]) -> list[Segment]:
@@ -84,7 +119,7 @@ def _between_images(shot: Shot, cut: Cut) -> list[Segment]:
     ]
     if len(finals) == 1:
         return finals
-    stride = (length - 1) // len(finals)
+    by = _drafting(cut)
     drafted = Segment(
         id=f"d{shot.index}-0",
         shot=shot.index,
@@ -92,11 +127,13 @@ def _between_images(shot: Shot, cut: Cut) -> list[Segment]:
         start=shot.start,
         end=shot.end,
         num_frames=len(points),
-        frame_stride=stride,
+        frame_stride=(length - 1) // len(finals),
         keyframe_indices=tuple(shot.start + point for point in points),
+        num_inference_steps=by.num_inference_steps,
     )
-    known = _frames_of([drafted])
-    return [drafted, *_between_keyframes(finals, 1, known)]
+    refined = _refined(shot, cut, [s.start for s in finals[1:]], _frames_of([drafted]))
+    known = _frames_of([drafted]) | _last_frames_of(refined)
+    return [drafted, *refined, *_between_keyframes(finals, 1, known)]
 
 
 def _points(last: int, cut: Cut) -> list[int]:
@@ -105,30 +142,49 @@ def _points(last: int, cut: Cut) -> list[int]:
     Raises:
         CannotRun: they are too far apart for a draft of one window.
     """
-    rule, per_latent = cut.spec.frames, cut.spec.frames.frames_per_latent
-    for num_points in rule.allowed():
-        if num_points > cut.window:
+    rule, by = cut.spec.frames, _drafting(cut)
+    for num_points in by.spec.frames.allowed():
+        if num_points > by.window:
             break
         if num_points < 3:
             continue
-        gaps = num_points - 1
-        points = [per_latent * round(i * last / gaps / per_latent) for i in range(num_points)]
-        if all(b - a < cut.window and rule.allows(b - a + 1) for a, b in pairwise(points)):
+        points = _spread(last, num_points, rule.frames_per_latent)
+        if _fits(points, rule, cut.window):
             return points
     raise CannotRun(
-        f"mode infill has {last + 1} frames between two images, and {cut.spec.model} drafts and renders "
-        f"windows of {cut.window}; give more images, fewer frames or a longer window",
+        f"mode infill has {last + 1} frames between two images, and {by.spec.model} drafts windows of "
+        f"{by.window} frames to be filled by windows of {cut.window}; give more images, fewer frames or a "
+        "longer window",
         param="frames",
     )
 
 
-def _frames_of(segments: list[Segment]) -> dict[int, FrameRun]:
+def _spread(last: int, num_points: int, frames_per_latent: int) -> list[int]:
+    """Frame 0 to frame ``last``, about as far apart, on whole latents."""
+    gaps = num_points - 1
+    return [frames_per_latent * round(i * last / gaps / frames_per_latent) for i in range(num_points)]
+
+
+def _fits(points: Sequence[int], rule: FrameRule, window: int) -> bool:
+    """Whether a window reaches from each of these points to the next."""
+    return all(b - a < window and rule.allows(b - a + 1) for a, b in pairwise(points))
+
+
+def _frames_of(segments: Sequence[Segment]) -> dict[int, FrameRun]:
     """Where each frame of these segments is found, by its number; the first that has it."""
     found: dict[int, FrameRun] = {}
     for segment in segments:
         for position, frame in enumerate(segment.frame_indices):
             found.setdefault(frame, FrameRun(segment=segment.id, first=position, end=position + 1))
     return found
+
+
+def _last_frames_of(segments: Sequence[Segment]) -> dict[int, FrameRun]:
+    """Where the last frame of each of these segments is found, by its number."""
+    return {
+        s.frame_indices[-1]: FrameRun(segment=s.id, first=s.num_frames - 1, end=s.num_frames)
+        for s in segments
+    }
 
 
 def _between_keyframes(

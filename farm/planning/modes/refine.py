@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farm.planning.modes.cutting import Cut, draft, draft_stride, final_segments
+from farm.planning.modes.cutting import Cut, Drafting, draft, draft_steps, draft_stride, final_segments
 from farm.planning.modes.windows import cropped_windows, shifted_windows
 from farm.planning.plan import FrameRun, Segment, Shot
 
@@ -42,7 +42,13 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
     stride = draft_stride(cut.window - cut.overlap, cut.fps, cut.spec.min_fps)
     # To the last frame that is rendered, dropped ones included: frames are interpolated, never extrapolated.
     last_frame = windows[-1].start + windows[-1].num_frames - 1
-    drafted = draft(shot, cut, stride, num_points=-(-last_frame // stride) + 1)
+    by = Drafting(
+        spec=cut.spec,
+        window=cut.window,
+        num_inference_steps=draft_steps(cut.num_inference_steps, stride),
+        stride=stride,
+    )
+    drafted = draft(shot, by, num_points=-(-last_frame // stride) + 1)
     keyframes = [
         segment.model_copy(
             update={

@@ -54,7 +54,7 @@ from nodes.engines.placement import Placement, ring_bytes
 from nodes.engines.wan.facts import ModelFacts
 from nodes.engines.wan.kinds import FACTS, TAKES, max_end_latents, max_prefix_latents, untrained
 from nodes.engines.wan.layout import KEPT, TEXT_ENCODER, TEXT_PARTS, VAE, WanFolder, read_folder
-from nodes.engines.wan.steps import check_scheduler
+from nodes.engines.wan.steps import by_expert, check_scheduler, schedule
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
@@ -72,6 +72,8 @@ _OWN_TASK_BYTES = 64 * 2**20
 _DECODING = ((14.5, 8.55, 245), (14.5, 4.4, 268))
 _DECODING_RESIDUAL = ((21.5, 10.85, 292), (21.5, 5.55, 382))
 
+#: One expert is reached in a single step, which makes no picture.
+_STEPS_OF_A_PICTURE = 4
 #: What unmeasured workers are taken to do: half precision on a card of 2020, two cores in float32.
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.06}
 #: Bytes of the cosines and sines of a token, in float32, and of its latents in and out.
@@ -169,7 +171,9 @@ def wan_spec(
             native_height=facts.native_height,
             native_fps=facts.native_fps,
             min_fps=facts.min_fps,
+            knows_rates="{fps" in facts.prompt_template,
             default_steps=facts.default_steps,
+            draft_steps=_fewest_steps(folder, facts),
             default_guidance_scale=facts.default_guidance_scale,
             default_strength=facts.default_strength,
             preview_steps=facts.preview_steps,
@@ -199,6 +203,15 @@ Tensors = Mapping[str, StoredTensor]
 
 def _kept(component: str) -> Kept:
     return KEPT.get("transformer" if component.startswith("transformer") else component, Kept())
+
+
+def _fewest_steps(folder: WanFolder, facts: ModelFacts) -> int:
+    """The fewest steps of which every expert has one; of a single expert, which make a picture."""
+    for count in range(len(folder.experts), facts.default_steps):
+        steps = schedule(folder.scheduler, count, flow_shift=facts.flow_shift, timesteps=facts.timesteps)
+        if len(by_expert(steps, folder.experts, folder.boundary)) == len(folder.experts) > 1:
+            return count
+    return min(_STEPS_OF_A_PICTURE, facts.default_steps)
 
 
 def _elements(tensors: Tensors, start: str = "") -> int:

@@ -63,7 +63,7 @@ def test_encoding_a_prompt_teaches_nothing_of_the_speed_of_windows(make: Any) ->
     made = make.plan(text_spec(make))
     profiles = Profiles()
     profiles.learn_success(made, made.segments[0], "a/0", "chunk", "cuda", render_s=60.0, load_s=9.0)
-    assert not profiles.has_measured(made, make.worker("a/0"))
+    assert not profiles.has_measured(made.model, make.worker("a/0"))
     assert profiles.load_s == {}
 
 

@@ -160,6 +160,26 @@ def test_a_window_over_two_clips_begins_with_its_own_keyframe_and_is_interpolate
     assert inputs.video[:, 0, 0, 0].tolist() == [50, 55, 60, 100, 140]
 
 
+@pytest.mark.parametrize(("width", "height"), [(24, 16), (24, 20), (96, 64)])
+def test_frames_of_a_draft_of_another_size_are_scaled_to_the_tasks(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    photo, rendered = picture(tmp_path, (9, 9, 9)), clip(tmp_path, 3, width, height, first=120)
+    over = load_inputs(order((2, 2, 2), frames=(("d", 1, 2),), image=photo, d=rendered), SPEC)
+    assert over.image is not None
+    assert over.video is not None
+    assert over.image.shape == (32, 48, 3)
+    assert over.video.shape == (3, 32, 48, 3)
+    assert over.video[:, 16, 24, 0].tolist() == [130, 130, 130], "a keyframe is refined held still"
+    known = (SegmentFrame(segment="d", position=2, frame_index=4),)
+    given = load_inputs(
+        order((4, 5), image=photo, d=rendered).model_copy(update={"known_frames": known}), SPEC
+    )
+    assert given.image is not None
+    assert given.image.shape == (32, 48, 3)
+    assert given.image[16, 24, 0] == 140
+
+
 def test_the_photo_is_the_first_frame_of_its_shot_and_stands_nowhere_else(tmp_path: Path) -> None:
     photo, rendered = picture(tmp_path, (100, 100, 100)), clip(tmp_path, 3, first=120)
     inputs = load_inputs(order((0, 1, 2), frames=(("k", 0, 2),), image=photo, k=rendered), SPEC)

@@ -102,8 +102,19 @@ def test_auto_takes_infill_for_one_image_where_it_ends_sooner(make: Any, takes: 
     assert made.mode == "infill"
     assert any("infill chosen: 4 workers" in note for note in made.notes)
     assert plan(request, spec, workers=1).mode == "chain"
-    storyboard = make.request(num_frames=96, inputs=(make.image(), make.image(1)))
-    assert plan(storyboard, spec, workers=4).mode == "chain", "pictures of a storyboard are cuts"
+
+
+def test_auto_makes_each_picture_of_a_storyboard_a_shot_of_its_own(make: Any) -> None:
+    spec = causal_spec(make)
+    storyboard = make.request(num_frames=192, inputs=(make.image(), make.image(1)))
+    made = plan(storyboard, spec, workers=12)
+    assert made.mode == "infill"
+    assert [(shot.start, shot.end, shot.last_media) for shot in made.shots] == [
+        (0, 96, None),
+        (96, 192, None),
+    ]
+    check_exact(made, spec)
+    assert plan(storyboard, spec, workers=2).mode == "chain", "two workers have a shot each"
 
 
 def test_auto_never_gives_a_model_what_it_was_not_trained_for_and_asked_for_it_is_said(make: Any) -> None:

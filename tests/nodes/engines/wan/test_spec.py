@@ -132,6 +132,8 @@ def test_two_experts_are_told_by_their_configs(published: Callable[..., Path]) -
     assert (spec.max_prefix_latents, spec.max_end_latents) == (1, 1)
     assert not spec.frames.allows(80)
     assert spec.frames.allows(81)
+    assert not spec.knows_rates
+    assert (spec.draft_steps, spec.trained_sides) == (2, None), "a step for each expert, at the native size"
     # The text encoder's table of tokens stays on the host: 9.2 of 11.4 GB come to the card.
     assert spec.component_bytes["text_encoder"] == pytest.approx(9.2e9, rel=0.01)
     assert host_need_bytes(spec, spec.rungs[0], text=True) == pytest.approx(11.4e9, rel=0.01)
@@ -178,6 +180,7 @@ def test_vace_takes_frames_anywhere(published: Callable[..., Path]) -> None:
     assert {"last_image", "keyframes", "prefix"} <= spec.takes
     assert spec.untrained == frozenset()
     assert (spec.max_prefix_latents, spec.max_end_latents) == (2, 2)
+    assert (spec.knows_rates, spec.draft_steps) == (False, 4), "of one expert, which make a picture"
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,11 @@ def test_what_a_folder_was_trained_for_is_in_its_farm_json() -> None:
     assert spec.trained_sides == (128, 384)
     assert spec.text_components == ()  # a task for its prompts would cost more than they do
     assert "pans" in spec.vocabulary["pan"]
+
+
+def test_a_model_whose_prompts_tell_the_rate_knows_slow_motion() -> None:
+    spec = spec_of("tiny_wan")
+    assert spec.knows_rates
 
 
 def test_a_rate_is_told_in_words_the_nearest_that_was_trained() -> None:

@@ -68,6 +68,7 @@ function settings(/** @type {any} */ plan) {
     ["Picture", `${plan.width} × ${plan.height}, ${fps(plan.fps)}`],
     ["Window", `${plan.window_frames} frames, ${plan.overlap_frames} shared`],
     ["Steps", count(plan.num_inference_steps)],
+    ...(plan.draft ? [/** @type {[string, string]} */ (["Draft", `${plan.draft.model}, ${plan.draft.width} × ${plan.draft.height}, ${count(plan.draft.num_inference_steps)} steps`])] : []),
     ["Guidance", count(plan.guidance_scale)],
     ["Strength", plan.strength == null ? "the model's own" : count(plan.strength)],
     ["Seed", String(plan.seed)],

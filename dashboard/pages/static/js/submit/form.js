@@ -14,7 +14,7 @@
 /** Everything typed; "" is left to the farm. */
 export const EMPTY = {
   model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", fit: "crop", window_frames: "",
-  mode: "auto", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
+  mode: "auto", draft_model: "", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
   seed: "", priority: "", weights: "", loras: "", weight_format: "", review: false,
 };
 /** @typedef {typeof EMPTY} Form */
@@ -41,6 +41,7 @@ export function requestOf(form, inputs, audio) {
   if (form.model) body.model = form.model;
   if (form.preset) body.preset = form.preset;
   if (form.mode !== "auto") body.mode = form.mode;
+  if (form.draft_model) body.draft_model = form.draft_model;
   if (form.negative_prompt) body.negative_prompt = form.negative_prompt;
   if (form.fps) body.fps = form.fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);

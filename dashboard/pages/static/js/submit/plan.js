@@ -71,10 +71,13 @@ export const PlanPreview = ({ planned, waiting, inputs }) => {
       ["Cost", cost(quote.cost)],
       ["Energy", quote.energy_wh == null ? "unknown" : `${quote.energy_wh} Wh`],
       ["No farm is faster than", about(quote.critical_path_s)],
+      ...(plan.beside_chain ? [["Beside a chain", besideChain(plan.beside_chain)]] : []),
+      ...(plan.draft ? [["Draft", `${plan.draft.model}, ${plan.draft.width} × ${plan.draft.height}, ${plural(plan.draft.num_inference_steps, "step")}`]] : []),
       ["Window", `${plan.window_frames} frames, ${plan.overlap_frames} shared`],
       ["Steps", String(plan.num_inference_steps)],
     ]} />
-    <${Needs} on=${plan.on} workers=${quote.workers} />
+    <${Needs} title="A segment needs" on=${plan.on} workers=${quote.workers} />
+    ${plan.draft && html`<${Needs} title="A segment of the draft needs" on=${plan.draft.on} workers=${quote.workers} />`}
     <div><h3>Workers</h3>
       ${quote.workers.length === 0 && html`<p class="note warn">No worker is here. The job would wait for one.</p>`}
       <${Some} list=${able} of="worker" row=${(/** @type {any} */ worker) => html`<${Able} key=${worker.worker_id} worker=${worker} longest=${longest} />`} />
@@ -110,13 +113,16 @@ function lying({ seen, place }) {
 const Some = ({ list, of, row }) => html`<ul class="plan-workers">${list.slice(0, SHOWN).map(row)}</ul>
   ${list.length > SHOWN && html`<details><summary class="small-text">${plural(list.length - SHOWN, `more ${of}`)}</summary><ul class="plan-workers">${list.slice(SHOWN).map(row)}</ul></details>`}`;
 
+/** What mode chain would take, as what this one takes of it. @param {{critical_path: number, work: number}} shares */
+const besideChain = ({ critical_path, work }) => `${critical_path.toFixed(2)} of its longest path, ${work.toFixed(2)} of its work`;
+
 const KINDS = { cuda: "On a card", cpu: "On a CPU" };
 
 /** What a window takes, per kind of worker: from the least memory to the fastest. */
-const Needs = ({ on, workers }) => {
+const Needs = ({ title, on, workers }) => {
   const kinds = Object.entries(on);
   const held = new Map(workers.map((/** @type {any} */ w) => [w.rung, w.need_bytes]));
-  return html`<div><h3>A segment needs</h3><ul class="needs">
+  return html`<div><h3>${title}</h3><ul class="needs">
     ${kinds.map(([kind, footprint]) => {
       const rungs = Object.entries(/** @type {Record<string, number>} */ (footprint.need_bytes)).sort(([, a], [, b]) => a - b);
       return html`<li key=${kind}><span>${KINDS[kind] ?? kind}</span><span class="need-rungs">${rungs.map(([rung, need]) =>

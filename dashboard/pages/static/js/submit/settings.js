@@ -59,6 +59,13 @@ export const Settings = ({ form, set, models, presets, choices, wrong, isVideo, 
     <div class="stack">
       <${Text} label="What should not be seen" name="negative_prompt" form=${form} set=${set} wrong=${wrong} />
       <div class="field-grid">
+        ${!isVideo && html`<label class="field"><span>Model of the draft</span>
+          <select name="draft_model" value=${form.draft_model} aria-invalid=${wrong === "draft_model" || undefined}
+            title="A lighter model for the keyframes of infill, which the other refines and fills between"
+            onChange=${(/** @type {any} */ event) => set({ draft_model: event.target.value })}>
+            <option value="">the same</option>
+            ${(models ?? []).filter((model) => model.takes.includes("image")).map((model) => html`<option key=${model.model} value=${model.model}>${model.model}</option>`)}
+          </select></label>`}
         <${Number_} label="Denoising steps" name="num_inference_steps" form=${form} set=${set} wrong=${wrong} min="1" placeholder="the preset's" />
         <${Number_} label="Guidance scale" name="guidance_scale" form=${form} set=${set} wrong=${wrong} min="0" step="0.1" placeholder="the model's own" />
         <${Number_} label="Strength of the change" name="strength" form=${form} set=${set} wrong=${wrong} min="0.01" step="0.01" placeholder="the model's own" />
