@@ -23,7 +23,7 @@ import av
 import av.error
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from stitching.clip import Frames, Image, check_frames
 from stitching.ffv1_checksums import slices_are_whole
@@ -284,8 +284,8 @@ class VideoWriter:
                     picture = convert.reformat(
                         rgb,
                         format="yuv420p",
-                        dst_colorspace="ITU709",
-                        dst_color_range="MPEG",
+                        dst_colorspace=Colorspace.ITU709,
+                        dst_color_range=ColorRange.MPEG,
                         interpolation=_EXACT_SCALING,
                     )
                     picture.pts, picture.time_base = index, 1 / self._fps
