@@ -98,7 +98,7 @@ def render(
 
     rendered = agreed(
         lambda: _run(render_here(inputs, options, here, folder, target)),
-        lambda: accept_licence(options["model"], folder),
+        lambda option: accept_licence(options[option], folder),
     )
     _print_rendered(rendered, as_json)
 
@@ -113,12 +113,15 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show how a video would be made, without making it."""
-    from nodes.hosting import accept_licence, check_licence, described, planned
+    from nodes.hosting import accept_licence, check_licences, described, planned
     from nodes.machine import scratch_folder
 
     here = workers_here(workers, vram_limit)
-    model, remembered = options["model"], default_state_folder()
-    agreed(lambda: check_licence(model, remembered), lambda: accept_licence(model, remembered))
+    remembered = default_state_folder()
+    agreed(
+        lambda: check_licences(options, remembered),
+        lambda option: accept_licence(options[option], remembered),
+    )
     with scratch_folder() as folder, console.LookView() as view:
         request = described(inputs, options, folder, view.told)
     made = planned(request, here)
@@ -148,7 +151,8 @@ def submit(
     target = None if output is None else target_of(output, _files(inputs, options), force=force)
     client = client_of(farm, token, state)
     job_id = agreed(
-        lambda: submitted(client, inputs, options), lambda: client.accept_licence(options["model"])
+        lambda: submitted(client, inputs, options),
+        lambda option: client.accept_licence(options[option]),
     )
     if watch:
         follow(client, job_id, target)

@@ -266,10 +266,10 @@ def target_of(named: Path | None, inputs: Sequence[Path] = (), *, force: bool) -
     return target
 
 
-def agreed(work: Callable[[], Result], accept: Callable[[], object]) -> Result:
-    """Do what may want a licence to be accepted: that is asked for on a terminal, and refused elsewhere.
+def agreed(work: Callable[[], Result], accept: Callable[[str], object]) -> Result:
+    """Do what may want licences to be accepted: that is asked for on a terminal, and refused elsewhere.
 
-    ``accept`` remembers that it is.
+    ``accept`` remembers that it is, of the model that the option of this name asks for.
     """
     try:
         return work()
@@ -277,8 +277,8 @@ def agreed(work: Callable[[], Result], accept: Callable[[], object]) -> Result:
         if not sys.stdin.isatty():
             raise
         typer.confirm(f"{error.message}. Do you accept it?", abort=True, err=True)
-        accept()
-        return work()
+        accept(error.param or "model")
+        return agreed(work, accept)
 
 
 def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> str:

@@ -114,6 +114,8 @@ class Draft(Value):
     """How a draft is rendered where it is not as the video is: by another model, or smaller."""
 
     model: str
+    #: Those of the video where its own model drafts; another model's are its own.
+    weights: Weights = OWN_WEIGHTS
     width: int
     height: int
     window_frames: int
@@ -124,14 +126,13 @@ class Draft(Value):
     text_on: dict[DeviceKind, Footprint] = Field(default_factory=dict)
 
     @property
-    def weights(self) -> Weights:
-        """The model's own: those that are asked for are the video's."""
-        return OWN_WEIGHTS
-
-    @property
     def loaded_as(self) -> str:
         """As ``Plan.loaded_as``."""
-        return self.model
+        return _loaded_as(self.model, self.weights)
+
+
+def _loaded_as(model: str, weights: Weights) -> str:
+    return f"{model} with {weights}" if str(weights) else model
 
 
 class BesideChain(Value):
@@ -181,7 +182,7 @@ class Plan(Value):
     @property
     def loaded_as(self) -> str:
         """The model with its weights: what workers hold, and of which speeds and needs are learned."""
-        return f"{self.model} with {self.weights}" if str(self.weights) else self.model
+        return _loaded_as(self.model, self.weights)
 
     @property
     def final_segments(self) -> tuple[Segment, ...]:

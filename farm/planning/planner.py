@@ -191,6 +191,7 @@ def _draft_of(choice: DraftChoice, segments: Sequence[Segment], request: JobRequ
     )
     return Draft(
         model=spec.model,
+        weights=spec.weights,
         width=choice.width,
         height=choice.height,
         window_frames=choice.drafting.window,

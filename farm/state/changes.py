@@ -67,8 +67,7 @@ def refusal(state: State, event: Event) -> str | None:
         case WorkerJoined(worker=worker):
             return f"worker {worker.id} is here" if worker.id in state.workers else None
         case WorkerLeft(worker_id=worker_id):
-            known = worker_id in state.workers or worker_id in state.starting
-            return None if known else f"no worker {worker_id}"
+            return None if worker_id in {*state.workers, *state.starting} else f"no worker {worker_id}"
         case WorkerDraining(worker_id=worker_id, leaving=False) if worker_id in state.drained:
             return f"worker {worker_id} is drained"
         case WorkerEnabled(worker_id=worker_id) if worker_id in state.starting:

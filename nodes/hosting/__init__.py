@@ -8,14 +8,14 @@ from __future__ import annotations
 from nodes.hosting.doctor import examine, examine_joining, examine_security
 from nodes.hosting.host import planned
 from nodes.hosting.keep_up import keep_up
-from nodes.hosting.licences import accept_licence, check_licence
+from nodes.hosting.licences import accept_licence, check_licences
 from nodes.hosting.models_here import models_here
 from nodes.hosting.render_here import described, render_here, retry_here, review_here
 from nodes.hosting.review_here import save_keyframes
 
 __all__ = [
     "accept_licence",
-    "check_licence",
+    "check_licences",
     "described",
     "examine",
     "examine_joining",

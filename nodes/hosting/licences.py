@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from farm.capabilities import EngineSpec, SpecOf, Weights, check_accepted
 from farm.errors import InvalidInput
+from farm.planning import of_draft
 from farm.state import JOURNAL_NAME, LicenceAccepted, locked, past, replayed
 from nodes.engines import licence_of
 
@@ -24,16 +26,25 @@ def licensed(specs: SpecOf, accepted: Callable[[], Collection[str]]) -> SpecOf:
     return spec_of
 
 
-def check_licence(model: str, folder: Path) -> None:
-    """
+def check_licences(options: Mapping[str, Any], folder: Path) -> None:
+    """Whether the models of a request may be had.
+
+    Args:
+        options: Fields of a ``JobRequest``.
+        folder: The state folder, in which licences are accepted.
+
     Raises:
-        LicenceNotAccepted: the model's licence restricts its use, and was not accepted in this state folder.
+        LicenceNotAccepted: one restricts its model's use, and was not accepted; ``param`` is the option that
+            asks for the model.
     """
     accepted: Collection[str] = ()
     if (folder / JOURNAL_NAME).exists():
         with past(folder) as ledger:
             accepted = ledger.state.accepted_licences
-    check_accepted(model, licence_of(model), accepted)
+    check_accepted(options["model"], licence_of(options["model"]), accepted)
+    if draft := options.get("draft_model"):
+        with of_draft():
+            check_accepted(draft, licence_of(draft), accepted)
 
 
 def accept_licence(model: str, folder: Path) -> str:

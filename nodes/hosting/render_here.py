@@ -22,7 +22,7 @@ from farm.request import JobRequest, ReviewChange, check_numbers
 from farm.running import SHEET_NAME, VIDEO_NAME, Coordinator, Storage, stored_bytes
 from farm.state import Job, past, usual_mode
 from nodes.hosting.host import check_placement, local_farm, planned, take_in, workers_up
-from nodes.hosting.licences import check_licence
+from nodes.hosting.licences import check_licences
 from nodes.hosting.review_here import changed, looked_at, terminal
 from nodes.machine import scratch_folder
 
@@ -70,7 +70,7 @@ async def render_here(
         FarmError: with nothing left behind; a job that had begun can be continued with ``retry_here``.
     """
     mode = usual_mode()
-    check_licence(options["model"], state)
+    check_licences(options, state)
     with scratch_folder() as folder:
         request = await _looked_at(inputs, options, folder)
         made = planned(request, workers)

@@ -164,3 +164,22 @@ def test_every_segment_is_ordered_with_the_plans_weights(make: Any) -> None:
 def test_weights_that_the_spec_is_not_of_are_refused(make: Any) -> None:
     with pytest.raises(CannotRun, match=r"synthetic runs with its own weights alone; leave out weights"):
         plan(make.request(weight_format="int8"), make.spec())
+
+
+def test_a_small_draft_by_the_videos_own_model_has_its_weights_and_another_models_draft_its_own(
+    make: Any,
+) -> None:
+    weights = Weights(loras=(LoraFile(path=Path("fast.safetensors")),))
+    takes = frozenset({"image", "last_image", "text", "video"})
+    # A model of one pace drafts small, in few steps.
+    sizes = {"native_width": 512, "native_height": 512, "trained_sides": (128, 512), "native_fps": 8}
+    spec = make.spec(takes=takes, weights=weights, min_fps=8.0, default_steps=20, **sizes)
+    request = make.request(loras=weights.loras, mode="infill", num_frames=40)
+    own = plan(request, spec)
+    assert own.draft is not None
+    assert (own.draft.weights, own.draft.loaded_as) == (weights, own.loaded_as)
+    assert {own.render_task(segment).weights for segment in own.segments} == {weights}
+    light = make.spec(model="light", takes=takes, min_fps=8.0)
+    other = plan(request.model_copy(update={"draft_model": "light"}), spec, draft=light)
+    assert other.draft is not None
+    assert (other.draft.weights, other.draft.loaded_as) == (OWN_WEIGHTS, "light")

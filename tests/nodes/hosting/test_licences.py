@@ -11,7 +11,7 @@ from farm.capabilities import OWN_WEIGHTS
 from farm.errors import InvalidInput, LicenceNotAccepted
 from farm.state import past
 from nodes.engines import spec_of
-from nodes.hosting.licences import accept_licence, check_licence, licensed
+from nodes.hosting.licences import accept_licence, check_licences, licensed
 
 MODEL, NAME = "ltx-video-0.9.8-13b-distilled", "LTX Video Open Weights License"
 
@@ -41,12 +41,15 @@ def test_until_it_is_accepted_nothing_is_read_or_fetched() -> None:
 
 def test_a_state_folder_remembers_what_was_accepted(tmp_path: Path) -> None:
     with pytest.raises(LicenceNotAccepted):
-        check_licence(MODEL, tmp_path)
+        check_licences({"model": MODEL}, tmp_path)
+    with pytest.raises(LicenceNotAccepted, match=r"^draft model: ") as refused:
+        check_licences({"model": "tiny_wan", "draft_model": MODEL}, tmp_path)
+    assert refused.value.param == "draft_model"
     assert accept_licence(MODEL, tmp_path) == NAME
-    check_licence(MODEL, tmp_path)
+    check_licences({"model": "tiny_wan", "draft_model": MODEL}, tmp_path)
     with past(tmp_path) as ledger:
         assert ledger.state.accepted_licences == {NAME}
     for model in ("wan2.2-ti2v-5b", "tiny_wan", str(tmp_path)):
-        check_licence(model, tmp_path)
+        check_licences({"model": model}, tmp_path)
         with pytest.raises(InvalidInput, match="has no licence that has to be accepted"):
             accept_licence(model, tmp_path)
