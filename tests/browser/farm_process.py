@@ -111,7 +111,7 @@ async def main(port: int, state: Path, workers: dict[str, float], access: str) -
     pace, end = Pace(), asyncio.Event()
     cluster = LocalCluster(
         [worker(name, memory_gib) for name, memory_gib in workers.items()],
-        lambda model, _: PacedEngine(model, pace),
+        lambda model, *_: PacedEngine(model, pace),
     )
     async with coordinating(state, cluster) as coordinator:
         app = create_app(

@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 from farm.capabilities.engine_spec import EngineSpec
 from farm.capabilities.frame_rule import FrameRule
+from farm.capabilities.weights import Weights
 from farm.cli.main import app
 from nodes.engines.table import spec_of
 
 
-def both_ends(model: str) -> EngineSpec:
+def both_ends(model: str, weights: Weights) -> EngineSpec:
     """The procedural engine as a model that renders between two pictures."""
-    return spec_of(model).model_copy(
+    return spec_of(model, weights).model_copy(
         update={
             "takes": frozenset({"image", "last_image", "text"}),
             "random_access": False,

@@ -68,7 +68,7 @@ async def test_windows_wait_for_keyframes_that_were_made_again_replaced_and_appr
     given: dict[Any, RenderInputs] = {}
     engine = Drawn(given)
     request = job_request(photo(), mode="infill", num_frames=40, review=True)
-    async with run_farm("a/0", "b/0", engine=lambda m, w: Drawn(given), spec=engine.spec) as farm:
+    async with run_farm("a/0", "b/0", engine=lambda m, w, _: Drawn(given), spec=engine.spec) as farm:
         other = farm.coordinator.submit(request.model_copy(update={"seed": 5}))
         job = farm.ledger.job(farm.coordinator.submit(request))
         await farm.until(lambda: job.awaits_review and farm.ledger.job(other).awaits_review)
@@ -116,7 +116,7 @@ async def test_a_draft_goes_on_from_the_picture_that_stands_where_it_was_handed_
     request = job_request(
         photo(), mode="infill", num_frames=110, window_frames=9, overlap_frames=1, review=True
     )
-    async with run_farm("a/0", engine=lambda m, w: Drawn(given), spec=engine.spec) as farm:
+    async with run_farm("a/0", engine=lambda m, w, _: Drawn(given), spec=engine.spec) as farm:
         job = farm.ledger.job(farm.coordinator.submit(request))
         await farm.until(lambda: job.awaits_review)
         handed = job.tasks["d0-0"].segment.handover_index
@@ -137,11 +137,11 @@ async def test_a_killed_coordinator_comes_back_into_the_same_review(
 ) -> None:
     engine = Drawn({})
     request = job_request(photo(), mode="infill", num_frames=40, review=True)
-    async with run_farm("a/0", engine=lambda m, w: Drawn({}), spec=engine.spec) as farm:
+    async with run_farm("a/0", engine=lambda m, w, _: Drawn({}), spec=engine.spec) as farm:
         job = farm.ledger.job(farm.coordinator.submit(request))
         await farm.until(lambda: job.awaits_review)
         await remake_keyframe(farm.coordinator, job.id, 1)  # and it is killed while that is made
-    async with run_farm("a/0", engine=lambda m, w: Drawn({}), spec=engine.spec) as farm:
+    async with run_farm("a/0", engine=lambda m, w, _: Drawn({}), spec=engine.spec) as farm:
         again = farm.ledger.job(job.id)
         assert again.held
         assert again.tasks["d0-0"].seed == 1
@@ -168,7 +168,7 @@ async def test_a_person_at_a_terminal_is_asked_until_they_approve_or_leave(
     async def ask(prompt: str) -> str:
         return next(asked)
 
-    async with run_farm("a/0", engine=lambda m, w: Drawn({}), spec=engine.spec) as farm:
+    async with run_farm("a/0", engine=lambda m, w, _: Drawn({}), spec=engine.spec) as farm:
         job = farm.ledger.job(farm.coordinator.submit(request))
         await farm.until(lambda: job.awaits_review)
         folder = tmp_path / "keyframes"
