@@ -375,10 +375,8 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
         task.attempts[-1].price_per_hour = worker.worker.price_per_hour
         worker.attempts[event.attempt_id] = (job.id, task.id)
         model = job.plan.rendered_as(task.segment).loaded_as
-        if task.segment.level != "text":
-            worker.warm_model = model
-        elif worker.warm_model != model:
-            worker.warm_model = None  # its encoder alone
+        if task.segment.level != "text" or worker.warm_model != model:  # of prompts, its encoder alone
+            worker.warm_model = None if task.segment.level == "text" else model
 
 
 def _end_attempt(state: State, job: Job, task: Task, attempt_id: str, outcome: str, at: float) -> Attempt:

@@ -27,14 +27,14 @@ def specs() -> dict[str, EngineSpec]:
     )
     other = whole.model_copy(
         update={
-            "model": "lighter",
+            "model": "procedural-mild",
             "frames": FrameRule(max_frames=9),
             "window_frames": 9,
-            "native_width": 64,
-            "native_height": 48,
+            "native_width": 40,
+            "native_height": 40,
         }
     )
-    return {video.model: video, "lighter": other}
+    return {video.model: video, "procedural-mild": other}
 
 
 class Drawing(Recording):
@@ -55,17 +55,19 @@ async def test_another_model_drafts_small_and_its_keyframes_are_scaled_and_refin
 
     async with run_farm("a/0", "b/0", engine=engine) as farm:
         farm.coordinator.spec_of = lambda model, weights: specs()[model]
-        request = job_request(photo(), mode="auto", draft_model="lighter", prompts=("pan",), num_frames=40)
+        request = job_request(
+            photo(), mode="auto", draft_model="procedural-mild", prompts=("pan",), num_frames=40
+        )
         job = await farm.ended(farm.coordinator.submit(request))
-        assert job.status == "succeeded", job.message
+        assert job.status == "succeeded", job.reason
         assert len(farm.video(job)) == 40
     plan = job.plan
     small = (plan.draft.width, plan.draft.height)
     assert small[0] * small[1] < plan.width * plan.height / 2
     for _, task, inputs in given["draft"]:
-        assert (task.model, task.width, task.height) == ("lighter", *small)
+        assert (task.model, task.width, task.height) == ("procedural-mild", *small)
         assert bytes(inputs.text["prompt_embeds"]) == b"pan"
-    assert {task.model for _, task, _ in given["text"]} == {"lighter", plan.model}
+    assert {task.model for _, task, _ in given["text"]} == {"procedural-mild", plan.model}
     assert len(given["keyframes"]) == 2
     for _, task, inputs in given["keyframes"]:
         assert (task.model, task.strength) == (plan.model, plan.strength)
