@@ -157,8 +157,11 @@ class EngineSpec(Value):
     reserve_ratio: float = 1.0
     #: Fastest first.
     rungs: tuple[RungSpec, ...]
-    #: Seconds per million pixels, frame and step before anything was measured on a worker.
+    #: Seconds per million pixels, frame and step before anything was measured on a worker; without attention,
+    #: where ``attention_per_token`` tells it.
     prior_seconds_per_mpixel_step: float
+    #: How much longer attention makes a step for each token of the window, in parts of the rest of the step.
+    attention_per_token: float = 0.0
     #: What the VAE takes for a frame, in denoising steps: decoding it, and encoding it where there is one.
     decode_steps: float = 0.0
     encode_steps: float = 0.0

@@ -103,6 +103,10 @@ class Footprint(Value):
     #: What the VAE takes for a frame, in denoising steps.
     decode_steps: float = 0.0
     encode_steps: float = 0.0
+    #: How much longer attention makes a step for each latent of a window, in parts of the rest of the step; a
+    #: window of n frames has (n - 1) / frames_per_latent + 1, rounded down.
+    attention_per_latent: float = 0.0
+    frames_per_latent: int = 1
 
     @property
     def needs(self) -> dict[Rung, Need]:
@@ -215,11 +219,12 @@ class Plan(Value):
         return segment.num_frames * here.width * here.height * steps / 1e6
 
     def timed_units(self, segment: Segment, kind: DeviceKind) -> float:
-        """``work_units`` of a segment, with what its VAE does counted as steps."""
+        """``work_units`` of a segment, with what attention makes longer and its VAE does counted as steps."""
         here, rendered_as = self.footprint(segment, kind), self.rendered_as(segment)
         coding_steps = here.decode_steps + (here.encode_steps if self.is_over_frames(segment) else 0.0)
         mpixels = segment.num_frames * rendered_as.width * rendered_as.height / 1e6
-        return self.work_units(segment) + mpixels * coding_steps
+        latents = (segment.num_frames - 1) // here.frames_per_latent + 1
+        return self.work_units(segment) * (1 + here.attention_per_latent * latents) + mpixels * coding_steps
 
     def cost_s_of(self, segment: Segment) -> float:
         """Seconds of a segment on a card that nothing is known of: by these, work is compared."""

@@ -281,6 +281,11 @@ def footprint(spec: EngineSpec, shape: RenderShape, kind: DeviceKind, *, text: b
         prior_load_s=LIBRARIES_S + loaded / LOAD_BYTES_PER_S if spec.component_bytes else 0.0,
         decode_steps=spec.decode_steps,
         encode_steps=spec.encode_steps,
+        attention_per_latent=spec.attention_per_token
+        * shape.width
+        * shape.height
+        / (spec.pixels_per_token or 1),
+        frames_per_latent=spec.frames.frames_per_latent,
     )
 
 

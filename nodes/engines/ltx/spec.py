@@ -164,6 +164,8 @@ def ltx_spec(
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
             prior_seconds_per_mpixel_step=step_s,
+            # Of each of N tokens, in every layer: 4 N d operations.
+            attention_per_token=2 * folder.dim * folder.num_layers / parameters,
             decode_steps=decode_s / step_s,
             encode_steps=_ENCODE_SHARE * decode_s / step_s,
             on_cpu=on_cpu,
@@ -319,11 +321,9 @@ def decoder_tflop_per_mpixel(folder: LtxFolder) -> float:
 
 
 def _tflop_per_mpixel_step(folder: LtxFolder, facts: ModelFacts, parameters: int) -> float:
-    """Work of a step for a million pixels of a frame, its guidance passes together, at the native size: two
-    operations for each weight and token, and 4 N d for each of N tokens in every layer's attention."""
+    """Work of a step for a million pixels of a frame, its guidance passes together, attention apart, at the
+    native window: two operations for each weight and token."""
     latents = (facts.window_frames - 1) // folder.frames_per_latent + 1
-    tokens = latents * facts.native_width * facts.native_height / folder.pixels_per_latent**2
-    per_token = 2 * parameters + 4 * tokens * folder.dim * folder.num_layers
+    tokens_per_pixel = latents / facts.window_frames / folder.pixels_per_latent**2
     passes = 2 if facts.default_guidance_scale > 1 else 1
-    mpixels = facts.native_width * facts.native_height * facts.window_frames / 1e6
-    return passes * per_token * tokens / 1e12 / mpixels
+    return passes * 2 * parameters * tokens_per_pixel / 1e6

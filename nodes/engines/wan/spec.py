@@ -185,6 +185,7 @@ def wan_spec(
             reserve_ratio=RESERVE_RATIO[kind],
             rungs=tuple(cost.rung(placement) for placement in placements(kind)),
             prior_seconds_per_mpixel_step=step_s,
+            attention_per_token=_attention_per_token(folder, tensors),
             decode_steps=decode_s / step_s,
             encode_steps=encode_s / step_s,
             on_cpu=on_cpu,
@@ -325,23 +326,24 @@ class _Cost:
         )
 
 
+def _attention_per_token(folder: WanFolder, tensors: Mapping[str, Tensors]) -> float:
+    """4 N d operations for each of N tokens, in every layer, over two for each weight."""
+    transformer = folder.transformer
+    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    return float(2 * width * transformer["num_layers"] / _elements(tensors["transformer"]))
+
+
 def _prior_seconds(
     folder: WanFolder, facts: ModelFacts, tensors: Mapping[str, Tensors], kind: DeviceKind
 ) -> tuple[float, float, float]:
     """Seconds per million pixels of a guided step, of decoding and of encoding, before anything is measured.
 
-    Two floating-point operations for each weight and token, and 4 N d for each of N tokens in each layer's
-    attention, at the native size.
+    Two floating-point operations for each weight and token, at the native window; attention apart.
     """
-    transformer = folder.transformer
-    pixels = facts.native_width * facts.native_height
     latents = (facts.window_frames - 1) // folder.frames_per_latent + 1
-    tokens = pixels * latents / (folder.pixels_per_latent * folder.patch) ** 2
-    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-    per_token = 2 * _elements(tensors["transformer"]) + 4 * tokens * width * transformer["num_layers"]
+    tokens_per_pixel = latents / facts.window_frames / (folder.pixels_per_latent * folder.patch) ** 2
     passes = 2 if facts.default_guidance_scale > 1 else 1
-    mpixels = pixels * facts.window_frames / 1e6
-    step = passes * per_token * tokens / 1e12 / mpixels
+    step = passes * 2 * _elements(tensors["transformer"]) * tokens_per_pixel / 1e6
     # Counted of the published VAEs, which have 73 and 555 million weights in their decoders; the second works
     # on patches, as a smaller one may.
     decoder, encoder = _elements(tensors[VAE], "decoder."), _elements(tensors[VAE], "encoder.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities import FrameRule
 from farm.planning.predict import Runner, all_of, makespan, outline, simulate
 from farm.scheduling.forecast import eta_s, quote
 from farm.scheduling.schedule import schedule
@@ -197,6 +198,37 @@ def test_a_speed_learned_from_many_steps_holds_for_few(make: Any) -> None:
         long, segment, "a/0", "resident", "cuda", render_s=3.0 * step_units * (20 + 2), load_s=0.0
     )
     assert quote(state, short, 0.0).predicted_s == pytest.approx(3.0 * step_units * (4 + 2))
+
+
+@pytest.mark.parametrize("frames", [9, 21, 41, 81])
+def test_a_small_window_that_was_measured_foretells_a_large_one(make: Any, frames: int) -> None:
+    """A step of N tokens takes 2 N + N^2 / 500 milliseconds, whatever the window it was learned from."""
+    causal = FrameRule.causal(4, min_frames=5, max_frames=81)
+    spec = make.spec(frames=causal, window_frames=81, pixels_per_token=256, attention_per_token=1e-3)
+
+    def step_s(num_frames: int) -> float:
+        tokens = causal.num_latents(num_frames) * shape.width * shape.height / 256
+        pixels_per_token = shape.width * shape.height * num_frames / tokens
+        return float(2e-3 * tokens * pixels_per_token * (1 + 1e-3 * tokens))
+
+    shape = make.plan(spec, num_frames=81)
+    small = make.plan(spec, num_frames=frames, window_frames=frames)
+    state = farm(make, {"a/0": 1.0})
+    state.profiles.seconds_per_unit.clear()
+    state.profiles.learn_success(
+        small,
+        small.segments[0],
+        "a/0",
+        "resident",
+        "cuda",
+        render_s=step_s(frames) * small.num_inference_steps,
+        load_s=0.0,
+    )
+    large_s = step_s(81) * shape.num_inference_steps
+    assert quote(state, shape, 0.0).predicted_s == pytest.approx(large_s)
+    # As if time went by pixels, it would be foretold too short from anything smaller.
+    by_pixels = step_s(frames) * 81 / frames
+    assert frames == 81 or by_pixels < 0.9 * step_s(81)
 
 
 def test_a_slow_rung_makes_a_worker_slower_by_what_the_spec_says(make: Any) -> None:

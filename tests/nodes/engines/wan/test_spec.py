@@ -288,6 +288,15 @@ def test_before_a_cpu_was_measured_its_time_is_known_to_a_factor_of_one_and_a_ha
     speed = json.loads((Path(__file__).parents[4] / "benchmarks/results/tiny_wan_speed.json").read_text())
     window, way = speed["window"], speed["ways"]["engine, 1 thread"]
     spec = spec_of("tiny_wan").on("cpu")
-    steps = window["steps"] + spec.decode_steps + spec.encode_steps
+    latents = spec.frames.num_latents(window["frames"])
+    tokens = latents * window["side"] ** 2 / spec.pixels_per_token
+    steps = window["steps"] * (1 + spec.attention_per_token * tokens) + spec.decode_steps + spec.encode_steps
     predicted_s = spec.prior_seconds_per_mpixel_step * steps * window["frames"] * window["side"] ** 2 / 1e6
     assert 1 / 1.5 < predicted_s / way["cpu_seconds_a_window"] < 1.5
+
+
+def test_half_of_a_published_step_is_attention(published: Callable[..., Path]) -> None:
+    spec = wan_spec(published(A14B, VAE_21, EXPERTS, A14B_WEIGHTS), model="m")
+    # As counted of the published transformer: 879 of 1680 TFLOP at 832x480x81.
+    attention = spec.attention_per_token * 32_760
+    assert attention / (1 + attention) == pytest.approx(879 / 1680, rel=0.1)
