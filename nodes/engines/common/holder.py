@@ -129,6 +129,10 @@ class Holder(Generic[AnyModel]):
             tensors = [self._cache.get(key, partial(self.made, make)) for key, make in wanted]
         return torch.cat(tensors).to(self.device)
 
+    def kept(self, key: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """A tensor by key; ``make`` places what it needs itself, and is called when it is not here."""
+        return self._cache.get(key, make).to(self.device)
+
     def made(self, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """What ``make`` gives, computed as every call is here: on a CPU with one thread."""
         return self.calls.map(lambda make: make(), [make])[0]

@@ -120,7 +120,12 @@ def _vace(
         return None if video is None or place in known else _where(video[place], changed[place])
 
     inactive = _with_prefix(encode_chunks(held, clip.chunks(kept, held.device)), prefix)
-    reactive = encode_chunks(held, clip.chunks(to_change, held.device))
+
+    def changing() -> torch.Tensor:
+        return encode_chunks(held, clip.chunks(to_change, held.device))
+
+    # With no video it is the same for every window of the size.
+    reactive = changing() if video is not None else held.kept(f"nothing in {clip}", changing)
     # The stock pipeline lays each before the last.
     shown = [encode_video(held, picture[None]) for picture in reversed(references)]
     before = [torch.cat([each, torch.zeros_like(each)]) for each in shown]

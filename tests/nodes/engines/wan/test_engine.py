@@ -17,6 +17,7 @@ from farm.capabilities.engine_spec import Rung
 from nodes.engines.common import placing
 from nodes.engines.engine import Cancelled, Rendered, RenderInputs, TextEngine
 from nodes.engines.tokens import Pointwise, runs_of
+from nodes.engines.wan import condition
 from nodes.engines.wan.by_level import ByLevel
 from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
@@ -274,3 +275,19 @@ def test_what_does_not_fit_is_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         _render(wan_engine(kind), kind, RenderInputs(**inputs), **changes)
+
+
+def test_what_vace_changes_where_no_video_is_given_is_encoded_once_for_a_size(
+    wan_engine: WanEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, encoded = wan_engine("vace"), condition.encode_chunks
+    calls: list[int] = []
+    monkeypatch.setattr(condition, "encode_chunks", lambda *of: calls.append(1) or encoded(*of))
+    size = {"num_frames": 13, "height": 32, "width": 48}
+    images = [picture("vace"), picture("vace")[::-1].copy()]
+    made = [engine.condition({0: image}, **size).control for image in images]
+    assert len(calls) == 3
+    changed = slice(4, 8)  # channels of what is to be changed, between what is kept and where
+    assert torch.equal(made[0][changed], made[1][changed])
+    engine.condition({0: images[0]}, **(size | {"num_frames": 17}))
+    assert len(calls) == 5
