@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker
+from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker, check_weights
 from farm.errors import InvalidInput, NotFound
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
@@ -74,6 +74,7 @@ def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
         InvalidInput, CannotRun: the folder is no model of a family known here, or of two, or is not whole; or
             a weight file is not here, is not the one that is meant, or does not fit the model.
     """
+    check_weights(weights)
     return _spec_of(model, found_here(weights))
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from farm.scheduling.runnable import Runnable
+from nodes.engines.folders import component_tensors
+
+TINY_WAN = Path(__file__).parents[3] / "models" / "tiny_wan"
+STEM = "diffusion_pytorch_model"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,3 +61,39 @@ async def test_what_a_model_that_is_not_here_would_need_is_not_fetched_to_be_tol
     answer = await farm.http.get("/api/v1/models/wan2.2-i2v-a14b/choices")
     assert answer.status_code == 422
     assert "the first job with it fetches them" in answer.json()["error"]["message"]
+
+
+async def test_a_plan_is_made_with_the_weights_that_are_asked_for_or_says_what_is_wrong_with_them(
+    shared_farm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELFARM_WEIGHTS", str(tmp_path))
+    picture = base64.b64encode(cv2.imencode(".png", np.full((64, 64, 3), 90, np.uint8))[1]).decode()
+    asked = {"model": "tiny_wan", "num_frames": 9, "inputs": [f"data:image/png;base64,{picture}"]}
+    # A LoRA that changes nothing of what it names.
+    down, up = (f"blocks.0.ffn.net.0.proj.lora_{half}.weight" for half in "AB")
+    wide, width = next(
+        tuple(tensor.shape)
+        for name, tensor in component_tensors(TINY_WAN / "transformer", STEM, half=False).items()
+        if name.endswith("blocks.0.ffn.net.0.proj.weight")
+    )
+    lora = {down: np.zeros((2, width), np.float32), up: np.zeros((wide, 2), np.float32)}
+    save_file(lora, tmp_path / "fast.safetensors")
+    for loras in (["fast.safetensors:0.5"], [{"path": "fast.safetensors", "scale": 0.5}]):
+        answer = await shared_farm.http.post(
+            "/api/v1/plans", json={**asked, "loras": loras, "weight_format": "int8"}
+        )
+        assert answer.status_code == 200, answer.text
+        weights = answer.json()["plan"]["weights"]
+        assert (weights["format"], weights["loras"][0]["scale"]) == ("int8", 0.5)
+    for wrong, param, said in (
+        ({"weights": ["a.ckpt"]}, "weights", "a pickled checkpoint is a program"),
+        ({"weights": ["a.gguf"], "weight_format": "int8"}, "weight_format", "has a format of its own"),
+        ({"loras": ["gone.safetensors"]}, "loras", "is not in"),
+        ({"loras": ["high=fast.safetensors"]}, "loras", "tiny_wan has one transformer"),
+        ({"model": "procedural", "weight_format": "int8"}, "weights", "runs with its own weights alone"),
+    ):
+        answer = await shared_farm.http.post("/api/v1/plans", json={**asked, **wrong})
+        assert answer.status_code in (400, 422), answer.text
+        error = answer.json()["error"]
+        assert error["param"] == param, error
+        assert said in error["message"]
