@@ -92,7 +92,13 @@ def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
     kind = request.inputs[0].kind
     if kind == "video" or not is_drafted(made) or mode_refusal("chain", kind, len(request.inputs), spec):
         return made
-    same = {"mode": "chain", "draft_model": None, "num_frames": made.num_frames, "seconds": None}
+    same: dict[str, object] = {
+        "mode": "chain",
+        "draft_model": None,
+        "num_frames": made.num_frames,
+        "seconds": None,
+    }
+    same["prompts"] = request.prompts[:1]  # of those between pictures there is one less
     try:
         return compared(made, _in_mode(request.model_copy(update=same), spec, "chain"))
     except (CannotRun, InvalidInput):

@@ -78,12 +78,14 @@ def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role
 
 
 def _handed_picture(job: Job, segment: Segment) -> str | None:
-    """SHA-256 of the picture that stands for the frame this segment starts from."""
+    """SHA-256 of the picture that stands for the frame this segment starts from, refined or as drafted."""
     if segment.handover_from is None:
         return None
-    position = job.tasks[segment.handover_from].segment.handover_index
-    media = None if position is None else job.pictures.get((segment.handover_from, position))
-    return None if media is None else media.sha256
+    for (replaced, position), media in job.pictures.items():
+        other = job.tasks[replaced].segment
+        if other.shot == segment.shot and other.frame_indices[position] == segment.start:
+            return media.sha256
+    return None
 
 
 def _artifact(job: Job, task_id: str) -> Artifact:

@@ -43,6 +43,12 @@ BOTH_ENDS: dict[str, Any] = {
             id="of a refined draft what the windows get, and the draft decides it",
         ),
         pytest.param(
+            {"max_end_latents": 1, "min_fps": 8.0, "native_fps": 8},
+            {"mode": "infill", "num_frames": 40, "overlap_frames": 1},
+            [(16, "r0-0", 4, "d0-0"), (32, "r0-1", 4, "d0-1")],
+            id="of a draft at its own pace the refined frames, each behind the draft that decides it",
+        ),
+        pytest.param(
             {"min_fps": 8.0},
             {"mode": "refine", "num_frames": 40, "overlap_frames": 1, "window_frames": 17},
             [(1, "k0-0", 1, "d0-0"), (16, "k0-1", 0, "d0-1"), (32, "k0-2", 0, "d0-2")],
