@@ -176,7 +176,7 @@ async def test_pictures_that_nobody_waits_for_hold_up_others_only_so_long(
 async def test_one_model_whose_files_are_fetched_takes_one_thread() -> None:
     go, asked = threading.Event(), []
 
-    def spec_of(model: str) -> Any:
+    def spec_of(model: str, given: object) -> Any:
         asked.append(model)
         if model == "far":
             go.wait(20)
