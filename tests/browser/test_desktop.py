@@ -45,6 +45,20 @@ async def test_the_theme_can_be_chosen_and_stays_chosen(lived_in: LivedIn, visit
     await expect(other.get_by_role("button", name="Change to light")).to_be_visible()
 
 
+async def test_a_licence_that_restricts_use_is_accepted_where_its_model_is_chosen(
+    lived_in: LivedIn, visit: Visit, photo: Path
+) -> None:
+    page = await (await visit(lived_in.farm)).open("/")
+    await page.get_by_test_id("drop").locator("input").set_input_files(photo)
+    await page.get_by_role("combobox", name="Model").select_option("ltx-video-0.9.8-13b-distilled")
+    await expect(page.get_by_text("has to be accepted first")).to_be_visible()
+    await expect(page.get_by_test_id("render")).to_be_disabled()
+    await page.get_by_test_id("accept-licence").click()
+    await expect(page.get_by_text("accepted for this farm")).to_be_visible()
+    await expect(page.get_by_text("Render fetches them first")).to_be_visible()
+    await expect(page.get_by_test_id("render")).to_be_enabled()
+
+
 async def test_a_script_from_elsewhere_or_inside_the_page_does_not_run(
     lived_in: LivedIn, visit: Visit
 ) -> None:
