@@ -12,8 +12,9 @@ from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
 from farm.values import Value
 
-#: By what it takes there, work is compared with work.
-_MEASURE: DeviceKind = "cuda"
+#: By what it takes there, work is compared with work. What is expected of a card nobody has measured has
+#: parts that are the same for any model, beside which small ones look alike.
+_MEASURE: DeviceKind = "cpu"
 #: Every level draws noise of its own: the first of its numbers, and how many hops have one to themselves.
 #: (A window shares frames with the one before alone, so that the numbers may come round again.)
 FIRST_NOISE_LEVEL: dict[Level, int] = {"text": 0, "final": 0, "keyframes": 2048, "draft": 2049}
@@ -227,7 +228,7 @@ class Plan(Value):
         return self.work_units(segment) * (1 + here.attention_per_latent * latents) + mpixels * coding_steps
 
     def cost_s_of(self, segment: Segment) -> float:
-        """Seconds of a segment on a card that nothing is known of: by these, work is compared."""
+        """Seconds of a segment on a CPU that nothing is known of: by these, work is compared."""
         per_unit = self.footprint(segment, _MEASURE).prior_seconds_per_mpixel_step
         return per_unit * self.timed_units(segment, _MEASURE)
 

@@ -347,7 +347,7 @@ def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
 def makespan(plan: Plan, workers: int) -> float:
     """Cost one after the other when so many equal workers take what is ready, in plan order.
 
-    For cards that nothing is known of, the seconds from submit to the last segment (``Plan.cost_s_of``).
+    For CPUs that nothing is known of, the seconds from submit to the last segment (``Plan.cost_s_of``).
     """
     drawn = outline(plan)
     return simulate(drawn, all_of(drawn), [Runner(drawn.units)] * workers).end

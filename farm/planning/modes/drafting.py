@@ -128,6 +128,11 @@ def _check(other: EngineSpec, *, between: bool) -> None:
         raise CannotRun(
             f"draft model {other.model} cannot start from an image; give another", param="draft_model"
         )
+    if other.random_access:
+        raise CannotRun(
+            f"draft model {other.model} starts anywhere instead of going on from a frame; give another",
+            param="draft_model",
+        )
     if between and "last_image" not in other.takes:
         raise CannotRun(
             f"draft model {other.model} takes no last image, and a draft between two images ends on one; "

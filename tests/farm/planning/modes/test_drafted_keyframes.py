@@ -309,6 +309,7 @@ def test_a_video_of_one_window_needs_no_draft(make: Any) -> None:
     [
         ({"takes": frozenset({"video"})}, {}, "draft model lighter cannot start from an image"),
         ({"frames": FrameRule(), "window_frames": 1}, {}, "draft model lighter renders single frames"),
+        ({"random_access": True}, {}, "draft model lighter starts anywhere instead of going on from a frame"),
         ({}, {"mode": "chain"}, "draft model lighter is given with mode chain, and infill alone"),
         ({}, {"mode": "refine"}, "draft model lighter is given with mode refine"),
     ],
