@@ -50,14 +50,24 @@ def decoded(
     if decoder.timestep_scale_multiplier is not None:
         assert timestep is not None
         timestep = timestep * decoder.timestep_scale_multiplier
-    hidden = convolved(decoder.conv_in, in_pieces([latents], frames_at_once))
-    hidden = _resnets(decoder.mid_block.resnets, hidden, _embedded(decoder.mid_block, timestep, latents))
+    total = latents.shape[2]
+
+    def resnets(block: Any, hidden: Chunks) -> Chunks:
+        embedded = _embedded(block, timestep, latents)
+        for each in block.resnets:
+            # What is known to end has a longer last chunk.
+            hidden = in_pieces(resnet(each, hidden, embedded, total), frames_at_once)
+        return hidden
+
+    hidden = convolved(decoder.conv_in, in_pieces([latents], frames_at_once), total)
+    hidden = resnets(decoder.mid_block, hidden)
     for block in decoder.up_blocks:
         if block.conv_in is not None:
-            hidden = resnet(block.conv_in, hidden, timestep)
+            hidden = resnet(block.conv_in, hidden, timestep, total)
         for layer in block.upsamplers or ():
-            hidden = in_pieces(upsampled(layer, hidden), frames_at_once)
-        hidden = _resnets(block.resnets, hidden, _embedded(block, timestep, latents))
+            hidden = in_pieces(upsampled(layer, hidden, total), frames_at_once)
+            total = total * layer.stride[0] - (layer.stride[0] - 1)
+        hidden = resnets(block, hidden)
     embedded = _embedded(decoder, timestep, latents)
     shift = scale = None
     if embedded is not None:
@@ -70,13 +80,13 @@ def decoded(
         )
         return shown
 
-    made = convolved(decoder.conv_out, map(finished, hidden))
+    made = in_pieces(convolved(decoder.conv_out, map(finished, hidden), total), frames_at_once)
     return map(partial(_out_of_patches, decoder.patch_size), made)
 
 
-def _resnets(blocks: Any, hidden: Chunks, embedded: torch.Tensor | None = None) -> Chunks:
+def _resnets(blocks: Any, hidden: Chunks) -> Chunks:
     for block in blocks:
-        hidden = resnet(block, hidden, embedded)
+        hidden = resnet(block, hidden, None)
     return hidden
 
 

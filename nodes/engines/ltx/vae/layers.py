@@ -27,8 +27,12 @@ def in_pieces(chunks: Iterable[torch.Tensor], frames: int) -> Chunks:
             yield pieces.popleft()
 
 
-def convolved(layer: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
-    """LTXVideoCausalConv3d: at the clip's ends its first frame, and if not causal its last, is repeated."""
+def convolved(layer: Any, chunks: Iterable[torch.Tensor], total: int | None = None) -> Chunks:
+    """LTXVideoCausalConv3d: at the clip's ends its first frame, and if not causal its last, is repeated.
+
+    ``total``: frames of the clip. What knows them ends with its last chunk; else what lags comes behind it,
+    in one more chunk a layer.
+    """
     kernel, stride = layer.kernel_size[0], layer.conv.stride[0]
     before = kernel - 1 if layer.is_causal else (kernel - 1) // 2
     after = kernel - 1 - before
@@ -44,13 +48,16 @@ def convolved(layer: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
             kept = frames[:, :, outputs * stride :].clone()
             made.append(layer.conv(frames))
 
+    taken = 0
     for chunk in chunks:
+        taken += chunk.shape[2]
         start = chunk[:, :, :1].expand(-1, -1, before, -1, -1) if kept is None else kept
-        take_in(torch.cat([start, chunk], dim=2))
-        del chunk, start
+        end = chunk[:, :, -1:].expand(-1, -1, after if taken == total else 0, -1, -1)
+        take_in(torch.cat([start, chunk, end], dim=2))
+        del chunk, start, end
         if made:
             yield made.pop()
-    if kept is not None and after:
+    if kept is not None and after and taken != total:
         take_in(torch.cat([kept, kept[:, :, -1:].expand(-1, -1, after, -1, -1)], dim=2))
         if made:
             yield made.pop()
@@ -82,7 +89,9 @@ class Beside:
         return torch.cat(taken, dim=2)
 
 
-def resnet(block: Any, chunks: Iterable[torch.Tensor], embedded: torch.Tensor | None) -> Chunks:
+def resnet(
+    block: Any, chunks: Iterable[torch.Tensor], embedded: torch.Tensor | None, total: int | None = None
+) -> Chunks:
     """LTXVideoResnetBlock3d, with its block's embedded timestep (1, 4 C, 1, 1, 1) where it has one."""
     scales: list[torch.Tensor | None] = [None] * 4
     if block.scale_shift_table is not None:
@@ -95,8 +104,8 @@ def resnet(block: Any, chunks: Iterable[torch.Tensor], embedded: torch.Tensor | 
         return lambda hidden: block.nonlinearity(modulated(over_channels(norm, hidden), shift, scale))
 
     beside = Beside(chunks)
-    hidden = convolved(block.conv1, map(prepared(block.norm1, shift_1, scale_1), beside))
-    hidden = convolved(block.conv2, map(prepared(block.norm2, shift_2, scale_2), hidden))
+    hidden = convolved(block.conv1, map(prepared(block.norm1, shift_1, scale_1), beside), total)
+    hidden = convolved(block.conv2, map(prepared(block.norm2, shift_2, scale_2), hidden), total)
 
     def added(change: torch.Tensor) -> torch.Tensor:
         same = beside.take(change.shape[2])
@@ -109,7 +118,7 @@ def resnet(block: Any, chunks: Iterable[torch.Tensor], embedded: torch.Tensor | 
     return map(added, hidden)
 
 
-def upsampled(layer: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
+def upsampled(layer: Any, chunks: Iterable[torch.Tensor], total: int) -> Chunks:
     """LTXVideoUpsampler3d: of the doubled frames the clip's first is dropped."""
     beside = Beside(chunks)
     stride = layer.stride
@@ -123,7 +132,7 @@ def upsampled(layer: Any, chunks: Iterable[torch.Tensor]) -> Chunks:
         repeats = stride[0] * stride[1] * stride[2] // layer.upscale_factor
         return change.add_(_unfolded(same, stride).repeat(1, repeats, 1, 1, 1))
 
-    return _without_first(map(unfolded, convolved(layer.conv, beside)), stride[0] - 1)
+    return _without_first(map(unfolded, convolved(layer.conv, beside, total)), stride[0] - 1)
 
 
 def downsampled(layer: Any, chunks: Iterable[torch.Tensor]) -> Chunks:

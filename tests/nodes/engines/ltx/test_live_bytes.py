@@ -58,7 +58,7 @@ def _transformer(size: str) -> Any:
 
 def _cost(size: str) -> _Cost:
     folder = LtxFolder(Path(), {**SIZES[size], "in_channels": 128}, VAE, {}, {}, distilled=False)
-    return _Cost(folder, {}, {}, element_bytes=2, on_cpu=False)
+    return _Cost(folder, {}, {}, unpacked={}, element_bytes=2, on_cpu=False)
 
 
 def _held_by_stock(size: str) -> float:

@@ -28,3 +28,14 @@ def test_a_clip_in_chunks_of_any_size_is_coded_as_the_stock_vae_codes_the_whole(
         chunks = list(decoded(vae.decoder, latents, timestep, frames_at_once=at_once))
         assert torch.allclose(torch.cat(chunks, dim=2), frames, atol=1e-4)
         assert all(chunk.shape[2] <= at_once for chunk in chunks)
+
+
+@torch.no_grad()
+def test_a_layer_is_called_as_often_for_the_last_chunk_as_for_any_other() -> None:
+    """What lags behind each of 40 layers would come in 40 chunks of a frame."""
+    vae: Any = AutoencoderKLLTXVideo(**VAE).eval()
+    calls: list[int] = []
+    vae.decoder.conv_out.conv.register_forward_hook(lambda *_: calls.append(1))
+    for _ in decoded(vae.decoder, torch.randn(1, 8, 6, 1, 1), torch.tensor([0.05]), frames_at_once=8):
+        pass
+    assert len(calls) <= 41 / 8 + 2
