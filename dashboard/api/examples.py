@@ -206,6 +206,7 @@ SEGMENT: dict[str, Any] = {
     "predicted_s": 2.0,
     "wall_s": 2.1,
     "peak_bytes": 145268736,
+    "fill": None,
     "failed_attempts": 0,
     "attempts": [_ATTEMPT],
 }

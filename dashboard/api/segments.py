@@ -20,7 +20,7 @@ from farm.planning import Segment
 from farm.reporting import seam_list, segment_detail
 from farm.request import MediaTools
 from farm.running import SO_FAR_NAME, Reopening, Storage
-from farm.state import Job, Ledger, Task, TaskStatus
+from farm.state import Fill, Job, Ledger, Task, TaskStatus
 
 #: Longest side of a picture of a segment or an input.
 PICTURE_SIDE = 640
@@ -71,6 +71,8 @@ class SegmentDetail(TypedDict):
     predicted_s: float | None
     wall_s: float | None
     peak_bytes: int | None
+    #: Of one between two given frames: how it gets from the one to the other.
+    fill: Fill | None
     failed_attempts: int
     attempts: list[AttemptSummary]
 

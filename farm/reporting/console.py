@@ -242,7 +242,7 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
             segment["rung"] or "",
             need,
             f"{segment['wall_s']:.2f}" if segment["wall_s"] is not None else "",
-            _seam_words(seams.get(segment["id"])),
+            _seam_words(seams.get(segment["id"])) or _fill_words(segment["fill"]),
             # That it fits is in the columns before.
             (segment["why"] or "").split("; ", 1)[-1],
         )
@@ -339,6 +339,12 @@ def _seam_words(seam: Mapping[str, Any] | None) -> str:
         return ""
     takes = f" (take {seam['accepted_take'] + 1})" if seam["accepted_take"] else ""
     return ("passed" if seam["passed"] else "failed: " + ", ".join(seam["failed_gates"])) + takes
+
+
+def _fill_words(fill: Mapping[str, Any] | None) -> str:
+    """Of a window between given frames that no seam is before."""
+    failed = fill["failed_gates"] if fill else ()
+    return f"failed: {', '.join(failed)}" if failed else ""
 
 
 def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], console: Console = out) -> None:

@@ -226,6 +226,8 @@ def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[
     """One segment: its frames, the attempt whose result is kept, and every attempt."""
     segment, kept = task.segment, _kept_attempt(job, task)
     worker = workers.get(kept.worker_id) if kept else None
+    artifact = task.artifacts.get(job.kept_take(task))
+    fill = artifact.fill if artifact else None
     return {
         "id": task.id,
         "shot": segment.shot,
@@ -247,6 +249,7 @@ def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[
         "predicted_s": kept.predicted_s if kept else None,
         "wall_s": kept.wall_s if kept else None,
         "peak_bytes": kept.peak_bytes if kept else None,
+        "fill": fill.model_dump(mode="json") if fill else None,
         "failed_attempts": sum(_failed(a) for a in task.attempts),
         "attempts": [
             {

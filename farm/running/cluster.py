@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from farm.capabilities import Rung, Worker
 from farm.planning import RenderTask
 from farm.request import FrameRate, VideoReading
-from farm.state import FailureKind, Telemetry
+from farm.state import FailureKind, Fill, Telemetry
 from farm.values import Value
 
 Role = Literal["image", "last_image", "video", "handover", "anchor", "text"]
@@ -107,6 +107,8 @@ class Finished:
     wall_s: float
     load_s: float
     peak_bytes: int | None
+    #: Of a window between two given frames.
+    fill: Fill | None = None
     #: What the worker noted meanwhile: lines "time level text", at most ``MAX_LOG_BYTES``.
     log: str = ""
 

@@ -20,8 +20,18 @@ from farm.running.job_records import record_head, write_record
 from farm.running.orders import segment_blob
 from farm.running.reopening import Reopening
 from farm.running.storage import Storage
-from farm.scheduling import Rerender, after_seam
-from farm.state import Job, JobPublished, Ledger, Seam, SeamAccepted, SeamMeasured, Task, TaskReopened
+from farm.scheduling import Rerender, after_fill, after_seam
+from farm.state import (
+    Artifact,
+    Job,
+    JobPublished,
+    Ledger,
+    Seam,
+    SeamAccepted,
+    SeamMeasured,
+    Task,
+    TaskReopened,
+)
 from farm.threads import to_its_end
 
 log = logging.getLogger(__name__)
@@ -163,6 +173,7 @@ class _Joining:
                 task = self._job.tasks[segment.id]
                 await self._finished(task)
                 if segment.shot != shot and segment.head == 0:
+                    await self._filled(task)
                     await self._read(task, task.take, partial(session.start, num_frames=_kept(segment)))
                 else:
                     await self._join_seam(task, session)
@@ -183,6 +194,19 @@ class _Joining:
         finally:
             await session.close()
 
+    async def _filled(self, task: Task) -> None:
+        """Render a window again that gets badly from one given frame to the other, where no seam tells."""
+        may_rerender = task.id not in self._job.dependents
+        while again := after_fill(task, may_rerender=may_rerender):
+            self._reopen(task, again)
+            await self._finished(task)
+
+    def _reopen(self, task: Task, again: Rerender) -> None:
+        self._ledger.record(
+            TaskReopened(job_id=self._job.id, task_id=task.id, take=again.take, reason=again.reason)
+        )
+        self._dispatch()
+
     async def _join_seam(self, task: Task, session: StitchSession) -> None:
         """Join a segment to the one before, rendering it again where its seam fails."""
         job, ledger, segment = self._job, self._ledger, task.segment
@@ -198,7 +222,7 @@ class _Joining:
             await self._finished(task)
             if task.take not in seam.measured:
                 proposed = task.take
-                report = await propose(proposed)
+                report = _with_fill(await propose(proposed), task.artifacts[proposed])
                 ledger.record(
                     SeamMeasured(
                         job_id=job.id,
@@ -211,10 +235,7 @@ class _Joining:
                 seam = job.seams[task.id]
             decision = after_seam(seam, may_rerender=task.id not in job.dependents)
             if isinstance(decision, Rerender):
-                ledger.record(
-                    TaskReopened(job_id=job.id, task_id=task.id, take=decision.take, reason=decision.reason)
-                )
-                self._dispatch()
+                self._reopen(task, decision)
             else:
                 ledger.record(SeamAccepted(job_id=job.id, task_id=task.id, take=decision.take))
         if proposed != seam.accepted_take:
@@ -257,6 +278,15 @@ async def _keep_record(storage: Storage, ledger: Ledger, job: Job) -> None:
         await to_its_end(write_record, storage, ledger.journal.path, job.id, job.first_seq)
     except CannotRun as error:
         log.warning("%s is not told in its folder: %s", job.id, error.message, extra={"job_id": job.id})
+
+
+def _with_fill(report: dict[str, Any], artifact: Artifact) -> dict[str, Any]:
+    """A seam's report, with what was measured of the window behind it, if that lies between given frames."""
+    fill = artifact.fill
+    if fill is None:
+        return report
+    failed = [*report["failed_gates"], *fill.failed_gates]
+    return report | {"fill": fill.model_dump(mode="json"), "failed_gates": failed, "passed": not failed}
 
 
 def _kept(segment: Segment) -> int:

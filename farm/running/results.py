@@ -72,6 +72,7 @@ class Results:
                         num_frames=result.num_frames,
                         frames_sha256=result.frames_sha256,
                         handover_sha256=handover,
+                        fill=result.fill,
                     ),
                     wall_s=result.wall_s,
                     load_s=result.load_s,

@@ -107,6 +107,16 @@ class Rerender:
     reason: str
 
 
+def after_fill(task: Task, *, may_rerender: bool) -> Rerender | None:
+    """Render a window between given frames again that gets badly from one to the other, or leave it. Asked
+    where no seam is before it; else its gates count with the seam's."""
+    artifact = task.artifact
+    failed = artifact.fill.failed_gates if artifact is not None and artifact.fill is not None else ()
+    if not failed or not may_rerender or len(task.artifacts) >= MAX_TAKES:
+        return None
+    return Rerender(task.next_take, f"gates failed: {', '.join(failed)}")
+
+
 @dataclass(frozen=True)
 class Keep:
     """Join with this take; ``reason`` is empty when its gates passed."""

@@ -23,6 +23,21 @@ FailureKind = Literal[
 ]
 
 
+#: What a window between two given frames can fail by (``stitching/fill``).
+FillGate = Literal["fade", "keyframe_early", "static_fill", "colour_at_ends"]
+_Measure = Annotated[float, Field(ge=0, lt=1e6)]
+
+
+class Fill(Value):
+    """How a window gets from one given frame to the other, as its worker measured it; 0 is best."""
+
+    fade: _Measure
+    hold_fraction: _Measure
+    still_fraction: _Measure
+    end_step: _Measure
+    failed_gates: tuple[FillGate, ...] = ()
+
+
 class Artifact(Value):
     """A finished segment in storage: lossless video, and what the next segment starts from."""
 
@@ -32,6 +47,8 @@ class Artifact(Value):
     #: Hash of the raw frames: equal frames, equal hash, however they were stored.
     frames_sha256: str
     handover_sha256: str | None = None
+    #: Of a window between two given frames; None: it is none, or nobody measured it.
+    fill: Fill | None = None
 
     @property
     def hashes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from farm.capabilities import Worker
 from farm.planning import Phase, RenderTask
 from farm.running import MAX_LOG_BYTES, Failed, Finished, Order, Progress
-from farm.state import FailureKind, Telemetry
+from farm.state import FailureKind, Fill, Telemetry
 from nodes.link.frames import BadFrame
 
 _MIB = 2**20
@@ -117,11 +117,12 @@ class SaidFinished(_Said):
     wall_s: _Seconds
     load_s: _Seconds
     peak_bytes: _Bytes | None
+    fill: Fill | None = None
     log: _Log = ""
 
     def message(self, content: memoryview, handover: memoryview | None) -> Finished:
-        fields = self.model_dump(exclude={"type", "content_bytes", "handover_bytes"})
-        return Finished(**fields, content=content, handover=handover)
+        fields = self.model_dump(exclude={"type", "content_bytes", "handover_bytes", "fill"})
+        return Finished(**fields, fill=self.fill, content=content, handover=handover)
 
 
 class SaidFailed(_Said):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 
 import numpy as np
 
 from farm.planning import RenderTask
+from farm.state import Fill
 from nodes.engines import Frames, Rendered, RenderInputs
+from stitching.fill import fill_report
 
 #: Mean grey level under which a frame counts as black.
 BLACK_LEVEL = 2.0
@@ -42,6 +45,21 @@ def check_output(task: RenderTask, inputs: RenderInputs, rendered: Rendered) -> 
 def _black_input(inputs: RenderInputs) -> bool:
     given = [a for a in (inputs.image, inputs.video) if a is not None]
     return any(float(a.reshape(-1, *a.shape[-3:]).mean(axis=(1, 2, 3)).min()) < BLACK_LEVEL for a in given)
+
+
+def measured_fill(task: RenderTask, inputs: RenderInputs, frames: Frames) -> Fill | None:
+    """How a window of the video gets from one given frame to the other; None for one that has no end.
+
+    Where clips are given at its ends, from the last frame of the first to the first of the last.
+    """
+    if task.level != "final" or inputs.image is None or inputs.last_image is None or inputs.video is not None:
+        return None
+    first, last = 0, len(frames) - 1
+    while first + 1 in inputs.known:
+        first += 1
+    while last - 1 in inputs.known and last - 1 > first:
+        last -= 1
+    return Fill(**asdict(fill_report(frames[first : last + 1])))
 
 
 def frames_sha256(frames: Frames) -> str:

@@ -20,7 +20,7 @@ from nodes.engines import Cancelled, Engine, OutOfMemory, Report, TextEngine
 from nodes.engines.memory import peak_bytes, peak_rss_bytes, reset_peak, reset_peak_rss
 from nodes.work.attempt_log import AttemptLog
 from nodes.work.inputs import load_inputs
-from nodes.work.output_check import InvalidOutput, check_output, frames_sha256
+from nodes.work.output_check import InvalidOutput, check_output, frames_sha256, measured_fill
 from stitching.video_io import encode_lossless
 
 #: Progress closer together than this is not sent.
@@ -117,6 +117,7 @@ class WorkerBody:
         inputs = load_inputs(order, engine.spec)
         rendered = engine.render(order.task, inputs, report)
         check_output(order.task, inputs, rendered)
+        fill = measured_fill(order.task, inputs, rendered.frames)
         report("transfer", 0, 1)
         content = encode_lossless(rendered.frames, Fraction(order.task.fps).limit_denominator(1001))
         handover = safetensors.numpy.save(dict(rendered.handover)) if rendered.handover else None
@@ -131,6 +132,7 @@ class WorkerBody:
             wall_s=time.monotonic() - started,
             load_s=load_s,
             peak_bytes=self._peak_bytes(),
+            fill=fill,
         )
 
     def _encode_prompts(self, order: Order, engine: Engine, report: Report, started: float) -> Finished:

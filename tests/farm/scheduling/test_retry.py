@@ -16,6 +16,7 @@ from farm.scheduling.retry import (
     StopJob,
     TryAgain,
     after_failure,
+    after_fill,
     after_seam,
     barred,
     stall_limit_s,
@@ -24,13 +25,14 @@ from farm.scheduling.retry import (
 from farm.state.events import (
     Event,
     FailureKind,
+    Fill,
     JobCancelled,
     JobFailed,
     JobPublished,
     WorkerDraining,
     WorkerLeft,
 )
-from farm.state.state import Failure, Seam, State
+from farm.state.state import Failure, Seam, State, Task
 
 
 def after(
@@ -245,6 +247,35 @@ def test_a_seam_is_kept_or_its_segment_rendered_again(
     make: Any, takes: list[tuple[str, ...]], may_rerender: bool, decision: Rerender | Keep
 ) -> None:
     assert after_seam(seam(make, *takes), may_rerender=may_rerender) == decision
+
+
+FILLS: list[tuple[str, list[tuple[str, ...] | None], bool, Rerender | None]] = [
+    ("not measured", [None], True, None),
+    ("passed", [()], True, None),
+    ("failed once", [("fade",)], True, Rerender(1, "gates failed: fade")),
+    ("failed twice", [("fade",), ("fade", "static_fill")], True,
+     Rerender(2, "gates failed: fade, static_fill")),
+    ("passed the second time", [("fade",), ()], True, None),
+    ("failed three times", [("fade",)] * 3, True, None),
+    ("failed where nothing may be rendered again", [("fade",)], False, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("takes", "may_rerender", "decision"), [r[1:] for r in FILLS], ids=[r[0] for r in FILLS]
+)
+def test_a_window_between_given_frames_is_rendered_again_or_left(
+    make: Any, takes: list[tuple[str, ...] | None], may_rerender: bool, decision: Rerender | None
+) -> None:
+    task = Task(make.plan().segments[0], 0, set())
+    for take, gates in enumerate(takes):
+        fill = None if gates is None else fill_of(*gates)
+        task.take, task.artifacts[take] = take, make.artifact().model_copy(update={"fill": fill})
+    assert after_fill(task, may_rerender=may_rerender) == decision
+
+
+def fill_of(*gates: Any) -> Fill:
+    return Fill(fade=0.0, hold_fraction=0.0, still_fraction=0.0, end_step=0.0, failed_gates=gates)
 
 
 def test_no_segment_is_rendered_more_than_three_times_for_a_seam(make: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from farm.planning.render_task import RenderTask
 from nodes.engines.engine import Frames, Rendered, RenderInputs
-from nodes.work.output_check import BLACK_LEVEL, InvalidOutput, check_output, frames_sha256
+from nodes.work.output_check import BLACK_LEVEL, InvalidOutput, check_output, frames_sha256, measured_fill
 
 
 def task(**changes: Any) -> RenderTask:
@@ -108,3 +108,41 @@ def test_the_hash_is_of_pixels_and_shape() -> None:
     assert frames_sha256(frames()) != frames_sha256(frames().reshape(3, 6, 4, 3))
     both_ways = frames()[:, ::-1]
     assert frames_sha256(both_ways) == frames_sha256(np.ascontiguousarray(both_ways))
+
+
+def _fade(num_frames: int) -> Frames:
+    first, last = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3))
+    share = np.linspace(0, 1, num_frames)[:, None, None, None]
+    return ((1 - share) * first + share * last).astype(np.uint8)
+
+
+def _filled(num_frames: int, **given: Any) -> Any:
+    clip = _fade(num_frames)
+    inputs = RenderInputs(**{"image": clip[0], "last_image": clip[-1]} | given)
+    return measured_fill(task(), inputs, clip)
+
+
+def test_a_window_between_two_given_frames_is_measured() -> None:
+    fill = _filled(17)
+    assert fill.failed_gates == ("fade",)
+    assert fill.fade > 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [({"last_image": None}, "final"), ({"video": _fade(9)}, "final"), ({}, "draft"), ({}, "keyframes")],
+)
+def test_what_has_no_end_or_is_rendered_over_frames_is_not(given: dict[str, Any], level: str) -> None:
+    clip = _fade(9)
+    inputs = RenderInputs(**{"image": clip[0], "last_image": clip[-1]} | given)
+    assert measured_fill(task(level=level), inputs, clip) is None
+
+
+def test_clips_given_at_the_ends_are_left_out() -> None:
+    clip = np.concatenate([np.repeat(_fade(9)[:1], 8, axis=0), _fade(9), np.repeat(_fade(9)[-1:], 8, axis=0)])
+    given = {n: clip[n] for n in (*range(1, 9), *range(16, 24))}
+    ends = {"image": clip[0], "last_image": clip[-1]}
+    alone = measured_fill(task(), RenderInputs(**ends), clip)
+    within = measured_fill(task(), RenderInputs(**ends, known=given), clip)
+    assert alone != within
+    assert within == measured_fill(task(), RenderInputs(**ends), _fade(9))

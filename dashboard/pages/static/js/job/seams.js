@@ -17,6 +17,14 @@ const GATES = /** @type {{gate: string, field: string, title: string, limit: num
   { gate: "valid_fraction", field: "valid_fraction", title: "Agreement of the flow", limit: 0.6, atLeast: true, show: share, means: "pixels where forth and back agree" },
 ]);
 
+/** What a segment between two given frames can do instead of moving from the one to the other. */
+const FILL = [
+  { gate: "fade", title: "Fades", means: "its frames are mixes of the two" },
+  { gate: "keyframe_early", title: "Arrives early", means: "and holds the last of them" },
+  { gate: "static_fill", title: "Hardly moves", means: "and jumps" },
+  { gate: "colour_at_ends", title: "Colours step", means: "next to the frames that were given" },
+];
+
 /** A join is written to the file a few seams after it was accepted: until then its picture is asked for again. */
 const LATE = 4;
 
@@ -103,7 +111,8 @@ const SeamCard = ({ job, model, version, onPick, ready, page }) => {
       return html`<li key=${gate} class=${bad ? "beyond" : ""}><span>${title}<small class="quiet">${means}</small></span>
         <span><${Figure} value=${value == null ? UNKNOWN : show(value)} /> <small class="quiet">${atLeast ? "at least" : "at most"} ${show(limit)}</small>${bad && html` <small class="bad-text">beyond</small>`}</span></li>`;
     })}
-    <li class=${seam.failed_gates.includes("scene_cut") ? "beyond" : ""}><span>Scene cut<small class="quiet">the picture changes as at a cut</small></span><span>${seam.report.scene_cut == null ? UNKNOWN : seam.report.scene_cut ? "yes" : "no"}</span></li></ul>
+    <li class=${seam.failed_gates.includes("scene_cut") ? "beyond" : ""}><span>Scene cut<small class="quiet">the picture changes as at a cut</small></span><span>${seam.report.scene_cut == null ? UNKNOWN : seam.report.scene_cut ? "yes" : "no"}</span></li>
+    ${seam.report.fill && FILL.map(({ gate, title, means }) => html`<li key=${gate} class=${seam.failed_gates.includes(gate) ? "beyond" : ""}><span>${title}<small class="quiet">${means}</small></span><span>${seam.failed_gates.includes(gate) ? "yes" : "no"}</span></li>`)}</ul>
   </${Card}>`;
 };
 

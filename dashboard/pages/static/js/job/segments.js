@@ -126,6 +126,7 @@ export const SegmentDialog = ({ job, model, segment: i, mayChange, onRender, onC
         ["Frames rendered", count(detail.num_frames)],
         ["Shared before / after", `${detail.head} / ${detail.tail}`],
         ["Takes", count(detail.takes)],
+        ...(detail.fill ? [["Between its given frames", fillWords(detail.fill)]] : []),
         ["Waits for", detail.depends_on.length ? detail.depends_on.join(", ") : "nothing"],
       ]} />`}
     </div>
@@ -148,3 +149,6 @@ const AttemptList = ({ attempts }) => attempts.length > 0 && html`<div class="ta
     <td data-label="Time" class="number">${duration(attempt.wall_s ?? (attempt.ended_at == null ? null : attempt.ended_at - attempt.started_at))}</td>
     <td data-label="Outcome">${words(attempt.outcome)}${attempt.message && html`<br /><small class="quiet">${attempt.message}</small>`}</td></tr>`)}
   </tbody></table></div>`;
+
+/** What went wrong on the way from one given frame to the other, if anything did. */
+const fillWords = (/** @type {{failed_gates: string[]}} */ { failed_gates }) => failed_gates.map((gate) => words(gate)).join(", ") || "motion, in its own colours";
