@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from farm.capabilities.engine_spec import EngineSpec, RenderShape, Rung, host_need_bytes, need_bytes
+from farm.capabilities.weights import Weights
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun
 from nodes.engines import table
@@ -96,6 +98,24 @@ def test_what_this_engine_does_not_run_is_refused_by_name(
 ) -> None:
     with pytest.raises(CannotRun, match=words):
         ltx_spec(changed(file, **values), model="tiny")
+
+
+def test_a_file_in_the_transformers_place_tells_by_its_name_whether_it_is_distilled(
+    tiny_ltx_folder: Path, changed: Callable[..., Path], tmp_path: Path
+) -> None:
+    base = changed("farm.json")
+    shards = list((base / "transformer").glob("*.safetensors"))
+    whole = {name: tensor for path in shards for name, tensor in load_file(path).items()}
+    for path in shards:
+        path.unlink()
+    for name, steps in (("ltxv-2b-0.9.8-distilled.safetensors", 8), ("ltxv-2b.safetensors", 40)):
+        save_file(whole, tmp_path / name)
+        chosen = Weights.model_validate({"files": [str(tmp_path / name)]})
+        spec = table.spec_of(str(base), chosen)
+        assert spec.default_steps == steps
+        plain = ltx_spec(tiny_ltx_folder, model="plain")
+        assert spec.component_bytes == plain.component_bytes
+        assert [each.weights.format for each in spec.in_fewer_bits] == ["int8", "float8"]
 
 
 def test_a_folder_of_ltx_2_is_not_claimed(changed: Callable[..., Path]) -> None:
