@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import partial
 from math import log
 from typing import NamedTuple
 
-from farm.capabilities import EngineSpec, RenderShape, SpecOf, Worker, fitting_rungs, gib, why_not
+from farm.capabilities import (
+    EngineSpec,
+    RenderShape,
+    RungSpec,
+    SpecOf,
+    Worker,
+    fitting_rungs,
+    gib,
+    host_need_bytes,
+    need_bytes,
+    why_not,
+)
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.holding import held_on
 from farm.planning.modes import draft_spec_of
 from farm.planning.plan import Draft, Plan
-from farm.planning.planner import footprint, plan
+from farm.planning.planner import plan
 from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
 from farm.values import Value
@@ -185,14 +198,29 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
     # A chain, and the draft of one, needs a frame to hand over besides the one it starts from.
     smallest = max(spec.frames.min_frames, 2 if made.mode in ("chain", "refine") else 1)
     windows = [n for n in range(smallest, made.window_frames + 1) if spec.frames.allows(n)]
+    rungs = [rung for rung in spec.rungs if _host_keeps(spec, rung, worker)]
+    if not rungs:
+        return []
+
+    def needed(width: int, height: int, window: int) -> int:
+        shape = RenderShape(
+            num_frames=window,
+            height=height,
+            width=width,
+            num_inference_steps=made.num_inference_steps,
+            guided=made.guidance_scale > 1.0,
+        )
+        return min(need_bytes(spec, rung, shape) for rung in rungs)
+
     fitting = []
     for width, height in sizes:
-        for window in windows:
-            need = _smallest_need(made, spec, worker, width, height, window)
-            if need is not None and need <= worker.vram_bytes:
-                pixels = log(made.width * made.height / (width * height))
-                frames = log(made.window_frames / window)
-                fitting.append((abs(pixels) + frames, -width, -window, width, height, need))
+        # A longer window needs more, and the longest that fit are the nearest.
+        longest = bisect_right(windows, worker.vram_bytes, key=partial(needed, width, height))
+        for window in windows[:longest][-NUM_SUGGESTIONS:]:
+            pixels = log(made.width * made.height / (width * height))
+            frames = log(made.window_frames / window)
+            need = needed(width, height, window)
+            fitting.append((abs(pixels) + frames, -width, -window, width, height, need))
     return [
         Setting(
             width=width,
@@ -211,17 +239,7 @@ def _other_overlap(made: Plan, spec: EngineSpec, window: int) -> int | None:
     return None if nearest == made.overlap_frames else nearest
 
 
-def _smallest_need(
-    made: Plan, spec: EngineSpec, worker: Worker, width: int, height: int, window: int
-) -> int | None:
-    """Bytes at the smallest rung whose weights the worker's machine can keep; None where there is none."""
-    shape = RenderShape(
-        num_frames=window,
-        height=height,
-        width=width,
-        num_inference_steps=made.num_inference_steps,
-        guided=made.guidance_scale > 1.0,
-    )
-    needs = footprint(spec, shape, worker.kind).needs.values()
-    on_host = [n.vram_bytes for n in needs if worker.host_bytes is None or n.host_bytes <= worker.host_bytes]
-    return min(on_host, default=None)
+def _host_keeps(spec: EngineSpec, rung: RungSpec, worker: Worker) -> bool:
+    """Whether the worker's machine has the memory for the weights that wait beside its card at this rung."""
+    beside = host_need_bytes(spec, rung) if worker.kind == "cuda" else 0
+    return worker.host_bytes is None or beside <= worker.host_bytes

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities import FrameRule
+from farm.capabilities import FrameRule, RenderShape, fitting_rungs
 from farm.errors import CannotRun
+from farm.planning.framing import near_size
+from farm.planning.planner import footprint
 from farm.planning.suggest import nearest_settings, plan_over, refusal
 
 
@@ -37,6 +39,29 @@ def test_the_nearest_in_pixels_and_frames_comes_first_and_none_is_larger(make: A
     assert far == sorted(far)
     assert len(set(settings)) == 3
     assert all(s.width <= 1024 and s.height <= 576 and s.window_frames <= 8 for s in settings)
+
+
+@pytest.mark.parametrize("host_gib", [None, 0.5])
+@pytest.mark.parametrize("vram_gib", [2.0, 1.5, 1.1])
+def test_no_setting_that_was_not_looked_at_is_nearer(
+    make: Any, vram_gib: float, host_gib: float | None
+) -> None:
+    spec = make.spec(window_frames=17, frames=FrameRule(max_frames=17, step=4, remainder=1))
+    host_bytes = None if host_gib is None else round(host_gib * 2**30)
+    worker = make.worker("a/0", vram_gib, host_bytes=host_bytes)
+    made = make.plan(spec, width=1024, height=576, num_frames=17)
+
+    def fits(width: int, height: int, window: int) -> bool:
+        shape = RenderShape(num_frames=window, height=height, width=width, num_inference_steps=1, guided=True)
+        return bool(fitting_rungs(footprint(spec, shape, worker.kind).needs, worker))
+
+    def distance(width: int, height: int, window: int) -> float:
+        return log(1024 * 576 / (width * height)) + log(17 / window)
+
+    sizes = {near_size(spec, 1024, 576, i / 16) for i in range(2, 17)}
+    all_that_fit = sorted(distance(*size, n) for size in sizes for n in (5, 9, 13, 17) if fits(*size, n))
+    told = nearest_settings(made, spec, worker)
+    assert [distance(s.width, s.height, s.window_frames) for s in told] == pytest.approx(all_that_fit[:3])
 
 
 def test_the_refusal_is_one_line_with_the_need_the_largest_card_and_what_to_type(make: Any) -> None:
