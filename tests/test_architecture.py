@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -64,9 +64,23 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+@cache
+def importing(path: Path) -> list[ast.AST]:
+    """What imports in a file, wherever in it. Whole trees are not kept, or garbage is looked for in them."""
+    return [node for node in ast.walk(parsed(path)) if may_import(node)]
+
+
+def may_import(node: ast.AST) -> bool:
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            return True
+        case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
+            return True
+    return False
 
 
 @cache
@@ -76,7 +90,7 @@ def imported(path: Path) -> frozenset[str]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(parsed(path)):
+    for node in importing(path):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name.split(".")[0] for alias in names)
@@ -114,9 +128,9 @@ def package_of(module: str) -> str:
 PACKAGES = sorted(module for module in MODULES if is_package(module) and module not in ROOMS)
 
 
-def entries_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def entries_of(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
     """What a file imports of this house, as (module or package, name), wherever in it and however."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str(module)) if module.split(".")[0] in ROOMS:
                 yield from ((module, alias.name) for alias in node.names)
@@ -131,7 +145,7 @@ def entries_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 @cache
 def entries(path: Path) -> list[tuple[str, str]]:
-    return list(entries_of(parsed(path)))
+    return list(entries_of(importing(path)))
 
 
 def run_by(importer: str, module: str, name: str) -> set[str]:
@@ -278,7 +292,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 )
 def test_what_breaks_a_rule_is_found(importer: str, line: str, said: str) -> None:
     """``said`` is empty for a circle, else of the refusal."""
-    added = list(entries_of(ast.parse(line)))
+    added = list(entries_of(ast.walk(ast.parse(line))))
     wrong = trespass(importer, added)
     if said:
         assert wrong is not None
