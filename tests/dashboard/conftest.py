@@ -247,11 +247,11 @@ async def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         yield farm
 
 
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 x 96 of smooth texture."""
     noise = np.random.default_rng(4).integers(0, 255, (12, 12, 3)).astype(np.uint8)
-    path = tmp_path / "photo.png"
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
     path.write_bytes(
         cv2.imencode(".png", cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC))[1].tobytes()
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 WEBP = b"WEBP"
 
@@ -16,14 +17,21 @@ async def job(farm: Any, photo: Path) -> str:
     return f"jobs/{await farm.finished_job(photo, model='procedural-typical')}"
 
 
-async def test_segments_are_told_page_by_page(farm: Any, job: str) -> None:
-    whole = (await farm.get(f"{job}/segments")).json()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def seen(shared_farm: Any, photo: Path) -> str:
+    """Such a job for the tests that only look at it."""
+    return f"jobs/{await shared_farm.finished_job(photo, model='procedural-typical')}"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_segments_are_told_page_by_page(shared_farm: Any, seen: str) -> None:
+    whole = (await shared_farm.get(f"{seen}/segments")).json()
     assert [s["id"] for s in whole["data"]] == ["s0-0", "s0-1", "s0-2", "s0-3", "s0-4"]
     assert whole["next_cursor"] is None
-    first = (await farm.get(f"{job}/segments?limit=3")).json()
-    rest = (await farm.get(f"{job}/segments?limit=3&cursor={first['next_cursor']}")).json()
+    first = (await shared_farm.get(f"{seen}/segments?limit=3")).json()
+    rest = (await shared_farm.get(f"{seen}/segments?limit=3&cursor={first['next_cursor']}")).json()
     assert (first["data"] + rest["data"], rest["next_cursor"]) == (whole["data"], None)
-    one = (await farm.get(f"{job}/segments/s0-2")).json()
+    one = (await shared_farm.get(f"{seen}/segments/s0-2")).json()
     assert one == whole["data"][2]
     assert one["worker_id"] == one["attempts"][0]["worker_id"]
     assert one["vram_bytes"] == 4 << 30
@@ -38,44 +46,48 @@ async def test_what_a_worker_was_is_known_after_it_is_gone(farm: Any, job: str) 
     assert {s["vram_bytes"] for s in segments} == {4 << 30}
 
 
-async def test_a_segment_has_a_log_of_its_own(farm: Any, job: str) -> None:
-    answer = await farm.get(f"{job}/segments/s0-1/log")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_segment_has_a_log_of_its_own(shared_farm: Any, seen: str) -> None:
+    answer = await shared_farm.get(f"{seen}/segments/s0-1/log")
     assert answer.headers["content-type"].startswith("text/plain")
     lines = answer.text.splitlines()
-    worker_id = (await farm.get(f"{job}/segments/s0-1")).json()["worker_id"]
+    worker_id = (await shared_farm.get(f"{seen}/segments/s0-1")).json()["worker_id"]
     assert f"attempt 1 goes to {worker_id} at resident" in lines[0]
     own = [line for line in lines if line.startswith("    ")]
     assert any("frames in" in line for line in own)
     assert "attempt 1 is done in" in lines[1 + len(own)]
     assert "the seam passes" in answer.text
     assert "s0-2" not in answer.text
-    assert (await farm.get(f"{job}/segments/s0-9/log")).status_code == 404
+    assert (await shared_farm.get(f"{seen}/segments/s0-9/log")).status_code == 404
 
 
-async def test_a_segment_shows_its_frames(farm: Any, job: str) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_segment_shows_its_frames(shared_farm: Any, seen: str) -> None:
     shown = {}
     for frame in ("", "?frame=5", "?frame=12"):
-        answer = await farm.get(f"{job}/segments/s0-1/picture{frame}")
+        answer = await shared_farm.get(f"{seen}/segments/s0-1/picture{frame}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
         assert answer.content[8:12] == WEBP
         shown[frame] = answer.content
     assert len(set(shown.values())) == 3
-    answer = await farm.get(f"{job}/segments/s0-1/picture?frame=13")
-    assert (answer.status_code, farm.error_of(answer)["param"]) == (400, "frame")
-    assert "5 to 12" in farm.error_of(answer)["message"]
-    video = await farm.get(f"{job}/segments/s0-1/video", headers={"Range": "bytes=0-3"})
+    answer = await shared_farm.get(f"{seen}/segments/s0-1/picture?frame=13")
+    assert (answer.status_code, shared_farm.error_of(answer)["param"]) == (400, "frame")
+    assert "5 to 12" in shared_farm.error_of(answer)["message"]
+    video = await shared_farm.get(f"{seen}/segments/s0-1/video", headers={"Range": "bytes=0-3"})
     assert (video.status_code, video.content) == (206, b"\x1aE\xdf\xa3")
 
 
-async def test_a_picture_that_is_known_is_not_made_again(farm: Any, job: str) -> None:
-    first = await farm.get(f"{job}/segments/s0-1/picture")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_picture_that_is_known_is_not_made_again(shared_farm: Any, seen: str) -> None:
+    first = await shared_farm.get(f"{seen}/segments/s0-1/picture")
     headers = {"If-None-Match": first.headers["etag"]}
-    again = await farm.get(f"{job}/segments/s0-1/picture", headers=headers)
+    again = await shared_farm.get(f"{seen}/segments/s0-1/picture", headers=headers)
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_a_seam_is_shown_before_and_after(farm: Any, job: str) -> None:
-    seams = (await farm.get(f"{job}/seams")).json()["data"]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_seam_is_shown_before_and_after(shared_farm: Any, seen: str) -> None:
+    seams = (await shared_farm.get(f"{seen}/seams")).json()["data"]
     assert [(seam["after"], seam["before"]) for seam in seams] == [
         ("s0-0", "s0-1"),
         ("s0-1", "s0-2"),
@@ -84,19 +96,20 @@ async def test_a_seam_is_shown_before_and_after(farm: Any, job: str) -> None:
     ]
     pictures = {}
     for which in ("before", "after"):
-        answer = await farm.get(f"{job}/seams/s0-1/picture?which={which}")
+        answer = await shared_farm.get(f"{seen}/seams/s0-1/picture?which={which}")
         assert (answer.status_code, answer.content[8:12]) == (200, WEBP)
         pictures[which] = answer.content
     assert pictures["before"] != pictures["after"]
-    answer = await farm.get(f"{job}/seams/s0-0/picture")
-    assert (answer.status_code, farm.error_of(answer)["param"]) == (404, "segment_id")
+    answer = await shared_farm.get(f"{seen}/seams/s0-0/picture")
+    assert (answer.status_code, shared_farm.error_of(answer)["param"]) == (404, "segment_id")
 
 
-async def test_an_input_is_shown(farm: Any, job: str) -> None:
-    answer = await farm.get(f"{job}/input?index=0")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_input_is_shown(shared_farm: Any, seen: str) -> None:
+    answer = await shared_farm.get(f"{seen}/input?index=0")
     assert (answer.status_code, answer.content[8:12]) == (200, WEBP)
-    answer = await farm.get(f"{job}/input?index=1")
-    assert (answer.status_code, farm.error_of(answer)["param"]) == (404, "index")
+    answer = await shared_farm.get(f"{seen}/input?index=1")
+    assert (answer.status_code, shared_farm.error_of(answer)["param"]) == (404, "index")
 
 
 async def test_what_is_not_rendered_yet_is_said_so(start_farm: Any, photo: Path) -> None:
@@ -109,17 +122,18 @@ async def test_what_is_not_rendered_yet_is_said_so(start_farm: Any, photo: Path)
     assert (await farm.get(f"{job}/seams")).json()["data"] == []
 
 
-async def test_a_timeline_tells_who_rendered_what_and_when(farm: Any, job: str) -> None:
-    told = (await farm.get(f"{job}/timeline")).json()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_timeline_tells_who_rendered_what_and_when(shared_farm: Any, seen: str) -> None:
+    told = (await shared_farm.get(f"{seen}/timeline")).json()
     segments = told["segments"]
     assert segments["id"] == ["s0-0", "s0-1", "s0-2", "s0-3", "s0-4"]
     assert set(segments["status"]) == {"done"}
     by_timeline = [told["workers"][number] for number in segments["worker"]]
-    told_apart = (await farm.get(f"{job}/segments")).json()["data"]
+    told_apart = (await shared_farm.get(f"{seen}/segments")).json()["data"]
     assert by_timeline == [segment["worker_id"] for segment in told_apart]
     attempts = [len(segment["attempts"]) for segment in told_apart]
     assert [told["attempts"]["segment"].count(number) for number in range(5)] == attempts
-    assert told["last_event_id"] == (await farm.get(job)).json()["last_event_id"]
+    assert told["last_event_id"] == (await shared_farm.get(seen)).json()["last_event_id"]
 
 
 async def test_some_frames_are_rendered_again_and_the_rest_stays(farm: Any, job: str) -> None:
@@ -134,14 +148,14 @@ async def test_some_frames_are_rendered_again_and_the_rest_stays(farm: Any, job:
     assert "somebody asked for it" not in (await farm.get(f"{job}/segments/s0-3/log")).text
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("frames", [{"start": 5, "end": 5}, {"start": 0, "end": 25}, {"start": -1, "end": 3}])
 async def test_frames_that_are_none_are_not_rendered_again(
-    farm: Any, photo: Path, frames: dict[str, int]
+    shared_farm: Any, seen: str, frames: dict[str, int]
 ) -> None:
-    job_id = await farm.finished_job(photo)
-    answer = await farm.post(f"jobs/{job_id}/rerender", json=frames)
-    assert (answer.status_code, farm.error_of(answer)["code"]) == (400, "invalid_input")
-    assert (await farm.get(f"jobs/{job_id}")).json()["status"] == "succeeded"
+    answer = await shared_farm.post(f"{seen}/rerender", json=frames)
+    assert (answer.status_code, shared_farm.error_of(answer)["code"]) == (400, "invalid_input")
+    assert (await shared_farm.get(seen)).json()["status"] == "succeeded"
 
 
 async def test_a_job_is_deleted_once_it_has_ended(farm: Any, photo: Path) -> None:
