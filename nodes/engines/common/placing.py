@@ -9,7 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from nodes.engines.common.pieces import set_pieces
-from nodes.engines.common.weight_ring import WeightRing, weights_of
+from nodes.engines.common.pinned_weights import PinnedWeights, weights_of
+from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Parts, Placement
 from nodes.engines.weights import file_span
 
@@ -32,6 +33,8 @@ class PlacedModel(Generic[AnyModel]):
         self.parts = parts
         self.device = device
         self._rings: dict[str, WeightRing] = {}
+        #: Of components that visit the card, where there is host memory for it.
+        self._pinned: dict[str, PinnedWeights] = {}
         #: Of components on the card, what is mapped from files and needs no copy on the way back.
         self._mapped: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self.place(placement)
@@ -42,6 +45,7 @@ class PlacedModel(Generic[AnyModel]):
         streamed = set(placement.streamed(self.parts))
         self._stays = set(placement.resident(self.parts))
         components = self.model.components
+        visiting = set() if placement.from_files else components.keys() - self._stays - streamed
         for name, module in components.items():
             if name not in self._stays:
                 for tensor, data in self._mapped.pop(name, ()):
@@ -54,6 +58,8 @@ class PlacedModel(Generic[AnyModel]):
             if name not in streamed or ring.from_files != placement.from_files
         ]:
             self._rings.pop(name).detach()
+        for name in self._pinned.keys() - visiting:
+            self._pinned.pop(name).detach()
         for name in sorted(streamed - self._rings.keys()):
             self._rings[name] = WeightRing(
                 components[name],
@@ -66,6 +72,8 @@ class PlacedModel(Generic[AnyModel]):
             weights = weights_of(components[name]).values()
             self._mapped[name] = [(t, t.data) for t in weights if file_span(t) is not None]
             _move(components[name], self.device)
+        for name in sorted(visiting - self._pinned.keys()):
+            self._pinned[name] = PinnedWeights(components[name], self.device)
         for name in self.parts.denoisers:
             set_pieces(components[name], placement.pieces)
 
@@ -76,6 +84,10 @@ class PlacedModel(Generic[AnyModel]):
         if name in self._rings:
             with self._rings[name]:
                 yield
+        elif name in self._pinned:
+            with self._pinned[name].on_card():
+                yield
+            torch.cuda.empty_cache()
         elif name in self._stays:
             yield
         else:

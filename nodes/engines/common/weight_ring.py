@@ -4,9 +4,10 @@ The weights wait in host memory, one flat (pinned) buffer per group of layers, o
 from. While one group computes, the next ones are copied into the other slots on a stream of their own;
 streams wait for each other by events, so the host never waits but for a disk, and the allocator is never
 asked during a pass. Each group crosses once a pass, however its inner layers are called: this is why
-feed-forward layers that run in pieces cost no second copy. The order of the groups is learned in the first
-pass; a group that is not there in time is fetched on demand, so a wrong guess costs time and never
-correctness. Needed card bytes: ``slots`` x the largest group; from files, as many of host memory.
+feed-forward layers that run in pieces cost no second copy. The order of the groups is the module's at first,
+and learned from every pass; a group that is not there in time is fetched on demand, so a wrong guess costs
+time and never correctness. Needed card bytes: ``slots`` x the largest group; from files, as many of host
+memory.
 """
 
 from __future__ import annotations
@@ -24,17 +25,12 @@ from torch.utils.hooks import RemovableHandle
 
 from nodes.engines.common.file_reader import FileReader
 from nodes.engines.common.pinned import PinnedMemory
-from nodes.engines.weights import file_span, read_into
+from nodes.engines.common.pinned_weights import layout, moved_into, view, weights_of
+from nodes.engines.weights import file_span
 
-_ALIGN = 256
 #: Layers of less than a group's bytes over this, norms and the like, would take a slot of the ring each time;
 #: they are on the card for the whole pass, where their weights may be read without calling them.
 _SMALL = 256
-
-
-def weights_of(module: nn.Module) -> dict[int, torch.Tensor]:
-    """Every parameter and buffer of a module once, by its id."""
-    return {id(t): t for t in (*module.parameters(), *module.buffers())}
 
 
 def _bytes(module: nn.Module) -> int:
@@ -54,15 +50,6 @@ def _units(module: nn.Module, group_bytes: int) -> Iterator[nn.Module]:
         yield from _units(child, group_bytes)
 
 
-def _layout(unit: nn.Module) -> tuple[list[int], int]:
-    """Where the tensors of a group lie in its bytes, and how many these are."""
-    offsets, end = [], 0
-    for tensor in weights_of(unit).values():
-        offsets.append(end)
-        end += -(-tensor.nbytes // _ALIGN) * _ALIGN
-    return offsets, end
-
-
 @dataclass
 class _Group:
     tensors: list[torch.Tensor]
@@ -74,7 +61,7 @@ class _Group:
     nbytes: int
     #: The pinned bytes of all of them; None where they are read from files.
     flat: torch.Tensor | None
-    #: The group that ran after this one last time.
+    #: The group that ran after this one last time; at first the module's next.
     follower: _Group | None = None
     slot: _Slot | None = None
 
@@ -125,7 +112,7 @@ class WeightRing:
         self._cuda = torch.device(self.device).type == "cuda"
         units = list(_units(self.module, self.group_bytes))
         if not self.from_files:
-            self._pinned = PinnedMemory(sum(_layout(unit)[1] for unit in units))
+            self._pinned = PinnedMemory(sum(layout(weights_of(unit).values())[1] for unit in units))
         start = 0
         for unit in units:
             group = self._host_group(unit, start)
@@ -135,6 +122,8 @@ class WeightRing:
                 unit.register_forward_pre_hook(partial(self._before, group)),
                 unit.register_forward_hook(partial(self._after, group)),
             ]
+        for group, follower in zip(self._groups, [*self._groups[1:], *self._groups[:1]], strict=True):
+            group.follower = follower
         if self._pinned is not None and self._cuda:
             self._pinned.pin()
         grouped = {id(t) for group in self._groups for t in group.tensors}
@@ -185,21 +174,13 @@ class WeightRing:
 
     def _host_group(self, unit: nn.Module, start: int) -> _Group:
         tensors = list(weights_of(unit).values())
-        offsets, end = _layout(unit)
+        offsets, end = layout(tensors)
         if self._pinned is None:
             host = [tensor.data for tensor in tensors]
             return _Group(tensors, host, list(host), offsets, end, flat=None)
         flat = self._pinned.bytes[start : start + end]
-        host = [_view(flat, offset, tensor) for offset, tensor in zip(offsets, tensors, strict=True)]
-        spans = [file_span(tensor) for tensor in tensors]
-        before = [None if span is None else t.data for t, span in zip(tensors, spans, strict=True)]
-        for tensor, span, offset, copy in zip(tensors, spans, offsets, host, strict=True):
-            if span is None:
-                copy.copy_(tensor.data)
-            else:  # past the mapping, whose pages would be held beside the copy
-                read_into(span, flat[offset : offset + span.nbytes])
-            tensor.data = copy
-        return _Group(tensors, host, before, offsets, end, flat)
+        before = moved_into(flat, tensors, offsets)
+        return _Group(tensors, [tensor.data for tensor in tensors], before, offsets, end, flat)
 
     def _evict(self, group: _Group) -> None:
         group.slot = None
@@ -222,7 +203,7 @@ class WeightRing:
             parts = list(zip(group.offsets, where, strict=True))
             slot.wait_until_read = self._reader.read(parts, slot.buffer[: group.nbytes], after=slot.used)
         for tensor, offset in zip(group.tensors, group.offsets, strict=True):
-            tensor.data = _view(slot.buffer, offset, tensor)
+            tensor.data = view(slot.buffer, offset, tensor)
 
     def _copy(self, group: _Group, slot: _Slot) -> None:
         assert group.flat is not None
@@ -259,7 +240,3 @@ class WeightRing:
         if self._cuda and group.slot is not None:
             group.slot.used = torch.cuda.Event()  # type: ignore[no-untyped-call]
             group.slot.used.record(torch.cuda.current_stream(self.device))
-
-
-def _view(flat: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:
-    return flat[offset : offset + like.nbytes].view(like.dtype).view(like.shape)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -28,6 +29,8 @@ TORCH_TYPES: dict[str, torch.dtype] = {
 }
 #: Elements that are computed with at once.
 CHUNK_ELEMENTS = 2**22
+#: Files' tensors that are read at once.
+_READERS = 4
 
 
 class MappedFiles:
@@ -87,6 +90,17 @@ def read_into(tensor: StoredTensor, buffer: torch.Tensor, *, first: int = 0) -> 
             if not count:
                 raise OSError(f"{tensor.path} ends before its byte {tensor.offset + first + len(view)}")
             done += count
+
+
+def read_each(parts: Iterable[tuple[StoredTensor, torch.Tensor]]) -> None:
+    """``read_into`` of each, a few at a time: one reader is slower than most disks, and than any memory.
+
+    Raises:
+        OSError: as ``read_into``.
+    """
+    with ThreadPoolExecutor(_READERS, "weight-reader") as threads:
+        for _ in threads.map(lambda part: read_into(*part), parts):
+            pass
 
 
 def whole(tensor: StoredTensor) -> torch.Tensor:

@@ -78,18 +78,22 @@ def test_no_more_layers_are_on_the_card_than_there_are_slots(stack: _Stack) -> N
     assert ring.slot_bytes < 2 * LAYER_BYTES
 
 
-def test_the_next_layers_are_there_before_they_are_called_once_the_order_is_known(stack: _Stack) -> None:
+@pytest.mark.parametrize("order", [list(range(9)), list(range(8, -1, -1))], ids=["the module's", "another"])
+def test_the_next_layers_are_there_before_they_are_called_once_the_order_is_known(
+    stack: _Stack, order: list[int]
+) -> None:
     ring = WeightRing(stack, "cpu", group_bytes=LAYER_BYTES, slots=3)
     fetched: list[bool] = []
     with ring:
-        stack(torch.randn(5, 16), list(range(9)))
+        if order[0]:  # in the module's, it is known from the start
+            stack(torch.randn(5, 16), order)
         for group, layer in zip(ring._groups, stack.layers, strict=True):
             # Runs before the ring's own hook.
             layer.register_forward_pre_hook(
                 lambda *_, group=group: fetched.append(group.slot is not None), prepend=True
             )
-        stack(torch.randn(5, 16), list(range(9)))
-        stack(torch.randn(5, 16), list(range(9)))
+        stack(torch.randn(5, 16), order)
+        stack(torch.randn(5, 16), order)
     assert fetched[1:] == [True] * 17
 
 
@@ -182,7 +186,7 @@ def test_copies_of_mapped_weights_are_read_past_the_mapping(
         read.append(span.nbytes)
         read_into(span, buffer)
 
-    monkeypatch.setattr("nodes.engines.common.weight_ring.read_into", counted)
+    monkeypatch.setattr("nodes.engines.weights.files.read_into", counted)
     expected = mapped(torch.ones(1, 16), [4])
     ring = WeightRing(mapped, "cpu", group_bytes=LAYER_BYTES, slots=2)
     assert sum(read) == 9 * LAYER_BYTES
