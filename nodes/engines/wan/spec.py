@@ -13,7 +13,7 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
 
 Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 6.6 and 5.6 kB a pixel to decode
 with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it
-(tests/nodes/engines/wan/test_live_bytes.py). Nothing was measured on a card yet.
+(tests/nodes/engines/wan/test_live_bytes.py); what a card reserved of it: docs/measured.md.
 """
 
 from __future__ import annotations
@@ -57,8 +57,12 @@ from nodes.engines.wan.layout import KEPT, TEXT_ENCODER, TEXT_PARTS, VAE, WanFol
 from nodes.engines.wan.steps import by_expert, check_scheduler, schedule
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
-CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
+#: On H100s a process held 0.78 to 0.86 GiB beside what the allocator reserved (benchmarks/engines/modern_cards.py).
+CONTEXT_BYTES = {"cuda": 880 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.1, "cpu": 1.2}
+#: Encoding many frames of 832x480 with the VAE of 2.1 reserved 1.24 times what was alive: so much more than the
+#: ratio. With that of 2.2 an image alone takes half of what four frames do, and that is what is expected.
+_ENCODING_RESERVED = 1.13
 WORKSPACE_BYTES = 128 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: The text encoder's table of tokens, which stays on the host: a prompt reads a few of its rows.
@@ -82,12 +86,13 @@ _ROTARY_BYTES_PER_WIDTH = 8
 
 #: In the ladder's order. Prompts are encoded by a task of their own, so a window's rungs differ in whether
 #: the expert is on the card or streamed, and a prompt's in whether the encoder is. A step of the published
-#: transformers computes far longer than its weights take to cross; not measured here yet. ``pieces`` are the
-#: bands that the VAE decodes: two take a twelfth more work, for the rows around them.
+#: transformers computes far longer than its weights take to cross: streamed, one of A14B took what the stock one
+#: takes resident, on an H100. ``pieces`` are the bands that the VAE decodes: two took 1.07 to 1.12 times the
+#: seconds of one (docs/measured.md).
 PLACEMENTS = (
     Placement("resident", "visiting", False, 1, 1, 1, 1.0),
     Placement("chunk", "streamed", False, 2, 1, 1, 1.02),
-    Placement("stream", "streamed", True, 2, 1, 1, 1.06),
+    Placement("stream", "streamed", True, 2, 1, 1, 1.03),
     # Where a machine's memory is short; a guess, for disks differ.
     Placement("disk", "streamed", True, 2, 1, 1, 1.3, from_files=True),
 )
@@ -286,6 +291,7 @@ class _Cost:
         streamed = {*placement.streamed(parts), *placement.streamed(TEXT_PARTS)}
         resident = {*placement.resident(parts), *placement.resident(TEXT_PARTS)}
         at_once = placement.guided_batch
+        reserved = 1.0 if self.on_cpu or self.folder.vae.get("is_residual") else _ENCODING_RESERVED
 
         per_pixel, fixed = self.decode[placement.pieces > 1]
 
@@ -309,7 +315,7 @@ class _Cost:
             in_files=tuple(sorted({*streamed, _TABLE})) if placement.from_files else (),
             stages=(
                 stage(TEXT_STAGE, TEXT_ENCODER),
-                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel, frames_at_once=1),
+                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel * reserved, frames_at_once=1),
                 *(
                     stage("denoise", expert, bytes_per_token=self.per_token, batch=at_once)
                     for expert in parts.denoisers
