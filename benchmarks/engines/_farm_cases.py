@@ -18,9 +18,9 @@ from farm.capabilities import EngineSpec, need_bytes
 from farm.capabilities.engine_spec import TEXT_STAGE, RenderShape, host_need_bytes
 from farm.planning.render_task import RenderTask
 from nodes.engines.engine import OutOfMemory, RenderInputs, unheard
+from nodes.engines.folders import WeightSource
 from nodes.engines.memory import cap_process
 from nodes.engines.table import spec_of
-from nodes.engines.weights import WeightSource
 
 GB = 10**9
 GIB = 2**30
@@ -102,9 +102,8 @@ def used_of_the_card() -> int:
 
 
 def context_bytes(before: int) -> int:
-    """What the card holds beside what the allocator reserved."""
-    free, total = torch.cuda.mem_get_info()
-    return total - free - torch.cuda.memory_reserved() - before
+    """What the card holds of this process beside what the allocator reserved."""
+    return used_of_the_card() - before - torch.cuda.memory_reserved()
 
 
 def job(
@@ -146,7 +145,7 @@ def job(
         elif phase == "denoise":
             watch.step()
 
-    whole = []
+    whole, each, said = [], [], watch.seconds()
     for number in range(windows):
         start = time.perf_counter()
         frames = engine.render(
@@ -154,6 +153,8 @@ def job(
         ).frames
         watch.end()
         whole.append(time.perf_counter() - start)
+        each.append({name: seconds - said.get(name, 0.0) for name, seconds in watch.seconds().items()})
+        said = watch.seconds()
     phases = watch.close()
     assert frames.shape == (window[2], window[1], window[0], 3)
     found: dict[str, Any] = {
@@ -164,8 +165,9 @@ def job(
         "capped": capped,
         "phases": phases,
         "window_s": whole,
+        "phases_s": each,
         "step_s": phases["denoise"]["step_s"],
-        "decode_s": phases["decode"]["seconds"] / windows,
+        "decode_s": min(of_window["decode"] for of_window in each),
         "text_s": phases.get("text", {}).get("seconds"),
         "job_s": min(whole) + phases.get("text", {}).get("seconds", 0.0),
         "host_bytes": max(phase["anon_bytes"] for phase in phases.values()),
@@ -182,6 +184,7 @@ def job(
         context = context_bytes(before)
         rendering = [phases[name]["reserved_bytes"] for name in ("encode", "denoise", "decode")]
         found |= {"context_bytes": context, "reserved_bytes": max(rendering)}
+        found["num_alloc_retries"] = torch.cuda.memory_stats()["num_alloc_retries"]
         found["held_bytes"] = context + max(rendering)
         found["predicted_over_held"] = found["predicted_bytes"] / found["held_bytes"]
         if text:
@@ -341,12 +344,14 @@ def decoding(folder: Path, device: str, model: Model, window: Window, *, exact_f
         warm()
         gc.collect()
         watch = Watch(device)
-        if cuda:
-            torch.cuda.empty_cache()
-        watch.begin("decode")
-        call()
-        watch.begin("end")
-        return watch.close()["decode"]
+        for _ in range(2):  # the first makes plans of convolutions for every shape
+            if cuda:
+                torch.cuda.empty_cache()
+            watch.begin("decode")
+            call()
+            watch.step()
+        found = watch.close()["decode"]
+        return {**found, "first_s": found["steps_s"][0], "seconds": found["steps_s"][1]}  # type: ignore[index]
 
     vae = vae_of(folder, model, device, dtype)
     many, few = latents_of(num_frames, torch.float32), latents_of(9, torch.float32)
@@ -362,6 +367,7 @@ def decoding(folder: Path, device: str, model: Model, window: Window, *, exact_f
                 found[rung][f"{key}_of_stock"] = found[rung][key] / found["stock"][key]
     del holder, vae
     gc.collect()
+    torch.backends.cudnn.allow_tf32 = False
     vae = vae_of(folder, model, device, torch.float32)
     exact = latents_of(exact_frames, torch.float32)
     wanted = ((stock(vae, exact).permute(1, 2, 3, 0) * 0.5 + 0.5).clamp(0, 1) * 255).cpu().numpy()

@@ -73,6 +73,10 @@ class Watch:
             phase["step_s"] = statistics.median(phase["steps_s"])  # type: ignore[arg-type]
         self._steps, self._name = [], None
 
+    def seconds(self) -> dict[str, float]:
+        """Of the phases that have ended."""
+        return {name: phase["seconds"] for name, phase in self.phases.items()}
+
     def around(self, owner: Any, attribute: str, name: str, after: str | None = None) -> None:
         """Make a method a phase of its own; ``after``: the phase that goes on behind it."""
         call: Callable[..., Any] = getattr(owner, attribute)
