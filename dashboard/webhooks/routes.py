@@ -40,6 +40,7 @@ EventType = Literal[
     "keyframe_replaced",
     "review_approved",
     "job_deleted",
+    "licence_accepted",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 WebhookId = Annotated[str, PathParameter(description="Id of a webhook.", examples=["wh_5e1f09ab77c2"])]

@@ -9,7 +9,7 @@ const EVENTS = [
   "job_published", "job_failed", "job_cancelled", "job_submitted", "job_prioritized", "job_retried", "job_reopened",
   "keyframes_remade", "keyframe_replaced", "review_approved",
   "job_deleted", "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left",
-  "node_removed",
+  "node_removed", "licence_accepted",
 ];
 
 export const Webhooks = () => {
