@@ -165,9 +165,7 @@ def tiny(model: Model) -> Model:
         vae |= {"decoder_base_dim": 8} if residual else {}
         if "vace_layers" in model.transformer:
             small["vace_layers"] = [0]
-    width, height, _, steps = model.window
-    del width, height
-    window = (128, 64, 25 if model.family == "ltx" else 9, min(steps, 4))
+    window = (128, 64, 25 if model.family == "ltx" else 9, min(model.window[3], 4))
     return Model(
         **{
             **model.__dict__,

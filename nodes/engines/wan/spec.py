@@ -57,11 +57,11 @@ from nodes.engines.wan.layout import KEPT, TEXT_ENCODER, TEXT_PARTS, VAE, WanFol
 from nodes.engines.wan.steps import by_expert, check_scheduler, schedule
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
-#: On H100s a process held 0.78 to 0.86 GiB beside what the allocator reserved (benchmarks/engines/modern_cards.py).
+#: On H100s a process held 0.78 to 0.86 GiB beside what the allocator reserved (docs/measured.md).
 CONTEXT_BYTES = {"cuda": 880 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.1, "cpu": 1.2}
-#: Encoding many frames of 832x480 with the VAE of 2.1 reserved 1.24 times what was alive: so much more than the
-#: ratio. With that of 2.2 an image alone takes half of what four frames do, and that is what is expected.
+#: Encoding 81 frames of 832x480 with the VAE of 2.1 reserved 1.24 times what was alive: so much more than the
+#: ratio. With that of 2.2 it was an image alone, half of what a clip takes and a need counts with.
 _ENCODING_RESERVED = 1.13
 WORKSPACE_BYTES = 128 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
@@ -86,9 +86,9 @@ _ROTARY_BYTES_PER_WIDTH = 8
 
 #: In the ladder's order. Prompts are encoded by a task of their own, so a window's rungs differ in whether
 #: the expert is on the card or streamed, and a prompt's in whether the encoder is. A step of the published
-#: transformers computes far longer than its weights take to cross: streamed, one of A14B took what the stock one
-#: takes resident, on an H100. ``pieces`` are the bands that the VAE decodes: two took 1.07 to 1.12 times the
-#: seconds of one (docs/measured.md).
+#: transformers computes far longer than its weights take to cross: streamed, one of A14B took what the stock
+#: one takes resident, on an H100. ``pieces`` are the bands that the VAE decodes: two took 1.07 to 1.12 times
+#: the seconds of one (docs/measured.md).
 PLACEMENTS = (
     Placement("resident", "visiting", False, 1, 1, 1, 1.0),
     Placement("chunk", "streamed", False, 2, 1, 1, 1.02),
