@@ -331,12 +331,12 @@ def decoding(folder: Path, device: str, model: Model, window: Window, *, exact_f
     def stock(vae: Any, latents: torch.Tensor) -> torch.Tensor:
         clip = latents[None].to(next(vae.parameters()).dtype)
         more = ()
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
         if spec.engine == "ltx":
             more = (torch.tensor([0.05], device=device, dtype=clip.dtype),)
-        else:
-            channels = (1, -1, 1, 1, 1)
-            std = torch.tensor(vae.config.latents_std, device=device).view(channels)
-            clip = (clip * std + torch.tensor(vae.config.latents_mean, device=device).view(channels)).to(clip)
+            mean, std = vae.latents_mean, vae.latents_std
+        mean, std = (torch.as_tensor(v, device=device).view(1, -1, 1, 1, 1) for v in (mean, std))
+        clip = (clip * std + mean).to(clip)
         with torch.no_grad():
             return vae.decode(clip, *more, return_dict=False)[0][0]  # type: ignore[no-any-return]
 

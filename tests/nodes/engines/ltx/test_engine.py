@@ -163,7 +163,7 @@ def test_every_step_and_the_decoded_frames_are_reported_and_a_window_can_be_canc
     decoded = [r for r in reports if r[0] == "decode"]
     assert decoded[0] == ("decode", 0, FRAMES)
     assert decoded[-1] == ("decode", FRAMES, FRAMES)
-    assert len(decoded) > 3
+    assert len(decoded) > 2
     for phase, at in (("denoise", 2), ("decode", decoded[2][1])):
 
         def stop(*report: Any, wanted: tuple[str, int] = (phase, at)) -> None:
