@@ -52,6 +52,15 @@ def _in_pieces(rows: Rows, row_bytes: int) -> Iterator[Rows]:
         yield first, min(first + count, rows[1])
 
 
+def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """WanRMS_norm of half precision without float32 copies: what it divides by is float32 alone."""
+    if x.dtype == torch.float32:
+        return norm(x)  # type: ignore[no-any-return]
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_(min=1e-12)
+    made = torch.mul(x, norm.scale / length, out=torch.empty_like(x)).mul_(norm.gamma)
+    return made.add_(norm.bias) if isinstance(norm.bias, torch.Tensor) else made
+
+
 class _Convolution:
     """A causal convolution behind a norm and the decoder's non-linearity."""
 
@@ -77,7 +86,7 @@ class _Convolution:
             padded = band.x.new_zeros(1, channels, frames + 2, last - first + 2, width + 2)
             within = padded[:, :, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
             within[:, :, :2] = kept.rows(seen)
-            within[:, :, 2:] = self._nonlinearity(self._norm(band.rows(seen)))
+            within[:, :, 2:] = self._nonlinearity(_normed(self._norm, band.rows(seen)))
             # The next piece sees the last two rows as they were.
             done = last - 1 if last < rows[1] else needed[1]
             kept.rows((to_keep, done)).copy_(within[:, :, frames:, to_keep - seen[0] : done - seen[0]])
@@ -108,7 +117,7 @@ class _Resnet:
         else:
             out = band.empty(rows, channels)
         for some, piece in self._second.pieces(made, rows):
-            out.rows(some).copy_(piece.add_(self._shortcut(band.rows(some))))
+            torch.add(piece, self._shortcut(band.rows(some)), out=out.rows(some))
             del piece
         return out
 
