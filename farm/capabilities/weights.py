@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from farm.errors import InvalidInput
 from farm.values import Value
@@ -63,7 +63,8 @@ class WeightFile(_PartFile):
 class LoraFile(_PartFile):
     """A LoRA, and how strongly it is added."""
 
-    scale: float = 1.0
+    #: Finite however it comes: JSON has no other numbers, and a journal keeps it.
+    scale: float = Field(default=1.0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

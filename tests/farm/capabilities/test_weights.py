@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from farm.capabilities.weights import LoraFile, WeightFile, Weights, check_weights
 from farm.errors import InvalidInput
@@ -38,6 +39,12 @@ def test_what_names_no_lora_is_told_with_how_to_name_one(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"expected \[high=\|low=\]FILE\[:SCALE\]") as told:
         LoraFile.model_validate(text)
     assert told.value.param == "loras"
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", float("nan"), float("-inf")])
+def test_a_scale_is_a_finite_number_where_a_lora_is_an_object_too(scale: Any) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        LoraFile.model_validate({"path": "a.safetensors", "scale": scale})
 
 
 def test_a_weight_file_may_be_for_one_part() -> None:
