@@ -15,6 +15,7 @@ from nodes.engines.folders.single_file import file_tensors
 from nodes.engines.folders.sources import (
     THE_FOLDERS,
     WeightSource,
+    check_file,
     check_loras,
     in_fewer_bits,
     in_formats,
@@ -38,6 +39,7 @@ __all__ = [
     "WeightSource",
     "WeightedFacts",
     "cached_folder",
+    "check_file",
     "check_folder",
     "check_loras",
     "component_tensors",

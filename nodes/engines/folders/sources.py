@@ -178,19 +178,54 @@ def in_formats(
     return spec.model_copy(update={"in_fewer_bits": lighter})
 
 
+def check_file(
+    source: WeightSource, tensors: Mapping[str, StoredTensor], model: str, *, dim: int, num_layers: int
+) -> None:
+    """Refuse a file in place of a transformer that is of another size, or no transformer at all.
+
+    Names differ between authors and tools, shapes do not: a layer has at least the four square matrices of
+    its self-attention.
+
+    Args:
+        tensors: The component's, whatever their names.
+        dim: Elements of a token between the layers.
+
+    Raises:
+        InvalidInput: the file has too few such matrices.
+    """
+    if source.file is None:
+        return
+    held = sum(tuple(tensor.shape) == (dim, dim) for tensor in tensors.values())
+    if held < 4 * num_layers:
+        raise InvalidInput(
+            f"{source.file} has {held} matrices of {dim}x{dim}, and the {num_layers} layers of {model} have "
+            f"at least {4 * num_layers}: it was made for another model, or is no whole transformer",
+            param="weights",
+        )
+
+
 def check_loras(source: WeightSource, tensors: Mapping[str, StoredTensor], model: str) -> None:
     """Refuse a LoRA that was made for another model: one that changes matrices of shapes this one has not.
+
+    And a file that is none, such as a whole transformer.
 
     Args:
         tensors: The component's, whatever their names.
 
     Raises:
-        InvalidInput: a LoRA's shapes do not fit.
+        InvalidInput: a LoRA's shapes do not fit, or it is none.
         CannotRun: a LoRA cannot be read.
     """
     shapes = {_as_matrix(tensor.shape) for tensor in tensors.values() if len(tensor.shape) > 1}
     for lora in source.loras:
-        for name, changed in _changed(file_tensors(lora.path)):
+        held = file_tensors(lora.path)
+        if not any("lora" in name or ".diff" in name for name in held):
+            raise InvalidInput(
+                f"{lora.path} has no key of a LoRA (lora_A and lora_B, lora_down and lora_up, diff, diff_b); "
+                "a whole transformer is given as weights",
+                param="loras",
+            )
+        for name, changed in _changed(held):
             if changed not in shapes:
                 raise InvalidInput(
                     f"{lora.path} changes a matrix of {changed[0]}x{changed[1]} ({name}), and {model} has "

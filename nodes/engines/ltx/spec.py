@@ -38,6 +38,7 @@ from nodes.engines.folders import (
     Kept,
     StoredTensor,
     WeightSource,
+    check_file,
     check_folder,
     check_loras,
     component_tensors,
@@ -123,6 +124,7 @@ def ltx_spec(
         TRANSFORMER: source_tensors(source, path / TRANSFORMER, WEIGHTS[TRANSFORMER], half=False),
         TEXT_ENCODER: _tensors(path, TEXT_ENCODER),
     }
+    check_file(source, tensors[TRANSFORMER], model, dim=folder.dim, num_layers=folder.num_layers)
     check_loras(source, tensors[TRANSFORMER], model)
     for part, prefix in ((VAE_ENCODER, "encoder."), (VAE_DECODER, "decoder.")):
         tensors[part] = {n: each for n, each in _tensors(path, VAE).items() if n.startswith(prefix)}

@@ -73,6 +73,15 @@ class WanFolder:
         return int(self.vae.get("scale_factor_spatial") or 8)
 
     @property
+    def dim(self) -> int:
+        """Elements of a token between the layers."""
+        return int(self.transformer["num_attention_heads"]) * int(self.transformer["attention_head_dim"])
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.transformer["num_layers"])
+
+    @property
     def patch(self) -> int:
         """Latents of a side that make a token."""
         return int(self.transformer["patch_size"][1])

@@ -40,6 +40,7 @@ from nodes.engines.folders import (
     Kept,
     StoredTensor,
     WeightSource,
+    check_file,
     check_folder,
     check_loras,
     in_fewer_bits,
@@ -144,6 +145,7 @@ def wan_spec(
         for name, stem in folder.layout.weights.items()
     }
     for name, source in sources.items():
+        check_file(source, tensors[name], model, dim=folder.dim, num_layers=folder.num_layers)
         check_loras(source, tensors[name], model)
     encoder = tensors[TEXT_ENCODER]
     tensors |= {
@@ -257,7 +259,7 @@ class _Cost:
         }
         transformer, vae = folder.transformer, folder.vae
         head = transformer["attention_head_dim"]
-        width = transformer["num_attention_heads"] * head
+        width = folder.dim
         # The latents, what is given and what is predicted: in float32, and at once in the model's precision.
         channels = 2 * transformer["in_channels"] + transformer.get("vace_in_channels", 0)
         wide = element * (2 * transformer["ffn_dim"] + 4.5 * width)
@@ -334,9 +336,7 @@ class _Cost:
 
 def _attention_per_token(folder: WanFolder, tensors: Mapping[str, Tensors]) -> float:
     """4 N d operations for each of N tokens, in every layer, over two for each weight."""
-    transformer = folder.transformer
-    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-    return float(2 * width * transformer["num_layers"] / _elements(tensors["transformer"]))
+    return float(2 * folder.dim * folder.num_layers / _elements(tensors["transformer"]))
 
 
 def _prior_seconds(

@@ -15,6 +15,7 @@ from nodes.engines.folders import (
     Kept,
     StoredTensor,
     WeightSource,
+    check_file,
     check_loras,
     found_here,
     source_bytes,
@@ -140,6 +141,27 @@ def test_a_lora_for_another_model_is_told_by_the_shapes_it_changes(
     check_loras(source, {"conv": tensor("BF16", 10, 5, 2, 2)}, "m")
     with pytest.raises(InvalidInput, match=r"a matrix of 10x20 \(.*\), and m has none: it was made"):
         check_loras(source, {"other.name": tensor("BF16", 20, 20)}, "m")
+
+
+def test_a_whole_transformer_is_no_lora(tmp_path: Path) -> None:
+    source = WeightSource(loras=(LoraFile(path=written(tmp_path / "t.safetensors", q=(8, 8))),))
+    with pytest.raises(InvalidInput, match=r"has no key of a LoRA .*a whole transformer is given as weights"):
+        check_loras(source, {"q": tensor("BF16", 8, 8)}, "m")
+
+
+def test_a_file_of_a_transformer_has_the_square_matrices_of_every_layer() -> None:
+    def square(dim: int, layers: int) -> dict[str, StoredTensor]:
+        return {f"{n}.{name}": tensor("Q4_K", dim, dim) for n in range(layers) for name in "qkvo"}
+
+    check_file(WeightSource(), {}, "m", dim=8, num_layers=2)
+    source = WeightSource(file=Path("f.gguf"))
+    check_file(source, square(8, 2), "m", dim=8, num_layers=2)
+    for tensors, held in ((square(8, 1), 4), (square(16, 2), 0), ({"q.lora_A": tensor("F16", 4, 8)}, 0)):
+        with pytest.raises(
+            InvalidInput, match=rf"f.gguf has {held} matrices of 8x8, .*another model"
+        ) as told:
+            check_file(source, tensors, "m", dim=8, num_layers=2)
+        assert told.value.param == "weights"
 
 
 def test_a_lora_may_say_for_how_many_steps_it_was_made(tmp_path: Path) -> None:
