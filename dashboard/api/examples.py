@@ -313,9 +313,10 @@ ARTIFACT: dict[str, Any] = {
 }
 MODEL: dict[str, Any] = {
     "model": "tiny_wan",
-    "engine": "i2vgen_xl",
+    "engine": "wan",
     "takes": ["image", "text", "video"],
     "source": "built in",
+    "repository": None,
     "here": True,
     "licence": {
         "name": "Apache License 2.0",

@@ -43,6 +43,8 @@ class ModelSummary(TypedDict):
     #: Kinds of input: image, text, video.
     takes: list[str]
     source: str
+    #: Of the hub, which may stand for the name; None of one that came with the farm.
+    repository: str | None
     #: Whether its files are on the coordinator's disk; else the first job with it fetches them.
     here: bool
     licence: LicenceSummary
@@ -117,7 +119,9 @@ def models_router(
     async def accept_licence(request: Request, asked: ModelRequest) -> JSONResponse:
         """Accept the licence of a model that restricts its use, once for the farm and all models under it."""
         found = {model["model"]: model for model in await asyncio.to_thread(summaries)}
-        model = found.get(asked.model.partition("@")[0])
+        name = asked.model.partition("@")[0]
+        by_repository = (each for each in found.values() if each["repository"] == name)
+        model = found.get(name) or next(by_repository, None)
         if model is None:
             raise NotFound(f"model {asked.model} is none of {', '.join(found)}", param="model")
         if not model["accepted"]:

@@ -52,6 +52,7 @@ def known_models() -> list[dict[str, Any]]:
             "engine": family.name,
             "takes": sorted(family.takes),
             "source": str(home) if isinstance(home, HubModel) else "built in",
+            "repository": home.repository if isinstance(home, HubModel) else None,
             "here": home.is_here() if isinstance(home, HubModel) else True,
             "licence": (home.licence if isinstance(home, HubModel) else APACHE).model_dump(),
         }

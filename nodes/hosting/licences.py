@@ -56,7 +56,10 @@ def accept_licence(model: str, folder: Path) -> str:
     """
     licence = licence_of(model)
     if licence is None or not licence.restricts_use:
-        raise InvalidInput(f"model {model} has no licence that has to be accepted", param="model")
+        raise InvalidInput(
+            f"model {model} has no licence that has to be accepted; `farm models` names those that have",
+            param="model",
+        )
     with locked(folder, "models"), replayed(folder) as ledger:
         ledger.record(LicenceAccepted(licence=licence.name, model=model))
     return licence.name

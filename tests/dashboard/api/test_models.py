@@ -48,7 +48,9 @@ async def test_a_licence_that_restricts_use_is_accepted_once(farm: Any) -> None:
     model = "ltx-video-0.9.8-13b-distilled"
     before = await listed()
     assert (before[model]["accepted"], before["tiny_wan"]["accepted"]) == (False, True)
-    for name in (model, f"{model}@{'0' * 40}", "tiny_wan"):
+    # The repository first: a refusal of it tells to accept it by that name.
+    repository = before[model]["repository"]
+    for name in (repository, f"{repository}@{'0' * 40}", model, f"{model}@{'0' * 40}", "tiny_wan"):
         answer = await farm.http.post("/api/v1/models/licences", json={"model": name})
         assert (answer.status_code, answer.json()["accepted"]) == (200, True)
     assert (await listed())[model]["accepted"]
