@@ -39,6 +39,7 @@ from farm.cli.reviewing import (
     print_keyframes,
     review_changes,
     review_over,
+    say_that_it_waits,
 )
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_options import describes_video
@@ -50,7 +51,7 @@ from farm.machines import (
     read_cluster_file,
 )
 from farm.outputs import Outputs
-from farm.reporting import LogFormat, console, keyframe_details, logging_to
+from farm.reporting import LogFormat, console, keyframe_details, logging_to, review_status
 from farm.running import Storage
 from farm.scheduling import quote
 from farm.state import State, WorkerState, default_state_folder, past
@@ -218,7 +219,7 @@ def review(
     shown_in = pictures or Path(f"{job_id}-keyframes")
     client = client_or_none(farm, token, state)
     if client:
-        review_over(client, job_id, changes, shown_in, as_json)
+        review_over(client, job_id, changes, shown_in, as_json, video=output)
         return
     from nodes.hosting import review_here, save_keyframes
 
@@ -228,6 +229,10 @@ def review(
             job = ledger.job(job_id)
             save_keyframes(Storage(folder), job, shown_in)
             print_keyframes(keyframe_details(job), shown_in, as_json)
+        if job.awaits_review and not as_json:
+            say_that_it_waits(job_id)
+        elif review_status(job) == "rendering" and not as_json:
+            console.say(f"its keyframes are not all there; `farm retry {job_id}` goes on with them")
         return
     target = target_of(output, force=force)
     folder = settled(state, adopt, ignore, for_render=True)

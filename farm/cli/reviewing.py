@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,16 +53,25 @@ def review_changes(
 
 
 def review_over(
-    client: FarmClient, job_id: str, changes: Sequence[ReviewChange], folder: Path, as_json: bool
+    client: FarmClient,
+    job_id: str,
+    changes: Sequence[ReviewChange],
+    folder: Path,
+    as_json: bool,
+    *,
+    video: Path | None,
 ) -> None:
-    """Have a farm do it, or show the keyframes; what else is changed is said before."""
+    """Have a farm do it, and say what else is changed; or show the keyframes.
+
+    Args:
+        video: What the command that fetches the video is to call it.
+    """
     for change in changes:
         match change:
             case Remake(number=number, seed=seed):
                 details: list[Any] = client.keyframes(job_id)
-                if 0 < number <= len(details):
-                    console.say(made_again_words(details[number - 1]), console.err)
                 client.remake_keyframe(job_id, number, seed)
+                console.say(made_again_words(details[number - 1]), console.err)
                 console.say(f"`farm review {job_id}` shows them when they are there", console.err)
             case Replace(number=number, path=path):
                 notes = client.replace_keyframe(job_id, number, path)
@@ -71,7 +81,8 @@ def review_over(
                 console.say(f"keyframe {number} is what was rendered again", console.err)
             case Approve():
                 client.approve(job_id)
-                console.say(f"{job_id} renders its video; `farm watch {job_id} -o video.mp4` fetches it")
+                name = shlex.quote(str(video or "video.mp4"))
+                console.say(f"{job_id} renders its video; `farm watch {job_id} -o {name}` fetches it")
     if changes:
         return
     shown: list[Any] = client.keyframes(job_id)
@@ -81,7 +92,11 @@ def review_over(
             put_picture(folder, detail["number"], detail["sha256"], picture)
     print_keyframes(shown, folder, as_json)
     if client.job(job_id)["review"] == "waiting" and not as_json:
-        console.say(f"it waits for you: `farm review {job_id} --approve` renders the video")
+        say_that_it_waits(job_id)
+
+
+def say_that_it_waits(job_id: str) -> None:
+    console.say(f"it waits for you: `farm review {job_id} --approve` renders the video")
 
 
 def print_keyframes(details: Sequence[Any], folder: Path, as_json: bool) -> None:

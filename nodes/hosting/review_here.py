@@ -49,7 +49,7 @@ def save_keyframes(storage: Storage, job: Job, folder: Path) -> None:
 
 
 async def changed(coordinator: Coordinator, job_id: str, change: ReviewChange) -> None:
-    """Carry out what was decided, and say what else it changes before that.
+    """Carry out what was decided, and say what else is changed with it.
 
     Raises:
         FarmError: it cannot be; nothing was changed.
@@ -57,9 +57,9 @@ async def changed(coordinator: Coordinator, job_id: str, change: ReviewChange) -
     job = coordinator.ledger.job(job_id)
     match change:
         case Remake(number=number, seed=seed):
-            if number <= len(job.keyframes):
-                console.say(made_again_words(keyframe_details(job)[number - 1]), console.err)
+            details = keyframe_details(job)
             await remake_keyframe(coordinator, job_id, number, seed)
+            console.say(made_again_words(details[number - 1]), console.err)
         case Replace(number=number, path=path):
             with scratch_folder() as folder:
                 (media,) = await asyncio.to_thread(take_in, [path], folder)

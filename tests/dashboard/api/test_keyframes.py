@@ -193,7 +193,11 @@ async def test_the_command_shows_keyframes_and_carries_out_what_is_typed(
     assert " a picture " in await review()
     await review("--take-back", "2", "--replace", f"1={tmp_path / 'red.png'}")
     assert [k["replaced"] for k in (await listed(farm, job))["data"]] == [True, False]
-    assert "renders its video" in await review("--approve")
+    said = await review("--approve", "-o", "my video.mp4")
+    assert f"renders its video; `farm watch {job_id} -o 'my video.mp4'" in said
+    refused = await asyncio.to_thread(CliRunner().invoke, app, ["review", job_id, "--remake", "1", *at])
+    assert "are approved" in str(refused.exception)
+    assert "is made again" not in refused.output
     await farm.until_ended(job_id)
     assert held.status == "succeeded"
 
