@@ -13,7 +13,6 @@ from farm.errors import FarmError, PortClosed
 from farm.machines import Ports
 from farm.planning import footprint
 from farm.reporting import runnable_lines
-from farm.state import default_state_folder
 from farm.values import Value
 from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
@@ -74,7 +73,7 @@ def examine(workers: Sequence[Worker], state: Path) -> list[Finding]:
     return [
         *foreign_packages(packages_distributions()),
         *_versions(),
-        _disk(),
+        _disk(state),
         *_cards(workers),
         *_models(workers, state),
     ]
@@ -112,8 +111,8 @@ def python_version(major: int, minor: int, micro: int) -> Finding:
     )
 
 
-def _disk() -> Finding:
-    folder = default_state_folder()
+def _disk(state: Path) -> Finding:
+    folder = state.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

@@ -79,10 +79,7 @@ def test_a_worker_that_holds_no_window_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_the_disk_of_a_state_folder_that_is_still_to_be_made_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REELFARM_STATE", str(tmp_path / "not" / "yet"))
-    found = by_subject(examine([], tmp_path))["disk"]
+def test_the_disk_of_a_state_folder_that_is_still_to_be_made_is_told(tmp_path: Path) -> None:
+    found = by_subject(examine([], tmp_path / "not" / "yet"))["disk"]
     assert found.text.endswith(f" GB free in {tmp_path}")
     assert not (tmp_path / "not").exists()
