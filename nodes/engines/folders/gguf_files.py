@@ -33,8 +33,8 @@ def gguf_file(path: Path) -> GgufFile:
         architecture = None if field is None else str(field.contents())
         shapes = {each.name: _shape(reader, each.name, each.shape.tolist()) for each in reader.tensors}
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CannotRun(f"{path} cannot be read as GGUF ({reason}): download it again") from error
+        # What the reader says is of arrays and indices, and nothing that an owner of files could use.
+        raise CannotRun(f"{path} is no GGUF file, or was cut short: download it again") from error
     return GgufFile(
         architecture,
         {

@@ -233,12 +233,12 @@ def test_the_transformer_of_an_ltx_file_is_taken_out_of_it(tmp_path: Path) -> No
     [
         ("none.gguf", None, "is no file"),
         ("pickle.ckpt", b"x", "ends with .ckpt"),
-        ("empty.gguf", b"", "cannot be read as GGUF"),
-        ("other.gguf", b"GGML" + bytes(60), "cannot be read as GGUF"),
+        ("empty.gguf", b"", "is no GGUF file, or was cut short"),
+        ("other.gguf", b"GGML" + bytes(60), "is no GGUF file, or was cut short"),
         (
             "cut.gguf",
             b"GGUF" + bytes([3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]),
-            "cannot be read as GGUF",
+            "is no GGUF file, or was cut short",
         ),
         ("other.safetensors", b"x" * 40, "is not a safetensors file"),
     ],
@@ -252,7 +252,7 @@ def test_what_is_no_weight_file_is_told(tmp_path: Path, name: str, content: byte
 
 def test_a_gguf_file_that_was_cut_short_is_told(quantised_file: Path) -> None:
     quantised_file.write_bytes(quantised_file.read_bytes()[:-500])
-    with pytest.raises(CannotRun, match="cannot be read as GGUF"):
+    with pytest.raises(CannotRun, match="is no GGUF file, or was cut short"):
         file_tensors(quantised_file)
 
 
