@@ -123,7 +123,7 @@ def denoise(
             if not bool(torch.isfinite(tokens).all()):
                 raise FloatingPointError(
                     f"step {step + 1} of {len(sigmas) - 1} gave values that are not finite in {held.dtype}: "
-                    "lower the guidance scale, or render on a card that computes in bfloat16"
+                    "lower the guidance scale, or a LoRA's, or render on a card that computes in bfloat16"
                 )
             if on_step is not None:
                 on_step(done, len(steps))

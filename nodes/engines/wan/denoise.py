@@ -113,7 +113,7 @@ def denoise(
                 if not bool(torch.isfinite(latents).all()):
                     raise FloatingPointError(
                         f"step {done} of {len(steps)} gave values that are not finite in {held.dtype}: lower "
-                        "the guidance scale, or load the model in bfloat16"
+                        "the guidance scale, or a LoRA's, or load the model in bfloat16"
                     )
                 if on_step is not None:
                     on_step(done, len(steps))
