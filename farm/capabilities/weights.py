@@ -18,6 +18,9 @@ Part = Literal["high", "low"]
 WeightFormat = Literal["bf16", "float8", "int8"]
 WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("bf16", "float8", "int8")
 
+#: Each is read in 64 places for its fingerprint, whenever a plan is made.
+MAX_LORAS = 32
+
 #: The formats that are read, by the ends of their files' names.
 _ENDS = (".safetensors", ".gguf")
 
@@ -120,6 +123,8 @@ def check_weights(weights: Weights) -> None:
     Raises:
         InvalidInput: names the parameter, what it was and what it may be.
     """
+    if len(weights.loras) > MAX_LORAS:
+        raise InvalidInput(f"got {len(weights.loras)} LoRAs, at most {MAX_LORAS} are taken", param="loras")
     parts = [file.part for file in weights.files]
     if len(set(parts)) < len(parts) or (None in parts and len(parts) > 1):
         raise InvalidInput(

@@ -101,3 +101,10 @@ def test_weights_tell_what_they_are() -> None:
     assert str(weights()) == ""
     assert str(weights("low=a.gguf", "b.safetensors:0.5")) == "low=a.gguf, LoRA b.safetensors:0.5"
     assert str(weights(format="int8")) == "int8"
+
+
+def test_more_loras_than_a_plan_can_look_at_are_refused() -> None:
+    check_weights(weights(loras=" ".join(["a.safetensors"] * 32)))
+    with pytest.raises(InvalidInput, match=r"^got 33 LoRAs, at most 32 are taken$") as refused:
+        check_weights(weights(loras=" ".join(["a.safetensors"] * 33)))
+    assert refused.value.param == "loras"
