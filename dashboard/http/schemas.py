@@ -258,6 +258,9 @@ def invalid(found: Sequence[Any]) -> InvalidInput:
         ".".join(str(part) for part in (*name, *(p for p in first["loc"][1:] if isinstance(p, int)))) or None
     )
     if first["type"] in ("extra_forbidden", "missing"):
+        # Of an object in a list the field is told, too: loras.0.strength.
+        if len(first["loc"]) > 2 and isinstance(first["loc"][-2], int):
+            param = f"{param}.{first['loc'][-1]}"
         said = "is not known here" if first["type"] == "extra_forbidden" else "is missing"
         return InvalidInput(f"{param} {said}", param=param)
     wrong = dict.fromkeys(

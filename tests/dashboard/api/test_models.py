@@ -91,6 +91,8 @@ async def test_a_plan_is_made_with_the_weights_that_are_asked_for_or_says_what_i
         ({"weights": ["a.ckpt"]}, "weights", "a pickled checkpoint is a program"),
         ({"weights": ["a.gguf"], "weight_format": "int8"}, "weight_format", "has a format of its own"),
         ({"loras": ["gone.safetensors"]}, "loras", "is not in"),
+        ({"loras": [{"path": "a.safetensors", "strength": 1}]}, "loras.0.strength", "is not known here"),
+        ({"loras": [{"scale": 1}]}, "loras.0.path", "is missing"),
         ({"loras": ["high=fast.safetensors"]}, "loras", "tiny_wan has one transformer"),
         ({"model": "procedural", "weight_format": "int8"}, "weights", "runs with its own weights alone"),
     ):
