@@ -12,7 +12,8 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   GB of pieces; encoding: 11.3 (13.3) tensors.
 
 Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 6.6 and 5.6 kB a pixel to decode
-with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it
+with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it,
+of decoding 0.93 to 0.97, for in bands a card reserves 1.12 times what is alive, over RESERVE_RATIO
 (tests/nodes/engines/wan/test_live_bytes.py); what a card reserved of it: docs/measured.md.
 """
 

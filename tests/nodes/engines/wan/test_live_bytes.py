@@ -111,7 +111,7 @@ def test_decoding_holds_what_the_spec_says_whatever_the_window(kind: Kind, bands
     assert peaks[-1] == peaks[-2]  # a longer window holds no more
     per_pixel, fixed = cost.decode[bands > 1]
     predicted = per_pixel * down * across * vae.config.scale_factor_spatial**2 + fixed
-    assert 0.96 * predicted <= peaks[-1] <= predicted
+    assert 0.93 * predicted <= peaks[-1] <= predicted
 
 
 @pytest.mark.long
