@@ -93,10 +93,10 @@ def measure(args: argparse.Namespace, kind: str, place: str) -> dict[str, Any]:
     from diffusers import WanTransformer3DModel
 
     from nodes.engines.common import reading
-    from nodes.engines.common.weight_ring import WeightRing
     from nodes.engines.folders import file_tensors
     from nodes.engines.memory import cap_process, peak_rss_bytes
     from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS
+    from nodes.engines.streaming import WeightRing
     from nodes.engines.weights import load_weights
 
     cuda = args.device == "cuda"

@@ -1,4 +1,4 @@
-"""What any latent diffusion engine needs: holding and placing a model, the weight ring, pieces, noise, cache.
+"""What any latent diffusion engine needs: holding and placing a model, pieces, noise, cache.
 
 Code that torch runs and that names no family enters; pieces, attention and temporal convolutions are those of
 diffusers' UNets, the rest is for any denoiser.

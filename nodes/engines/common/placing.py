@@ -9,9 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from nodes.engines.common.pieces import set_pieces
-from nodes.engines.common.pinned_weights import PinnedWeights, weights_of
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.placement import RING_GROUP_BYTES, RING_SLOTS, Parts, Placement
+from nodes.engines.streaming import PinnedWeights, WeightRing, weights_of
 from nodes.engines.weights import file_span
 
 

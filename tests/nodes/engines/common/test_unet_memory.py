@@ -11,7 +11,7 @@ from diffusers.models.attention import FeedForward
 from nodes.engines.common.attention import set_attention
 from nodes.engines.common.pieces import AttentionInRows, InPieces, set_pieces, wrap_in_pieces
 from nodes.engines.common.temporal_convs import FoldedTemporalConv, fold_temporal_convs
-from nodes.engines.common.weight_ring import WeightRing
+from nodes.engines.streaming.weight_ring import WeightRing
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from diffusers import LTXVideoTransformer3DModel, WanTransformer3DModel
 from torch._dynamo.testing import CompileCounter
 
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.ltx.transformer import RunwiseTransformer, rotary_table
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.tokens import Pointwise, Run, pointwise, runs_of
 from nodes.engines.wan.by_level import ByLevel
 from tests.nodes.engines.ltx.conftest import TRANSFORMER

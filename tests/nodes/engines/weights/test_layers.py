@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.folders import WeightFormat
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.weights import QuantisedLinear, ScaledLinear, quantised
 
 pytestmark = pytest.mark.torch

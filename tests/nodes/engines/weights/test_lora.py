@@ -15,8 +15,8 @@ from torch import nn
 from farm.capabilities import LoraFile
 from farm.errors import CannotRun, InvalidInput
 from nodes.engines.common import reading
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.folders import WeightFormat, component_tensors, file_tensors
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.weights import QuantisedLinear, converted, load_weights
 
 pytestmark = pytest.mark.torch

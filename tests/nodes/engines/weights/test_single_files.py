@@ -19,8 +19,8 @@ from torch import nn
 
 from farm.errors import CannotRun
 from nodes.engines.common import reading
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.folders import file_tensors, gguf_file
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.weights import GgufLinear, ScaledLinear, converted, load_weights
 
 pytestmark = pytest.mark.torch

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from farm.capabilities import LoraFile
 from nodes.engines.common import read_component, reading
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.folders import WeightSource
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.weights import GgufLinear, ScaledLinear, file_span, read_weights
 
 pytestmark = pytest.mark.torch

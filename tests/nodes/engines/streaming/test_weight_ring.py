@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nodes.engines.common.weight_ring import WeightRing
 from nodes.engines.folders import StoredTensor, stored_tensors
+from nodes.engines.streaming.weight_ring import WeightRing
 from nodes.engines.weights import file_span, read_into
 from nodes.engines.weights.files import MappedFiles
 

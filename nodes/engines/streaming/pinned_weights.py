@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from nodes.engines.common.pinned import PinnedMemory
+from nodes.engines.streaming.pinned import PinnedMemory
 from nodes.engines.weights import file_span, read_each
 
 _ALIGN = 256

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nodes.engines.common.pinned import PinnedMemory
 from nodes.engines.folders import StoredTensor
+from nodes.engines.streaming.pinned import PinnedMemory
 from nodes.engines.weights import read_into
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from nodes.engines.common.pinned import PinnedMemory
+from nodes.engines.streaming.pinned import PinnedMemory
 
 pytestmark = pytest.mark.torch
 

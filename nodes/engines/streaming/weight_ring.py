@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from nodes.engines.common.file_reader import FileReader
-from nodes.engines.common.pinned import PinnedMemory
-from nodes.engines.common.pinned_weights import layout, moved_into, view, weights_of
+from nodes.engines.streaming.file_reader import FileReader
+from nodes.engines.streaming.pinned import PinnedMemory
+from nodes.engines.streaming.pinned_weights import layout, moved_into, view, weights_of
 from nodes.engines.weights import file_span
 
 #: Layers of less than a group's bytes over this, norms and the like, would take a slot of the ring each time;
