@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
+from benchmarks.engines._full_size import LTX_VAE as VAE
 from nodes.engines.common.pieces import set_pieces
 from nodes.engines.ltx.layout import LtxFolder
 from nodes.engines.ltx.spec import _Cost
@@ -29,23 +30,6 @@ AT_ONCE = 8
 SIZES: dict[str, dict[str, Any]] = {
     "2B": {"attention_head_dim": 64, "cross_attention_dim": 2048},
     "13B": {"attention_head_dim": 128, "cross_attention_dim": 4096},
-}
-#: Of 0.9.7 and 0.9.8.
-VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 1024, 2048),
-    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
-    "decoder_block_out_channels": (256, 512, 1024),
-    "layers_per_block": (4, 6, 6, 2, 2),
-    "decoder_layers_per_block": (5, 5, 5, 5),
-    "spatio_temporal_scaling": (True,) * 4,
-    "decoder_spatio_temporal_scaling": (True,) * 3,
-    "decoder_inject_noise": (False,) * 4,
-    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-    "upsample_residual": (True,) * 3,
-    "upsample_factor": (2, 2, 2),
-    "timestep_conditioning": True,
-    "spatial_compression_ratio": 32,
-    "temporal_compression_ratio": 8,
 }
 
 
