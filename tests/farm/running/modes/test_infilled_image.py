@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from farm.capabilities import FrameRule, RungSpec, StageCost, Worker
+from farm.capabilities import RungSpec, StageCost, Worker
 from farm.capabilities.engine_spec import EngineSpec
 from farm.planning import RenderTask
 from farm.reporting import job_report
@@ -15,6 +15,7 @@ from farm.state import TaskReopened
 from nodes.engines import RenderInputs
 from nodes.engines.engine import Rendered, Report
 from nodes.engines.procedural.engine import Procedural
+from tests.farm.running.modes.drawn_camera import with_both_ends
 
 Given = dict[str, list[tuple[str, RenderTask, RenderInputs]]]
 
@@ -22,19 +23,11 @@ Given = dict[str, list[tuple[str, RenderTask, RenderInputs]]]
 def spec(engine: Procedural) -> EngineSpec:
     """The drawn camera as a causal model with both ends, whose prompts are encoded by a task of its own."""
     stages = (StageCost(name="text_encode"), StageCost(name="draw"))
-    return engine.spec.model_copy(
-        update={
-            "takes": frozenset({"image", "last_image", "keyframes", "text"}),
-            "random_access": False,
-            "wants_full_image": False,
-            "frames": FrameRule.causal(4, max_frames=33),
-            "window_frames": 17,
-            "max_end_latents": 2,
-            "min_fps": 0.5,
-            "component_bytes": {"text": 1},
-            "text_components": ("text",),
-            "rungs": (RungSpec(name="resident", resident=("text",), stages=stages),),
-        }
+    return with_both_ends(
+        engine.spec,
+        component_bytes={"text": 1},
+        text_components=("text",),
+        rungs=(RungSpec(name="resident", resident=("text",), stages=stages),),
     )
 
 

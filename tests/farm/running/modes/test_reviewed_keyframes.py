@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from farm.capabilities.engine_spec import EngineSpec
-from farm.capabilities.frame_rule import FrameRule
 from farm.errors import InvalidInput, NotReady
 from farm.planning.render_task import RenderTask
 from farm.running.reviewing import approve_keyframes, remake_keyframe, replace_keyframe
@@ -21,6 +20,7 @@ from nodes.engines.engine import Rendered, RenderInputs, Report
 from nodes.engines.procedural.engine import Procedural
 from nodes.hosting.review_here import looked_at
 from stitching.video_io import read_frames
+from tests.farm.running.modes.drawn_camera import with_both_ends
 
 
 class Drawn(Procedural):
@@ -28,17 +28,7 @@ class Drawn(Procedural):
 
     def __init__(self, given: dict[tuple[str, ...], RenderInputs]) -> None:
         super().__init__()
-        self.spec: EngineSpec = self.spec.model_copy(
-            update={
-                "takes": frozenset({"image", "last_image", "keyframes", "text"}),
-                "random_access": False,
-                "wants_full_image": False,
-                "frames": FrameRule.causal(4, max_frames=33),
-                "window_frames": 17,
-                "max_end_latents": 2,
-                "min_fps": 0.5,
-            }
-        )
+        self.spec: EngineSpec = with_both_ends(self.spec)
         self._given = given
 
     def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
