@@ -68,8 +68,16 @@ def drawn_text(folder: Path) -> dict[str, Any]:
 
 
 def shape_of(window: Window) -> RenderShape:
+    """Of a window from one photo."""
     width, height, frames, steps = window
-    return RenderShape(num_frames=frames, height=height, width=width, num_inference_steps=steps, guided=False)
+    return RenderShape(
+        num_frames=frames,
+        height=height,
+        width=width,
+        num_inference_steps=steps,
+        guided=False,
+        encodes_clips=False,
+    )
 
 
 def rung_for(spec: EngineSpec, window: Window, cap_bytes: int, *, text: bool) -> tuple[str, int]:

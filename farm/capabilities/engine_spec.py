@@ -2,12 +2,14 @@
 
 ``need_bytes`` predicts the memory a task holds on a card, per rung of the memory ladder:
 
-    need = context + reserve_ratio * max over stages of
-           (bytes of the components on the card + fixed + b * batch * frames * height * width
-            + a * batch * tokens)
+    need = context + reserve_ratio * max over the stages that the task runs of
+           (bytes of the components on the card
+            + the stage's reserve_ratio * (fixed + b * batch * frames * height * width + a * batch * tokens))
 
-A transformer's activations are counted in its tokens, latents * height * width / ``pixels_per_token``; what
-does not grow with the window (a VAE that streams its latents) has ``frames_at_once``.
+Stages run one after another. Which of them a task runs is told by it: prompts are encoded by a task of their
+own, or not at all; a clip is encoded where one is given, else an image. A transformer's activations are
+counted in its tokens, latents * height * width / ``pixels_per_token``; what does not grow with
+the window (a VAE that streams its latents) has ``frames_at_once``.
 
 The form and the coefficients of the diffusion families come from live-tensor traces of their
 graphs, checked against measured peaks; ``reserve_ratio`` is what the allocator reserves over what is
@@ -64,6 +66,10 @@ class StageCost(Value):
     batch: int = 1
     #: Frames in flight at once; None means all frames of the window.
     frames_at_once: int | None = None
+    #: Reserved over allocated of what the stage allocates beside components, whose blocks are large and stay.
+    reserve_ratio: float = 1.0
+    #: Only run where more than single frames are encoded.
+    clips_only: bool = False
 
 
 class RungSpec(Value):
@@ -185,6 +191,8 @@ class RenderShape(Value):
     width: int
     num_inference_steps: int
     guided: bool
+    #: Whether more than single frames are encoded: a video that is rendered over, or a clip that is given.
+    encodes_clips: bool = True
 
     @property
     def mpixel_steps(self) -> float:
@@ -203,7 +211,7 @@ def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bo
     tokens = latents * pixels / spec.pixels_per_token if spec.pixels_per_token else 0.0
     peak = 0.0
     for stage in rung.stages:
-        if apart and (stage.name == TEXT_STAGE) != text:
+        if (apart and (stage.name == TEXT_STAGE) != text) or (stage.clips_only and not shape.encodes_clips):
             continue
         components = {*rung.resident, *stage.components}
         held = components & apart if text else components - apart
@@ -211,7 +219,7 @@ def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bo
         frames = min(shape.num_frames, stage.frames_at_once or shape.num_frames)
         batch = stage.batch if shape.guided else 1
         activations = batch * (stage.bytes_per_pixel * frames * pixels + stage.bytes_per_token * tokens)
-        peak = max(peak, on_card + stage.fixed_bytes + activations)
+        peak = max(peak, on_card + stage.reserve_ratio * (stage.fixed_bytes + activations))
     return round(spec.context_bytes + spec.reserve_ratio * peak)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from farm.capabilities import MODES, DeviceKind, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
@@ -78,19 +78,19 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
         size = size_for(spec, asked.inputs[0])
     sizes = []
     for width, height in sizes_of(spec, asked.inputs[0], size):
-        need, reason = judge(width, height, window)
+        need, reason = judge(width, height, window, asked.mode)
         sizes.append(
             SizeChoice(width=width, height=height, need_bytes=need, runnable=not reason, reason=reason)
         )
     windows = []
     for frames in _windows(spec, window):
-        need, reason = judge(*size, frames)
+        need, reason = judge(*size, frames, asked.mode)
         windows.append(
             WindowChoice(window_frames=frames, need_bytes=need, runnable=not reason, reason=reason)
         )
     modes = []
-    need, too_large = judge(*size, window)
     for mode in MODES:
+        need, too_large = judge(*size, window, mode)
         reason = _refused(asked, spec, mode) or too_large
         modes.append(ModeChoice(mode=mode, need_bytes=need, runnable=not reason, reason=reason))
     return Choices(sizes=tuple(sizes), windows=tuple(windows), modes=tuple(modes))
@@ -121,13 +121,21 @@ class _Judge:
         self._guided = guidance > 1.0
         self._largest = max(workers, key=lambda w: w.vram_bytes, default=None)
 
-    def __call__(self, width: int, height: int, window: int) -> tuple[int | None, str | None]:
+    def __call__(
+        self, width: int, height: int, window: int, mode: Mode | Literal["auto"]
+    ) -> tuple[int | None, str | None]:
         """Bytes at the smallest rung of the largest worker, and why no worker has them."""
         if self._largest is None:
             return None, None
         # Memory does not depend on the number of steps.
         shape = RenderShape(
-            num_frames=window, height=height, width=width, num_inference_steps=1, guided=self._guided
+            num_frames=window,
+            height=height,
+            width=width,
+            num_inference_steps=1,
+            guided=self._guided,
+            # A photo is refined over its draft, and windows are filled between clips.
+            encodes_clips=self._input.kind == "video" or mode in ("refine", "infill"),
         )
         needs = {
             kind: footprint(held_on(self._spec, kind, self._input), shape, kind).needs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -113,6 +115,25 @@ class Footprint(Value):
     def needs(self) -> dict[Rung, Need]:
         """All that is held, per rung, fastest first."""
         return {rung: Need(n, self.host_bytes.get(rung, 0)) for rung, n in self.need_bytes.items()}
+
+
+def encodes_clips(segments: Sequence[Segment], shots: Sequence[Shot], *, drafted: bool) -> bool:
+    """Whether any of the draft's segments, or of the others, is given more than single frames: it is rendered
+    over some, or a clip of known ones is encoded."""
+    by_id = {segment.id: segment for segment in segments}
+    return any(
+        bool(s.sources)
+        or (s.level != "text" and shots[s.shot].media.kind == "video")
+        or any(b - a == s.frame_stride for a, b in pairwise(_known_frames(s, by_id)))
+        for s in segments
+        if s.drafted == drafted
+    )
+
+
+def _known_frames(segment: Segment, by_id: Mapping[str, Segment]) -> list[int]:
+    """Global numbers of the frames that a segment is given as they are, in order."""
+    runs = ((by_id[run.segment].frame_indices, run) for run in segment.known)
+    return sorted(frame for indices, run in runs for frame in indices[run.first : run.end])
 
 
 class Draft(Value):

@@ -43,7 +43,7 @@ from farm.planning.modes import (
     draft_choice,
     draft_notes,
 )
-from farm.planning.plan import Draft, Footprint, Plan, Segment
+from farm.planning.plan import Draft, Footprint, Plan, Segment, Shot, encodes_clips
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.weight_choice import check_spec, weight_notes
@@ -133,7 +133,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
     segments = _with_tails([segment for shot in shots for segment in SEGMENTS_OF[mode](shot, cut)])
     if choice is not None and choice.is_apart:
         segments = tuple(s.model_copy(update={"drafted": s.level == "draft"}) for s in segments)
-    drafted = _draft_of(choice, segments, request) if choice else None
+    drafted = _draft_of(choice, segments, shots, request) if choice else None
     segments = _with_texts(segments, spec, draft or spec)
     shape = RenderShape(
         num_frames=max(s.num_frames for s in segments if not s.drafted),
@@ -141,6 +141,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         width=width,
         num_inference_steps=steps,
         guided=guidance > 1.0,
+        encodes_clips=encodes_clips(segments, shots, drafted=False),
     )
     is_refined = mode == "refine" or (mode == "infill" and any(s.sources for s in segments))
     made = Plan(
@@ -182,7 +183,9 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
     return made.model_copy(update={"notes": (*said, *made.notes)})
 
 
-def _draft_of(choice: DraftChoice, segments: Sequence[Segment], request: JobRequest) -> Draft | None:
+def _draft_of(
+    choice: DraftChoice, segments: Sequence[Segment], shots: Sequence[Shot], request: JobRequest
+) -> Draft | None:
     """How these segments' draft is rendered, where that is not as the video is."""
     num_frames = max((s.num_frames for s in segments if s.drafted), default=0)
     if num_frames == 0:
@@ -194,6 +197,7 @@ def _draft_of(choice: DraftChoice, segments: Sequence[Segment], request: JobRequ
         width=choice.width,
         num_inference_steps=steps,
         guided=choice.guidance_scale > 1.0,
+        encodes_clips=encodes_clips(segments, shots, drafted=True),
     )
     return Draft(
         model=spec.model,

@@ -24,7 +24,7 @@ from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.holding import held_on
 from farm.planning.modes import draft_spec_of
-from farm.planning.plan import Draft, Plan
+from farm.planning.plan import Draft, Plan, encodes_clips
 from farm.planning.planner import plan
 from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
@@ -80,8 +80,9 @@ def plan_over(
     spec, made = tried.spec, tried.made
     num_able = len(_able(made, workers))
     if request.mode == "auto" and (made.mode == "chain" or made.review) and num_able > 1:
-        # The other choices have no longer windows, and so no greater needs.
-        made = plan(request, spec, workers=num_able)
+        # The other choices have no longer windows, but may encode clips, which takes more than an image.
+        other = plan(request, spec, workers=num_able)
+        made = made if refusal(other, spec, workers) else other
     return made.model_copy(update={"notes": (*made.notes, *tried.notes)})
 
 
@@ -201,6 +202,7 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
     rungs = [rung for rung in spec.rungs if _host_keeps(spec, rung, worker)]
     if not rungs:
         return []
+    clips = encodes_clips(made.segments, made.shots, drafted=False)
 
     def needed(width: int, height: int, window: int) -> int:
         shape = RenderShape(
@@ -209,6 +211,7 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
             width=width,
             num_inference_steps=made.num_inference_steps,
             guided=made.guidance_scale > 1.0,
+            encodes_clips=clips,
         )
         return min(need_bytes(spec, rung, shape) for rung in rungs)
 

@@ -8,9 +8,10 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   the rotary table, 4 d bytes, and the latents in float32. The stock forward, with a timestep for every
   token, holds 58 d bytes where this holds 24 d, or 16 d;
 * decoding, per pixel of ONE frame whatever the window (c = channels of the last level over its patch's area):
-  77 c elements kept between chunks and 8.7 c more for each frame in flight; encoding 75 c and 6 c.
+  77 c elements kept between chunks and 8.7 c more for each frame in flight; encoding 75 c and 6 c, of an
+  image alone 87 c, which is a fifth more than what is alive, as cards showed.
 
-Traced by tests/nodes/engines/ltx/test_live_bytes.py; not measured on a card yet.
+Traced by tests/nodes/engines/ltx/test_live_bytes.py; what a card reserved of it: docs/measured.md.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ _LATENTS_BESIDE = 2
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
-RESERVE_RATIO = {"cuda": 1.05, "cpu": 1.2}
-WORKSPACE_BYTES = 64 * 2**20
+RESERVE_RATIO = {"cuda": 1.005, "cpu": 1.2}
+#: Reserved over alive of what a stage allocates on a card beside weights; of encoding clips nothing was seen.
+_RESERVED, _DECODING_RESERVED = 1.1, 1.22
+WORKSPACE_BYTES = {"cuda": 128 * 2**20, "cpu": 64 * 2**20}
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 
 #: The text encoder's table of tokens stays on the host, where a prompt's rows of it are read.
@@ -243,15 +246,20 @@ class _Cost:
         width = float(vae.get("block_out_channels", (128,))[0])
         return self.element_bytes * width / _patch(vae) ** 2 * (75 + 6.0 * frames_at_once)
 
+    @property
+    def image_per_pixel(self) -> float:
+        return self.encode_per_pixel(2)
+
     def rung(self, placement: Placement) -> RungSpec:
         text = TEXT_ENCODERS[placement.rung]
         streamed = (*placement.streamed(PARTS), *text.streamed(TEXT_PARTS))
 
-        def stage(name: str, component: str, **cost: Any) -> StageCost:
+        def stage(name: str, component: str, reserved: float = _RESERVED, **cost: Any) -> StageCost:
             return StageCost(
                 name=name,
                 components=() if component in streamed else (component,),
-                fixed_bytes=WORKSPACE_BYTES
+                reserve_ratio=1.0 if self.on_cpu else reserved,
+                fixed_bytes=WORKSPACE_BYTES["cpu" if self.on_cpu else "cuda"]
                 + (self.ring[component] if component in streamed else 0)
                 # On a CPU guidance passes run side by side, each with a weight of its own.
                 + self.unpacked[component] * (placement.guided_batch if self.on_cpu else 1),
@@ -271,8 +279,15 @@ class _Cost:
                 stage(
                     "vae_encode",
                     VAE_ENCODER,
+                    bytes_per_pixel=self.image_per_pixel,
+                    frames_at_once=1,
+                ),
+                stage(
+                    "vae_encode_clip",
+                    VAE_ENCODER,
                     bytes_per_pixel=encoding,
                     frames_at_once=1,
+                    clips_only=True,
                 ),
                 stage(
                     "denoise",
@@ -286,6 +301,7 @@ class _Cost:
                 stage(
                     "vae_decode",
                     VAE_DECODER,
+                    reserved=_DECODING_RESERVED,
                     bytes_per_pixel=decoding,
                     frames_at_once=1,
                 ),

@@ -9,12 +9,13 @@ Activation bytes follow the tensors alive at the peak of each stage, at e bytes 
   what is given come on top;
 * decoding, per pixel of ONE frame, whatever the window: of the base width's channels over the four frames
   that a latent becomes, 8.6 tensors (10.9 with residual shortcuts), 4.4 (5.6) in two bands, and 0.25 to 0.4
-  GB of pieces; encoding: 11.3 (13.3) tensors.
+  GB of pieces; encoding: 11.3 (13.3) tensors, of an image alone 4.1. Frames beside the noisy latents are
+  encoded as a whole window, whichever are given; a replaced first latent is an image.
 
 Published sizes: 80, 74 and 102 kB a token for A14B, TI2V-5B and VACE-1.3B, 6.6 and 5.6 kB a pixel to decode
-with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode; what is alive is 0.96 to 1.00 of it,
-of decoding 0.93 to 0.97, for in bands a card reserves 1.12 times what is alive, over RESERVE_RATIO
-(tests/nodes/engines/wan/test_live_bytes.py); what a card reserved of it: docs/measured.md.
+with the VAE of 2.1 and 2.2, in bands 3.4 and 2.8, 8.7 and 4.3 to encode, 1.3 an image with that of 2.2; what
+is alive is 0.96 to 1.00 of it, of decoding 0.93 to 0.97 (tests/nodes/engines/wan/test_live_bytes.py); what a
+card reserved of it: docs/measured.md.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ from nodes.engines.wan.steps import by_expert, check_scheduler, schedule
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 #: On H100s a process held 0.78 to 0.86 GiB beside what the allocator reserved (docs/measured.md).
 CONTEXT_BYTES = {"cuda": 880 * 2**20, "cpu": 512 * 2**20}
-RESERVE_RATIO = {"cuda": 1.1, "cpu": 1.2}
-#: Encoding 81 frames of 832x480 with the VAE of 2.1 reserved 1.24 times what was alive: so much more than the
-#: ratio. With that of 2.2 it was an image alone, half of what a clip takes and a need counts with.
-_ENCODING_RESERVED = 1.13
+RESERVE_RATIO = {"cuda": 1.005, "cpu": 1.2}
+#: Reserved over alive of what a stage allocates on a card beside weights: 1.00 to 1.11 was seen; of encoding
+#: a clip with the VAE of 2.1 1.14 to 1.24, with that of 2.2 nothing yet.
+_RESERVED, _CLIP_RESERVED = 1.13, 1.25
 WORKSPACE_BYTES = 128 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: The text encoder's table of tokens, which stays on the host: a prompt reads a few of its rows.
@@ -241,6 +242,8 @@ class _Cost:
     #: Per pixel and whatever the size: a frame at once, and in two bands.
     decode: tuple[tuple[float, int], tuple[float, int]]
     encode_per_pixel: float
+    #: Of an image alone.
+    image_per_pixel: float
     on_cpu: bool
 
     @classmethod
@@ -286,6 +289,7 @@ class _Cost:
             per_token=widest + _ROTARY_BYTES_PER_WIDTH * head + 6 * channels * folder.patch**2,
             decode=(decoding[0], decoding[1]),
             encode_per_pixel=pixel * base * (13.3 if residual else 11.3),
+            image_per_pixel=pixel * base * (4.1 if residual else 3.6),
             on_cpu=kind == "cpu",
         )
 
@@ -294,15 +298,16 @@ class _Cost:
         streamed = {*placement.streamed(parts), *placement.streamed(TEXT_PARTS)}
         resident = {*placement.resident(parts), *placement.resident(TEXT_PARTS)}
         at_once = placement.guided_batch
-        reserved = 1.0 if self.on_cpu or self.folder.vae.get("is_residual") else _ENCODING_RESERVED
-
         per_pixel, fixed = self.decode[placement.pieces > 1]
 
-        def stage(name: str, component: str, more_bytes: int = 0, **cost: Any) -> StageCost:
+        def stage(
+            name: str, component: str, more_bytes: int = 0, reserved: float = _RESERVED, **cost: Any
+        ) -> StageCost:
             ring = self.ring[component] if component in streamed else 0
             return StageCost(
                 name=name,
                 components=() if component in streamed else (component,),
+                reserve_ratio=1.0 if self.on_cpu else reserved,
                 fixed_bytes=WORKSPACE_BYTES
                 + ring
                 + more_bytes
@@ -318,7 +323,15 @@ class _Cost:
             in_files=tuple(sorted({*streamed, _TABLE})) if placement.from_files else (),
             stages=(
                 stage(TEXT_STAGE, TEXT_ENCODER),
-                stage("vae_encode", VAE, bytes_per_pixel=self.encode_per_pixel * reserved, frames_at_once=1),
+                stage("vae_encode", VAE, bytes_per_pixel=self.image_per_pixel, frames_at_once=1),
+                stage(
+                    "vae_encode_clip",
+                    VAE,
+                    reserved=_CLIP_RESERVED,
+                    bytes_per_pixel=self.encode_per_pixel,
+                    frames_at_once=1,
+                    clips_only=self.folder.kind == "in_place",
+                ),
                 *(
                     stage("denoise", expert, bytes_per_token=self.per_token, batch=at_once)
                     for expert in parts.denoisers

@@ -68,6 +68,29 @@ def test_a_transformer_needs_its_bytes_for_every_token_of_the_windows_latents(ma
     assert need_bytes(spec, rung, window) == spec.context_bytes + 3 * GIB + 1000 * 21 * 15 * 22
 
 
+def test_only_the_stages_that_a_task_runs_count(make: Any) -> None:
+    spec = make.spec(reserve_ratio=1.0)
+    clip = (
+        spec.rungs[0]
+        .stages[0]
+        .model_copy(
+            update={"name": "vae_encode_clip", "bytes_per_pixel": 1000.0, "batch": 1, "clips_only": True}
+        )
+    )
+    rung = spec.rungs[0].model_copy(update={"stages": (*spec.rungs[0].stages, clip)})
+    photo, video = (need_bytes(spec, rung, shape(encodes_clips=clips)) for clips in (False, True))
+    assert photo == need_bytes(spec, spec.rungs[0], shape())
+    assert video == spec.context_bytes + 3 * GIB + 1000 * 8 * 512 * 512
+
+
+def test_what_a_stage_reserves_beyond_its_tensors_is_of_its_tensors_and_not_of_the_weights(make: Any) -> None:
+    spec = make.spec(reserve_ratio=1.0)
+    stage = spec.rungs[0].stages[0].model_copy(update={"reserve_ratio": 1.5})
+    rung = spec.rungs[0].model_copy(update={"stages": (stage,)})
+    activations = 256 * 2 * 8 * 512 * 512
+    assert need_bytes(spec, rung, shape()) == spec.context_bytes + 3 * GIB + 1.5 * activations
+
+
 def test_a_component_of_a_rung_and_of_its_stage_counts_once(make: Any) -> None:
     spec = make.spec()
     rung = spec.rungs[0]

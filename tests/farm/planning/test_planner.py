@@ -413,3 +413,30 @@ def test_a_preview_takes_the_models_few_steps(make: Any, asked: dict[str, Any], 
     assert make.plan(spec, **asked).num_inference_steps == steps
     of_one = make.plan(make.spec(default_steps=1), **asked | {"num_inference_steps": None})
     assert of_one.num_inference_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "clips"),
+    [
+        ({"mode": "chain"}, False),
+        ({"mode": "infill", "overlap_frames": 1}, False),
+        ({"mode": "infill", "overlap_frames": 5}, True),
+        ({"mode": "refine"}, True),
+        ({"mode": "refine", "from_video": True}, True),
+    ],
+)
+def test_the_need_of_encoding_a_clip_is_that_of_a_plan_that_gives_one(
+    make: Any, changes: dict[str, Any], clips: bool
+) -> None:
+    spec = make.spec(
+        takes=frozenset({"image", "last_image", "keyframes", "text", "video"}),
+        frames=FrameRule.causal(4, max_frames=33),
+        window_frames=17,
+        min_fps=0.5,
+        max_end_latents=2,
+    )
+    large = spec.rungs[0].stages[0].model_copy(update={"fixed_bytes": 2**40, "clips_only": True})
+    rungs = tuple(r.model_copy(update={"stages": (*r.stages, large)}) for r in spec.rungs)
+    inputs = (make.video(65),) if changes.pop("from_video", False) else (make.image(),)
+    made = make.plan(spec.model_copy(update={"rungs": rungs}), inputs=inputs, num_frames=65, **changes)
+    assert all((need > 2**40) == clips for need in made.on["cuda"].need_bytes.values())

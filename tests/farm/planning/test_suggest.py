@@ -139,3 +139,13 @@ def test_windows_are_the_longest_a_model_was_trained_on_that_a_worker_can_hold(
     assert any("longest synthetic was trained on" in note for note in made.notes) == (window < 33)
     asked = plan_over(make.request(num_frames=100, window_frames=5), spec, [make.worker("a/0", vram_gib)])
     assert asked.window_frames == 5
+
+
+def test_auto_keeps_a_chain_where_nobody_can_encode_the_clips_of_what_would_end_sooner(make: Any) -> None:
+    spec = make.spec(min_fps=0.5)
+    workers = [make.worker(f"{name}/0") for name in "abcd"]
+    request = make.request(num_frames=96)
+    assert plan_over(request, spec, workers).mode == "refine"
+    large = spec.rungs[0].stages[0].model_copy(update={"fixed_bytes": 2**40, "clips_only": True})
+    rungs = tuple(r.model_copy(update={"stages": (*r.stages, large)}) for r in spec.rungs)
+    assert plan_over(request, spec.model_copy(update={"rungs": rungs}), workers).mode == "chain"

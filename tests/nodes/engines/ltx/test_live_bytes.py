@@ -128,6 +128,8 @@ def test_decoding_and_encoding_hold_what_the_spec_says_and_stock_five_times_as_m
     decoding, encoding = _decoding(vae, 257), _encoding(vae, 65)
     assert 0.93 * cost.decode_per_pixel(AT_ONCE) <= decoding / pixels <= cost.decode_per_pixel(AT_ONCE)
     assert 0.93 * cost.encode_per_pixel(AT_ONCE) <= encoding / pixels <= cost.encode_per_pixel(AT_ONCE)
+    # An image: a card held a fifth more than its tensors.
+    assert 0.8 * cost.image_per_pixel <= _encoding(vae, 1) / pixels <= cost.image_per_pixel
     # The stock decoder: for fewer frames, and more for more.
     with torch.no_grad(), LiveBytes(vae) as counted:
         vae.decode(meta_tensor(1, 128, 21, HEIGHT // 32, WIDTH // 32), meta_tensor(1))

@@ -131,4 +131,5 @@ def test_encoding_holds_what_the_spec_says_whatever_the_window(kind: Kind) -> No
             del out
             peaks.append(counted.peak)
     assert peaks[-1] == peaks[-2]
+    assert 0.96 * cost.image_per_pixel <= peaks[0] / pixels <= cost.image_per_pixel
     assert 0.96 * cost.encode_per_pixel <= peaks[-1] / pixels <= cost.encode_per_pixel

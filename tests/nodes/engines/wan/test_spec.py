@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from farm.capabilities.engine_spec import RenderShape, host_need_bytes, need_bytes
+from farm.capabilities.engine_spec import EngineSpec, RenderShape, host_need_bytes, need_bytes
 from farm.errors import CannotRun
 from nodes.engines.table import spec_of
 from nodes.engines.wan.layout import claims
@@ -83,7 +83,10 @@ def published(tmp_path: Path) -> Callable[..., Path]:
         large = vae is VAE_22
         _safetensors(
             folder / "vae" / "diffusion_pytorch_model.safetensors",
-            {"decoder.w": (555_000_000 if large else 73_000_000,), "encoder.w": (54_000_000,)},
+            {
+                "decoder.w": (555_000_000 if large else 73_000_000,),
+                "encoder.w": (150_000_000 if large else 54_000_000,),
+            },
         )
         _write(folder / "text_encoder" / "config.json", {"d_model": 4096})
         _safetensors(
@@ -164,12 +167,73 @@ def test_a_window_four_times_as_long_needs_its_tokens_and_no_more_of_the_vae(
     shorter = _shape(832, 480, 21)
     tokens = 832 * 480 / 256 * (21 - 6)
     grown = need_bytes(spec, spec.rungs[0], longer) - need_bytes(spec, spec.rungs[0], shorter)
-    assert grown == pytest.approx(spec.reserve_ratio * tokens * stages["denoise"].bytes_per_token, rel=0.2)
+    a_token = stages["denoise"].reserve_ratio * stages["denoise"].bytes_per_token
+    assert grown == pytest.approx(spec.reserve_ratio * tokens * a_token, rel=0.2)
+
+
+#: What cards held of windows from one photo, with the driver's context: sizes that no number was fitted to.
+HELD_MIB = {
+    "a14b": [
+        ("stream", (832, 480, 49), 5037),
+        ("stream", (1280, 720, 21), 9983),
+        ("chunk", (480, 832, 33), 29709),
+        ("stream", (640, 368, 81), 3639),
+        ("stream", (480, 480, 17), 3537),
+    ],
+    "ti2v": [
+        ("stream", (1280, 704, 49), 5413),
+        ("chunk", (704, 1280, 33), 14705),
+        ("stream", (832, 480, 121), 3831),
+        ("chunk", (960, 544, 81), 13607),
+        ("stream", (640, 640, 61), 3811),
+        ("resident", (832, 480, 61), 14247),
+    ],
+}
+IN_PLACE = {"_class_name": "WanPipeline", "expand_timesteps": True, "transformer_2": [None, None]}
+
+
+@pytest.fixture
+def of_size(published: Callable[..., Path]) -> Callable[[str], EngineSpec]:
+    def read(model: str) -> EngineSpec:
+        if model == "a14b":
+            return wan_spec(published(A14B, VAE_21, EXPERTS, A14B_WEIGHTS), model=model)
+        return wan_spec(published(TI2V, VAE_22, IN_PLACE, 4_999_787_712), model=model)
+
+    return read
+
+
+def _need(spec: EngineSpec, rung: str, window: tuple[int, int, int], *, clips: bool) -> int:
+    shape = _shape(*window).model_copy(update={"encodes_clips": clips})
+    return need_bytes(spec, next(each for each in spec.rungs if each.name == rung), shape)
+
+
+@pytest.mark.parametrize("model", HELD_MIB)
+def test_the_need_is_at_least_what_cards_held_and_at_most_an_eighth_more(
+    of_size: Callable[[str], EngineSpec], model: str
+) -> None:
+    spec = of_size(model)
+    for rung, window, held_mib in HELD_MIB[model]:
+        over = _need(spec, rung, window, clips=False) / 2**20 / held_mib
+        assert 1.0 <= over <= 1.12, (rung, window, over)
+
+
+def test_a_card_of_six_gigabytes_holds_the_published_window_of_one_image_and_not_of_a_clip(
+    of_size: Callable[[str], EngineSpec],
+) -> None:
+    spec = of_size("ti2v")
+    assert _need(spec, "stream", (1280, 704, 121), clips=False) < 6e9
+    assert _need(spec, "stream", (1280, 704, 121), clips=True) > 7e9
+
+
+def test_a_model_that_reads_a_window_of_frames_encodes_one_whatever_is_given(
+    of_size: Callable[[str], EngineSpec],
+) -> None:
+    spec, window = of_size("a14b"), (832, 480, 81)
+    assert _need(spec, "stream", window, clips=False) == _need(spec, "stream", window, clips=True)
 
 
 def test_a_replaced_first_latent_is_told_by_its_index(published: Callable[..., Path]) -> None:
-    index = {"_class_name": "WanPipeline", "expand_timesteps": True, "transformer_2": [None, None]}
-    spec = wan_spec(published(TI2V, VAE_22, index, 4_999_787_712), model="ti2v")
+    spec = wan_spec(published(TI2V, VAE_22, IN_PLACE, 4_999_787_712), model="ti2v")
     assert (spec.window_frames, spec.native_fps, spec.side_multiple) == (121, 24, 32)
     assert spec.takes == {"image", "prefix", "text", "video"}
     assert spec.untrained == {"prefix"}
