@@ -15,7 +15,7 @@ from nodes.engines.common import InPieces
 from nodes.engines.tokens import Pointwise, Run, TurnedAttention
 
 #: Tokens that float32 copies are made of at once.
-TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = 1792
 
 
 def rotary_table(rope: Any, coordinates: torch.Tensor) -> torch.Tensor:

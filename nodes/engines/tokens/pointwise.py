@@ -71,11 +71,16 @@ class Pointwise:
         """Normed over the channels, scaled and shifted."""
         if self.compiled:
             return _compiled(_modulated)(x, *_of(norm), shift, scale, self._row_of_token(runs, x.device))
-        made, scale = torch.empty_like(x), 1 + scale
+        made, scale = torch.empty_like(x), (1 + scale).float()
+        weight, bias, eps, centred = _of(norm)
         for run in runs:
             for piece in self._pieces(run.start, run.stop):
-                normed = _norm(x[:, piece].float(), *_of(norm))
-                made[:, piece] = normed.mul_(scale[run.row]).add_(shift[run.row])
+                some = x[:, piece].float()
+                if weight is None and bias is None:  # the norm scales by itself what it has in hand
+                    normed = _norm(some, scale[run.row], None, eps, centred)
+                else:
+                    normed = _norm(some, weight, bias, eps, centred).mul_(scale[run.row])
+                torch.add(normed, shift[run.row], out=made[:, piece])
         return made
 
     def add_gated(
@@ -84,9 +89,9 @@ class Pointwise:
         """``x`` with the gated rest added to it in place."""
         if self.compiled:
             return _compiled(_add_gated)(x, added, gate, self._row_of_token(runs, x.device))
-        for run in runs:
-            for piece in self._pieces(run.start, run.stop):
-                x[:, piece] = torch.addcmul(x[:, piece].float(), added[:, piece].float(), gate[run.row])
+        for run in runs:  # in float32, and no float32 copy is made
+            some = x[:, run.start : run.stop]
+            torch.addcmul(some, added[:, run.start : run.stop], gate[run.row].float(), out=some)
         return x
 
     def turned(self, norm: Any, x: torch.Tensor, rotary: torch.Tensor | None) -> torch.Tensor:
@@ -102,7 +107,7 @@ class Pointwise:
             normed = norm(x[:, piece])
             if rotary is not None:
                 pairs = torch.view_as_complex(torch.unflatten(normed.float(), 2, (-1, rotary.shape[1], 2)))
-                normed = torch.view_as_real(pairs * rotary[piece, None]).flatten(2)
+                normed = torch.view_as_real(pairs.mul_(rotary[piece, None])).flatten(2)
             x[:, piece] = normed
         return x
 
