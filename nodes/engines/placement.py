@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from farm.capabilities import Rung
@@ -63,3 +63,9 @@ class Placement:
         """The components whose weights pass through the ring while they work."""
         names = parts.denoisers if self.denoiser_streamed else ()
         return (*names, *parts.encoders) if self.encoders == "streamed" else names
+
+
+def once(placements: Iterable[Placement]) -> tuple[Placement, ...]:
+    """The same for weights that are streamed once and let go: from their files, which the system keeps in
+    memory where there is some. To copy them to pinned memory first takes longer than to read them."""
+    return tuple(replace(p, from_files=p.from_files or p.encoders == "streamed") for p in placements)

@@ -14,7 +14,7 @@ from nodes.engines.common.cache import TensorCache
 from nodes.engines.common.cpu import InTurn, SideBySide, keep_freed_memory, return_freed_memory
 from nodes.engines.common.placing import AnyModel, PlacedModel
 from nodes.engines.engine import OutOfMemory
-from nodes.engines.memory import out_of_memory_is_ours, release
+from nodes.engines.memory import out_of_memory_is_ours
 from nodes.engines.placement import Parts, Placement
 
 
@@ -110,8 +110,10 @@ class Holder(Generic[AnyModel]):
 
     def unload(self) -> None:
         """Drop the model from device and host. What was cached stays."""
-        self._placed = None
-        release()
+        if self._placed is not None:
+            self._placed.close()
+            self._placed = None
+        torch.cuda.empty_cache()
 
     @property
     def placed(self) -> PlacedModel[AnyModel]:

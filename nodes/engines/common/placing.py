@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
@@ -75,6 +77,24 @@ class PlacedModel(Generic[AnyModel]):
             self._pinned[name] = PinnedWeights(components[name], self.device)
         for name in self.parts.denoisers:
             set_pieces(components[name], placement.pieces)
+
+    def close(self) -> None:
+        """Let go of the model, for good.
+
+        What placed it refers to it no more. To look for garbage takes as long as encoding a prompt, so it is
+        done only where a module refers to itself.
+        """
+        while self._rings:
+            self._rings.popitem()[1].detach()
+        while self._pinned:
+            self._pinned.popitem()[1].detach()
+        self._mapped.clear()
+        weights = [
+            weakref.ref(t) for module in self.model.components.values() for t in weights_of(module).values()
+        ]
+        del self.model
+        if any(each() is not None for each in weights):
+            gc.collect()
 
     @contextmanager
     def on_card(self, name: str) -> Iterator[None]:

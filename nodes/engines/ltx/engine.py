@@ -31,6 +31,7 @@ from nodes.engines.ltx.layout import PARTS, TEXT_PARTS
 from nodes.engines.ltx.loading import read_model, read_text_model
 from nodes.engines.ltx.model import Model, TextModel
 from nodes.engines.ltx.placements import CUDA, TEXT_ENCODERS, placements
+from nodes.engines.placement import once
 
 #: Added to a task's noise level: the noise its decoder removes is drawn apart from that it starts with.
 _DECODER_LEVELS = 1024
@@ -83,7 +84,7 @@ class LTXVideo:
         self._text: Holder[TextModel] = Holder(
             spec,
             parts=TEXT_PARTS,
-            placements=tuple(TEXT_ENCODERS.values()),
+            placements=once(TEXT_ENCODERS.values()),
             read=read_text,
             read_in_files=partial(read_text, in_files=True),
             **held,

@@ -6,8 +6,7 @@ streams wait for each other by events, so the host never waits but for a disk, a
 asked during a pass. Each group crosses once a pass, however its inner layers are called: this is why
 feed-forward layers that run in pieces cost no second copy. The order of the groups is the module's at first,
 and learned from every pass; a group that is not there in time is fetched on demand, so a wrong guess costs
-time and never correctness. Needed card bytes: ``slots`` x the largest group; from files, as many of host
-memory.
+time and never correctness. Needed card bytes: ``slots`` x the largest group.
 """
 
 from __future__ import annotations
@@ -145,7 +144,7 @@ class WeightRing:
             # The slots' memory may still be read by earlier kernels of the compute stream.
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
         if self.from_files and self._groups:
-            self._reader = FileReader(self.slot_bytes, self._stream, buffers=len(self._ring))
+            self._reader = FileReader(self._stream)
         return self
 
     def __exit__(
@@ -169,8 +168,11 @@ class WeightRing:
             for tensor, before in zip(group.tensors, group.before, strict=True):
                 if before is not None:
                     tensor.data = before
+            group.follower = None  # they are a circle, which would hold the weights
+        self._groups, self._last = [], None
         if self._pinned is not None:
             self._pinned.release()
+            self._pinned = None
 
     def _host_group(self, unit: nn.Module, start: int) -> _Group:
         tensors = list(weights_of(unit).values())
@@ -195,6 +197,8 @@ class WeightRing:
         self._next = (self._next + 1) % len(self._ring)
         if slot.holds is not None:
             self._evict(slot.holds)
+        if slot.wait_until_read is not None:  # a wrong guess, which readers may still be at
+            slot.wait_until_read()
         slot.holds, group.slot = group, slot
         if self._reader is None:
             self._copy(group, slot)
@@ -223,6 +227,7 @@ class WeightRing:
         assert group.slot is not None
         if group.slot.wait_until_read is not None:
             group.slot.copied = group.slot.wait_until_read()
+            group.slot.wait_until_read = None
         if group.slot.copied is not None:
             torch.cuda.current_stream(self.device).wait_event(group.slot.copied)
         if self._last is not None and self._last is not group:

@@ -21,6 +21,7 @@ from farm.planning import RenderTask
 from nodes.engines.common import NEGATIVE, PROMPT, Holder, half_of_the_card
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report, unheard
 from nodes.engines.folders import WeightSource
+from nodes.engines.placement import once
 from nodes.engines.wan.causal_vae import decode, encode_video
 from nodes.engines.wan.condition import condition
 from nodes.engines.wan.denoise import denoise, initial_latents, noise_of, steps_of
@@ -64,25 +65,27 @@ class Wan:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else half_of_the_card())
-        held: dict[str, Any] = {
-            "device": device,
-            "dtype": dtype,
-            "placements": (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda")),
-            "cpu_threads": cpu_threads,
-        }
+        held: dict[str, Any] = {"device": device, "dtype": dtype, "cpu_threads": cpu_threads}
+        rungs = (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda"))
         read = partial(
             read_model, source, dtype=dtype, attention=attention, compiled=compiled, weights=weights
         )
         self._held = Holder(
             spec,
             parts=read_folder(source).parts,
+            placements=rungs,
             read=read,
             read_in_files=partial(read, in_files=True),
             **held,
         )
         read_text = partial(read_text_model, source, dtype=dtype)
         self._text = Holder(
-            spec, parts=TEXT_PARTS, read=read_text, read_in_files=partial(read_text, in_files=True), **held
+            spec,
+            parts=TEXT_PARTS,
+            placements=once(rungs),
+            read=read_text,
+            read_in_files=partial(read_text, in_files=True),
+            **held,
         )
         #: The last prompts that were encoded here: windows of one job have the same.
         self._last_key: tuple[str, str | None, float] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,29 @@ def test_a_model_is_read_once_for_all_rungs_and_again_after_it_was_unloaded() ->
     held.unload()
     held.load("stream")
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize("rung", ["resident", "stream"])
+@pytest.mark.parametrize("is_circular", [False, True])
+def test_weights_leave_the_host_with_the_model_and_no_garbage_is_looked_for_unless_there_is_some(
+    rung: Any, is_circular: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, collected = model(), []
+    if is_circular:
+        made.components["codec"].itself = [made.components["codec"]]
+    weights = [weakref.ref(p) for m in made.components.values() for p in m.parameters()]
+    read = [made]
+    held = holder(read.pop)
+    held.load(rung)
+    del made
+    gc.disable()
+    monkeypatch.setattr(gc, "collect", lambda collect=gc.collect: collected.append(1) or collect())
+    try:
+        held.unload()
+    finally:
+        gc.enable()
+    assert not any(each() is not None for each in weights)
+    assert bool(collected) == is_circular
 
 
 def test_out_of_memory_while_reading_or_rendering_leaves_nothing_loaded_and_all_usable() -> None:
