@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 #: Of a convolution's padded input, which exists for so many rows at once.
 _PIECE_BYTES = 64 * 2**20
@@ -43,7 +45,14 @@ class Band:
 
     def empty(self, rows: Rows, channels: int) -> Band:
         _, _, frames, _, width = self.x.shape
-        return Band(self.x.new_empty(1, channels, frames, rows[1] - rows[0], width), rows[0], self.height)
+        return Band(_empty(self.x, channels, frames, rows[1] - rows[0], width), rows[0], self.height)
+
+
+def _empty(like: torch.Tensor, channels: int, frames: int, rows: int, width: int) -> torch.Tensor:
+    """(1, channels, frames, rows, width), its channels side by side where those of ``like`` are."""
+    if like.stride(1) == 1:
+        return like.new_empty(1, frames, rows, width, channels).permute(0, 4, 1, 2, 3)
+    return like.new_empty(1, channels, frames, rows, width)
 
 
 def _in_pieces(rows: Rows, row_bytes: int) -> Iterator[Rows]:
@@ -53,7 +62,8 @@ def _in_pieces(rows: Rows, row_bytes: int) -> Iterator[Rows]:
 
 
 def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """WanRMS_norm of half precision without float32 copies: what it divides by is float32 alone."""
+    """WanRMS_norm of half precision without float32 copies: what it divides by is float32 alone. Not ``x``
+    itself: it may be changed."""
     if x.dtype == torch.float32:
         return norm(x)  # type: ignore[no-any-return]
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_(min=1e-12)
@@ -61,11 +71,19 @@ def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return made.add_(norm.bias) if isinstance(norm.bias, torch.Tensor) else made
 
 
+def _between_zeros(padded: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """Rows ``[first, last)`` of (1, C, n, rows, W); the others become zeros."""
+    padded[:, :, :, :first].zero_()
+    padded[:, :, :, last:].zero_()
+    return padded[:, :, :, first:last]
+
+
 class _Convolution:
     """A causal convolution behind a norm and the decoder's non-linearity."""
 
     def __init__(self, layer: Any, norm: Any, nonlinearity: Any) -> None:
-        self._layer, self._norm, self._nonlinearity = layer, norm, nonlinearity
+        assert isinstance(nonlinearity, nn.SiLU)  # of every published decoder
+        self._layer, self._norm = layer, norm
         self._kept: Band | None = None
 
     @property
@@ -77,21 +95,21 @@ class _Convolution:
         _, channels, frames, _, width = band.x.shape
         needed = band.grown(rows)
         if self._kept is None:  # for good: what lives long at places of its own leaves no holes
-            shape = (1, channels, 2, needed[1] - needed[0], width)
-            self._kept = Band(band.x.new_zeros(shape), needed[0], band.height)
+            zeros = _empty(band.x, channels, 2, needed[1] - needed[0], width).zero_()
+            self._kept = Band(zeros, needed[0], band.height)
         kept, to_keep = self._kept, needed[0]
-        row_bytes = channels * (frames + 2) * (width + 2) * band.x.element_size()
+        row_bytes = channels * (frames + 2) * width * band.x.element_size()
         for first, last in _in_pieces(rows, row_bytes):
             seen = band.grown((first, last))
-            padded = band.x.new_zeros(1, channels, frames + 2, last - first + 2, width + 2)
-            within = padded[:, :, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
+            padded = _empty(band.x, channels, frames + 2, last - first + 2, width)
+            within = _between_zeros(padded, seen[0] - first + 1, seen[1] - first + 1)
             within[:, :, :2] = kept.rows(seen)
-            within[:, :, 2:] = self._nonlinearity(_normed(self._norm, band.rows(seen)))
+            torch.ops.aten.silu.out(_normed(self._norm, band.rows(seen)), out=within[:, :, 2:])
             # The next piece sees the last two rows as they were.
             done = last - 1 if last < rows[1] else needed[1]
             kept.rows((to_keep, done)).copy_(within[:, :, frames:, to_keep - seen[0] : done - seen[0]])
             to_keep = done
-            made = self._layer._conv_forward(padded, self._layer.weight, self._layer.bias)
+            made = functional.conv3d(padded, self._layer.weight, self._layer.bias, padding=(0, 0, 1))
             del padded, within
             yield (first, last), made
             del made
@@ -140,18 +158,20 @@ class _Upsampler:
         x = Band(self._doubled(x.x), x.top, x.height)
         _, channels, frames, _, width = x.x.shape
         size = (rows[1] - rows[0], 2 * width)
-        out = Band(x.x.new_empty(1, self._layer.out_channels, frames, *size), rows[0], 2 * x.height)
-        row_bytes = channels * frames * (2 * width + 2) * x.x.element_size()
+        out = Band(_empty(x.x, self._layer.out_channels, frames, *size), rows[0], 2 * x.height)
+        row_bytes = channels * frames * 2 * width * x.x.element_size()
         for first, last in _in_pieces(rows, row_bytes):
             seen = out.grown((first, last))
             coarse = x.rows((seen[0] // 2, -(-seen[1] // 2)))
-            padded = x.x.new_zeros(frames, channels, last - first + 2, 2 * width + 2)
-            within = padded[:, :, seen[0] - first + 1 : seen[1] - first + 1, 1:-1]
-            fine = coarse[0].transpose(0, 1).repeat_interleave(2, dim=2)[:, :, seen[0] % 2 :]
-            within[...] = fine[:, :, : seen[1] - seen[0]].repeat_interleave(2, dim=3)
-            del fine
-            made = torch.nn.functional.conv2d(padded, self._layer.weight, self._layer.bias)
-            del padded, within
+            padded = _empty(x.x, channels, frames, last - first + 2, 2 * width)
+            within = _between_zeros(padded, seen[0] - first + 1, seen[1] - first + 1)
+            for across in (0, 1):
+                for down in (0, 1):
+                    place, first_row = within[:, :, :, down::2, across::2], down * (seen[0] % 2)
+                    place.copy_(coarse[:, :, :, first_row : first_row + place.shape[3]])
+            frame_rows = padded[0].transpose(0, 1)
+            made = functional.conv2d(frame_rows, self._layer.weight, self._layer.bias, padding=(0, 1))
+            del padded, within, frame_rows
             some = out.rows((first, last))
             some.copy_(made.transpose(0, 1)[None])
             del made
@@ -163,12 +183,15 @@ class _Upsampler:
         if self._time is None:
             return x
         if self._kept is None:  # the clip's first latent is one frame
-            self._kept = x.new_zeros(*x.shape[:2], 2, *x.shape[3:])
+            self._kept = _empty(x, x.shape[1], 2, *x.shape[3:]).zero_()
             return x
         x = torch.cat([self._kept, x], dim=2)
         self._kept.copy_(x[:, :, -2:])
         pairs = self._time._conv_forward(x, self._time.weight, self._time.bias)
-        return torch.stack(pairs.chunk(2, dim=1), dim=3).flatten(2, 3)
+        doubled = _empty(pairs, pairs.shape[1] // 2, 2 * pairs.shape[2], *pairs.shape[3:])
+        for which, half in enumerate(pairs.chunk(2, dim=1)):
+            doubled[:, :, which::2] = half
+        return doubled
 
 
 class _Level:
