@@ -94,6 +94,7 @@ def test_the_vocabulary_in_its_farm_json_has_a_word_of_almost_every_prompt_that_
     assert len(unread) <= 0.01 * len(prompts), unread
 
 
+@pytest.mark.slow
 def test_whole_clips_are_encoded_and_decoded_as_the_stock_loop_does_it() -> None:
     vae = small_vae().eval()
     clip = torch.rand(1, 3, 9, 32, 48) * 2 - 1
@@ -106,6 +107,7 @@ def test_whole_clips_are_encoded_and_decoded_as_the_stock_loop_does_it() -> None
     assert torch.allclose(again, latents, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_picture_is_the_first_frame_of_a_clip() -> None:
     vae = small_vae().eval()
@@ -120,6 +122,7 @@ def test_a_picture_is_the_first_frame_of_a_clip() -> None:
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_untrained_autoencoder_rebuilds_a_still_clip_alike_in_every_frame() -> None:
     vae = small_vae()
@@ -328,6 +331,7 @@ def test_errors_where_nothing_tells_what_is_there_are_kept_apart() -> None:
     assert (float(inside), float(outside)) == (0.0, 4.5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_pixels_are_those_of_the_autoencoder_and_the_first_frame_is_left_out() -> None:
     vae = small_vae().eval()
@@ -375,6 +379,7 @@ def test_no_prompt_is_cut_off_before_it_has_said_what_it_asks_for() -> None:
         assert sum(length > LENGTH for length in lengths) <= len(said) // 300
 
 
+@pytest.mark.slow
 def test_a_text_encoder_is_trained_on_gently_once_its_heads_can_read_it() -> None:
     tokenizer = T5TokenizerFast.from_pretrained(MODEL / "tokenizer")
     given = UMT5EncoderModel.from_pretrained(MODEL / "text_encoder", dtype=torch.float32)
@@ -454,6 +459,7 @@ def transformer_trainer(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own_from_done", "pixels_from_done"), [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
 def test_the_transformer_learns_from_clips_with_masks_and_prompts(
     pictures: Atlas, own_from_done: float, pixels_from_done: float
@@ -472,6 +478,7 @@ def test_the_transformer_learns_from_clips_with_masks_and_prompts(
     assert trainer.step == len(losses)
 
 
+@pytest.mark.slow
 def test_a_clip_under_way_is_where_the_models_own_steps_lead(pictures: Atlas) -> None:
     shape = Shape(9, 32, 32, 4)
     trainer = transformer_trainer(pictures, shape, own_from_done=0.0)
@@ -520,6 +527,7 @@ def test_the_tokenizer_is_read_as_a_t5_tokenizer_offline_and_keeps_the_rate() ->
         assert "0.75" in tokenizer.decode(ids[:12]).replace(" ", "")
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_pipeline_that_makes_a_clip() -> None:
     pipeline = WanImageToVideoPipeline.from_pretrained(MODEL, dtype=torch.float32)
     channels = pipeline.vae.config.z_dim

@@ -13,6 +13,8 @@ from nodes.engines.common.pieces import AttentionInRows, InPieces, set_pieces, w
 from nodes.engines.common.temporal_convs import FoldedTemporalConv, fold_temporal_convs
 from nodes.engines.streaming.weight_ring import WeightRing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def unet(tiny_i2vgen_xl_folder: Path) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import I2VGenXLUNet
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from farm.planning.render_task import RenderTask
 from nodes.engines.engine import RenderInputs
 from nodes.engines.i2vgen_xl.engine import I2VGenXL
 from nodes.engines.i2vgen_xl.one_row import OncePerInput, prepare_for_one_row
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_render_gives_the_same_bytes_with_any_number_of_cores(

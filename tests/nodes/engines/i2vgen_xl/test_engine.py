@@ -25,6 +25,8 @@ from nodes.engines.i2vgen_xl.engine import I2VGenXL
 from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec
 from nodes.work.attempt_log import AttemptLog
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, FRAMES, STEPS = 32, 48, 5, 3
 
 

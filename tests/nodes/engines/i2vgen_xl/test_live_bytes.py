@@ -20,6 +20,8 @@ from nodes.engines.common.temporal_convs import fold_temporal_convs
 from nodes.engines.i2vgen_xl.spec import _Cost
 from tests.nodes.engines.live_bytes import LiveBytes
 
+pytestmark = pytest.mark.slow
+
 SIDE, FRAMES = 64, 8  # latents of 512x512x8
 
 

@@ -15,6 +15,8 @@ from nodes.engines.engine import Rendered, RenderInputs
 from nodes.engines.i2vgen_xl.engine import I2VGenXL
 from nodes.engines.i2vgen_xl.inputs import first_latent
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, FRAMES, STEPS = 32, 48, 5, 3
 
 

@@ -23,6 +23,8 @@ from nodes.engines.ltx.spec import ltx_spec
 from nodes.engines.table import create_engine
 from tests.nodes.engines.ltx.conftest import FRAMES, HEIGHT, WIDTH, write_tiny_ltx
 
+pytestmark = pytest.mark.slow
+
 Picture = Callable[[int], NDArray[np.uint8]]
 
 

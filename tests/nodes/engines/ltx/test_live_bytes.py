@@ -33,7 +33,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("flash")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("flash")]
 
 
 def _transformer(size: str) -> Any:

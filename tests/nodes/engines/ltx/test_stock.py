@@ -28,6 +28,8 @@ from nodes.engines.ltx.conditioning import Given, window_of
 from nodes.engines.ltx.engine import LTXVideo
 from nodes.engines.ltx.spec import ltx_spec
 
+pytestmark = pytest.mark.slow
+
 Picture = Callable[[int], NDArray[np.uint8]]
 
 

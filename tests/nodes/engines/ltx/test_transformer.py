@@ -11,6 +11,8 @@ from nodes.engines.ltx.transformer import RunwiseTransformer, rotary_table
 from nodes.engines.tokens import Pointwise, runs_of
 from tests.nodes.engines.ltx.conftest import TRANSFORMER
 
+pytestmark = pytest.mark.slow
+
 PER_LATENT = 6
 
 

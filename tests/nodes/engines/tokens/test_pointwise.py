@@ -15,6 +15,8 @@ from nodes.engines.tokens import Pointwise, Run, pointwise, runs_of
 from nodes.engines.wan.by_level import ByLevel
 from tests.nodes.engines.ltx.conftest import TRANSFORMER
 
+pytestmark = pytest.mark.slow
+
 PER_LATENT = 6
 WAN: dict[str, Any] = {
     "num_attention_heads": 2,

@@ -23,6 +23,8 @@ from nodes.engines.wan.engine import Wan
 from nodes.engines.wan.spec import wan_spec
 from tests.nodes.engines.wan.tiny import FRAMES, KINDS, SIZES, STEPS, TEXT_WIDTH, picture, window
 
+pytestmark = pytest.mark.slow
+
 WanFolder = Callable[[str], Path]
 WanEngine = Callable[..., Any]
 REAL = Path(__file__).parents[4] / "models" / "tiny_wan"
@@ -64,7 +66,6 @@ ASKED: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
 def test_given_frames_come_back_and_those_between_move(real: Wan) -> None:
     first, last = _photograph(0), _photograph(8)
     from_first = _render(real, "a14b", RenderInputs(image=first), **ASKED).frames

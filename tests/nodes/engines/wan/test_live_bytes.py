@@ -38,7 +38,7 @@ VAE_22: dict[str, Any] = {
 GRIDS = {"channels": (21, 60, 104), "in_place": (31, 44, 80), "vace": (21, 60, 104)}
 
 
-pytestmark = pytest.mark.usefixtures("flash")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("flash")]
 
 
 def _transformer(kind: Kind) -> Any:

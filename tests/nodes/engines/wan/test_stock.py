@@ -19,6 +19,8 @@ from nodes.engines.engine import RenderInputs
 from nodes.engines.wan.model import Given
 from tests.nodes.engines.wan.tiny import FRAMES, SIZES, STEPS, picture, window
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 WanFolder = Callable[[str], Path]
 WanEngine = Callable[..., Any]

@@ -33,6 +33,8 @@ from nodes.engines.weights import file_span, kept_by
 from nodes.work.worker import WorkerBody
 from tests.nodes.engines.wan.tiny import picture, window
 
+pytestmark = pytest.mark.slow
+
 WanFolder = Callable[[str], Path]
 
 WORKER = Worker(id="a/0", node="a", kind="cpu", device_name="a CPU", vram_bytes=4 * GIB)

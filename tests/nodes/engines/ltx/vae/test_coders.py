@@ -9,6 +9,8 @@ from diffusers import AutoencoderKLLTXVideo
 from nodes.engines.ltx.vae import decoded, encoded
 from tests.nodes.engines.ltx.conftest import OLD_VAE, VAE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("config", [VAE, OLD_VAE], ids=["0.9.8", "0.9.0"])
 @pytest.mark.parametrize("causal", [False, True])

@@ -9,6 +9,8 @@ from diffusers import AutoencoderKLWan
 from nodes.engines.wan.causal_vae import bands_of, middle, no_caches, out_of_patches
 from nodes.engines.wan.vae import BandDecoder, bands
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_PATCHES: dict[str, Any] = {"base_dim": 8, "z_dim": 4, "latents_mean": [0] * 4, "latents_std": [1] * 4}
 RESIDUAL: dict[str, Any] = {
     **WITHOUT_PATCHES,
