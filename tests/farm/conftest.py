@@ -183,7 +183,7 @@ class Make:
         return state
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Make:
     return Make()
 

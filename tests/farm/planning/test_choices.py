@@ -111,7 +111,7 @@ def test_windows_are_those_the_model_renders_thinned_out_with_the_asked_one(make
             "give more images",
         ),
         (lambda make: {"inputs": (make.image(), make.image(1))}, "infill", None),
-        (lambda make: {"num_frames": 100_000}, "chain", None),
+        (lambda make: {"num_frames": 10_000}, "chain", None),
         (lambda make: {"inputs": (make.video(3, fps=Fraction(8)),)}, "refine", None),
     ],
 )

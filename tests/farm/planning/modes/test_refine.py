@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +39,12 @@ def refined(make: Any, num_frames: int, cut: tuple[int, int, float] = (8, 3, 1.0
         ),
     )
     return made
+
+
+@cache
+def of_every_length(make: Any, cut: tuple[int, int, float]) -> list[Plan]:
+    """Plans of more than a window, up to 100 frames."""
+    return [refined(make, num_frames, cut) for num_frames in range(cut[0] + 1, 101)]
 
 
 def level(made: Plan, name: str, shot: int = 0) -> list[Segment]:
@@ -106,8 +113,7 @@ def test_a_draft_is_changed_less_than_a_persons_own_video(make: Any) -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_every_window_starts_from_a_keyframe_of_its_own(make: Any, cut: tuple[int, int, float]) -> None:
-    for num_frames in range(cut[0] + 1, 101):
-        made = refined(make, num_frames, cut)
+    for made in of_every_length(make, cut):
         keyframes = {s.id for s in level(made, "keyframes")}
         first, *others = made.final_segments
         assert 0 not in frames_of_sources(made, first), "the shot's first frame is its image"
@@ -121,8 +127,7 @@ def test_every_window_starts_from_a_keyframe_of_its_own(make: Any, cut: tuple[in
 def test_every_frame_that_is_rendered_lies_between_frames_that_are_there(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
-    for num_frames in range(cut[0] + 1, 101):
-        made = refined(make, num_frames, cut)
+    for made in of_every_length(make, cut):
         for segment in (*level(made, "keyframes"), *made.final_segments):
             there = {0, *frames_of_sources(made, segment)}
             assert max(there) >= max(segment.frame_indices)
@@ -136,8 +141,7 @@ def test_every_frame_that_is_rendered_lies_between_frames_that_are_there(
 def test_windows_that_overlap_take_the_frames_they_share_from_the_same_places(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
-    for num_frames in range(cut[0] + 1, 101):
-        made = refined(make, num_frames, cut)
+    for made in of_every_length(make, cut):
         places = defaultdict(set)
         for segment in made.final_segments:
             for frame, place in frames_of_sources(made, segment).items():
@@ -149,8 +153,7 @@ def test_windows_that_overlap_take_the_frames_they_share_from_the_same_places(
 def test_a_draft_is_a_chain_in_full_windows_that_share_one_frame(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
-    for num_frames in range(cut[0] + 1, 101):
-        made = refined(make, num_frames, cut)
+    for made in of_every_length(make, cut):
         draft = level(made, "draft")
         assert {s.num_frames for s in draft} == {cut[0]}
         assert draft[0].depends_on == ()
