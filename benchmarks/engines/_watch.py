@@ -109,6 +109,17 @@ def anon_bytes() -> int:
     return int(status.split(told)[1].split()[0]) * 1024
 
 
+def largest_mappings(least: int = 48 * 2**20) -> list[int]:
+    """Resident bytes of this process's largest mappings that are no file's, in their order."""
+    sizes, is_files = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line[0] in "0123456789abcdef" and "-" in line.split()[0]:
+            is_files = "/" in line
+        elif line.startswith("Anonymous:") and not is_files:
+            sizes.append(int(line.split()[1]) * 1024)
+    return sorted((size for size in sizes if size >= least), reverse=True)
+
+
 def used_bytes() -> int:
     """The machine's memory in use, files that may be forgotten not counted."""
     told = Path("/proc/meminfo").read_text()

@@ -14,6 +14,7 @@ unless ``--again``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -45,6 +46,7 @@ import nodes.engines.ltx.engine  # noqa: E402
 import nodes.engines.wan.engine  # noqa: E402, F401
 from benchmarks.engines import _farm_cases as ours  # noqa: E402
 from benchmarks.engines import _stock_cases as stock  # noqa: E402
+from benchmarks.engines._decoding import decoding  # noqa: E402
 from benchmarks.engines._full_size import MODELS, tiny, write_folder  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "modern_cards.json"
@@ -89,6 +91,16 @@ def _job(cap_gb: float, **more: Any) -> Callable[..., dict[str, Any]]:
     return lambda folder, model, device: ours.job(folder, device, model.window, cap_gb=cap_gb, **more)
 
 
+def _few_steps(made: Callable[..., Callable[..., dict[str, Any]]], *args: Any, **more: Any) -> Any:
+    """The same with two steps: one of each expert."""
+
+    def run(folder: Path, model: Any, device: str) -> dict[str, Any]:
+        few = dataclasses.replace(model, window=(*model.window[:3], 2))
+        return made(*args, **more)(folder, few, device)
+
+    return run
+
+
 def _in_format(kind: str) -> Callable[..., dict[str, Any]]:
     def run(folder: Path, model: Any, device: str) -> dict[str, Any]:
         window = (*model.window[:3], 2)  # a step of each expert
@@ -102,12 +114,14 @@ def _stock_job(placed: Any) -> Callable[..., dict[str, Any]]:
     return lambda folder, model, device: stock.stock_job(folder, model, device, model.window, placed)
 
 
-def _stock_steps(*ways: str) -> Callable[..., dict[str, Any]]:
-    return lambda folder, model, device: stock.stock_steps(folder, model, device, model.window, ways=ways)
+def _stock_steps(*ways: str, times: int = 3) -> Callable[..., dict[str, Any]]:
+    return lambda folder, model, device: stock.stock_steps(
+        folder, model, device, model.window, ways=ways, times=times
+    )
 
 
 def _decode(exact_frames: int) -> Callable[..., dict[str, Any]]:
-    return lambda folder, model, device: ours.decoding(
+    return lambda folder, model, device: decoding(
         folder, device, model, model.window, exact_frames=exact_frames
     )
 
@@ -126,13 +140,11 @@ A14B, TI2V, VACE, LTX, LTX13 = "a14b", "ti2v", "vace", "ltx-2b-distilled", "ltx-
 CASES = (
     Case("card", None, _card, 5),
     Case("a14b/stock", A14B, _stock_job("resident"), 60),
-    Case("a14b/6gb", A14B, _job(6), 75),
+    Case("a14b/6gb", A14B, _job(6, windows=2, caps_gb=(8, 12)), 110),
     Case("a14b/6gb-compiled", A14B, _job(6, text=False, compiled=True), 100),
-    Case("a14b/8gb", A14B, _job(8, text=False), 75),
+    Case("a14b/disk", A14B, _few_steps(_job, 6, rung="disk", text=False), 45),
     Case("a14b/stock-steps", A14B, _stock_steps("plain", "compiled"), 50),
-    Case("a14b/stock-leaf", A14B, _stock_steps("leaf"), 50),
-    Case("a14b/12gb", A14B, _job(12, text=False), 60),
-    Case("a14b/stock-model-offload", A14B, _stock_job("model"), 70),
+    Case("a14b/stock-offload", A14B, _stock_steps("model", "leaf", times=1), 60),
     Case("a14b/needs", A14B, _sweep(
         ("stream", (832, 480, 49, 2)), ("stream", (1280, 720, 21, 2)), ("chunk", (480, 832, 33, 2)),
         ("stream", (640, 368, 81, 2)), ("stream", (480, 480, 17, 2)),
@@ -146,6 +158,7 @@ CASES = (
     Case("ti2v/6gb", TI2V, _job(6), 45),
     Case("ti2v/6gb-compiled", TI2V, _job(6, text=False, compiled=True), 50),
     Case("ti2v/stock-steps", TI2V, _stock_steps("plain", "per_token", "compiled"), 40),
+    Case("ti2v/stock-offload", TI2V, _stock_steps("model", "leaf", times=1), 30),
     Case("ti2v/24gb", TI2V, _job(24, text=False), 40),
     Case("ti2v/needs", TI2V, _sweep(
         ("stream", (1280, 704, 49, 1)), ("chunk", (704, 1280, 33, 1)), ("stream", (832, 480, 121, 1)),
@@ -158,7 +171,7 @@ CASES = (
     Case("ltx/6gb-compiled", LTX, _job(6, windows=2, text=False, compiled=True), 40),
     Case("ltx/12gb", LTX, _job(12, windows=2), 30),
     Case("ltx/stock-steps", LTX, _stock_steps("plain", "per_token", "compiled"), 30),
-    Case("ltx/stock-leaf", LTX, _stock_steps("leaf"), 15),
+    Case("ltx/stock-offload", LTX, _stock_steps("model", "leaf", times=2), 20),
     Case("ltx/needs", LTX, _sweep(
         ("resident", (704, 480, 97, 2)), ("evict", (1216, 704, 121, 2)), ("stream", (704, 480, 257, 2)),
         ("evict", (512, 768, 161, 2)), ("stream", (1280, 704, 65, 2)), ("resident", (960, 544, 121, 2)),
