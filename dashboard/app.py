@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,9 +49,9 @@ from dashboard.webhooks import Webhooks, WebhookStore, webhooks_router
 from farm.reporting import log_events
 from farm.request import MediaTools
 from farm.running import Coordinator, Membership
+from farm.version import VERSION
 
 MAX_UPLOAD_BYTES = 4 << 30
-VERSION = version("reelfarm")
 _ABOUT = (
     "A render farm for AI video. Times are seconds since the epoch, sizes bytes, frame numbers half-open "
     "from 0; what is not known is null. Every error has the shape `Error`."

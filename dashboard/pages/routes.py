@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from dashboard.http import Route
 from farm.errors import NotFound
+from farm.version import VERSION
 
 _HERE = Path(__file__).parent
 _MEDIA_TYPES = {
@@ -98,6 +99,7 @@ def _add(router: APIRouter, page: Page, version: str, needed: list[str]) -> None
         parameters = {name: quote(value, safe="") for name, value in request.path_params.items()}
         html = template.render(
             page=page,
+            farm_version=VERSION,
             static=f"/static/{version}",
             modules=needed,
             # With a query of its own a page asks for something else.

@@ -55,6 +55,7 @@ from farm.reporting import LogFormat, console, keyframe_details, logging_to, rev
 from farm.running import Storage
 from farm.scheduling import quote
 from farm.state import State, WorkerState, default_state_folder, past
+from farm.version import VERSION
 
 app = typer.Typer(
     name="farm",
@@ -75,6 +76,22 @@ Output = Annotated[
         "--output", "-o", help="The video, by default the next free out.mp4; a contact sheet goes beside it."
     ),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"farm {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What goes before a command."""
 
 
 @app.command()

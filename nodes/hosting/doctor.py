@@ -14,6 +14,7 @@ from farm.machines import Ports
 from farm.planning import footprint
 from farm.reporting import runnable_lines
 from farm.values import Value
+from farm.version import VERSION
 from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
 from nodes.hosting.models_here import models_here
@@ -97,6 +98,7 @@ def foreign_packages(owners: Mapping[str, list[str]]) -> list[Finding]:
 
 
 def _versions() -> Iterable[Finding]:
+    yield Finding(subject=OURS, ok=True, text=f"{VERSION}, every machine of a farm needs the same")
     yield python_version(*sys.version_info[:3])
     for package in ("ray", "torch", "diffusers", "opencv-python-headless", "av"):
         yield Finding(subject=package, ok=True, text=version(package))

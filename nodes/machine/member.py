@@ -21,6 +21,7 @@ from farm.errors import CannotRun, FarmError, InvalidInput, NotAllowed, NotFound
 from farm.machines import DEFAULT_PORTS, Ports
 from farm.state import make_private, write_private
 from farm.values import Value
+from farm.version import VERSION
 from nodes.machine.ray_node import RayProcess, join_arguments, process_alive, ray_environment, stop_process
 from nodes.machine.reach import check, way_watched
 from nodes.machine.session_folder import new_session_folder
@@ -55,7 +56,7 @@ class Kept(Value):
 
 def versions() -> dict[str, str]:
     """What must be equal on all machines of a farm: Ray refuses to mix them."""
-    return {"python": platform.python_version(), "ray": version("ray"), "reelfarm": version("reelfarm")}
+    return {"python": platform.python_version(), "ray": version("ray"), "reelfarm": VERSION}
 
 
 def farm_url(address: str) -> str:

@@ -13,9 +13,12 @@ import pytest
 import typer
 from PIL import Image
 
+import dashboard.app
 from farm.cli.main import app
 from farm.planning.plan import Plan
+from farm.version import VERSION
 from nodes.engines.table import model_names
+from nodes.hosting.doctor import _versions
 
 PHOTO = str(Path(__file__).parents[2] / "examples" / "coffee.jpg")
 COMMANDS = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -37,6 +40,13 @@ def test_a_bare_farm_shows_its_help_and_complains_of_nothing(farm: Any) -> None:
     shown = farm()
     assert (shown.status, shown.err) == (2, "")
     assert "render" in shown.out
+
+
+def test_the_command_the_doctor_and_the_api_tell_one_version(farm: Any) -> None:
+    told = farm("--version")
+    assert (told.status, told.err, told.out) == (0, "", f"farm {VERSION}\n")
+    assert next(f.text for f in _versions()).startswith(f"{VERSION}, ")
+    assert dashboard.app.VERSION is VERSION
 
 
 def test_an_unknown_command_is_refused_in_one_line(farm: Any) -> None:

@@ -53,6 +53,12 @@ async def test_a_page_loads_nothing_from_elsewhere_and_has_nothing_inline(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_the_foot_of_a_page_tells_the_version_that_the_api_tells(shared_farm: Farm) -> None:
+    told = (await shared_farm.get("health")).json()["version"]
+    assert f'<footer class="foot">Reelfarm {told}</footer>' in (await page(shared_farm, "/jobs")).text
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("address", ADDRESSES)
 async def test_everything_that_a_page_names_is_served(shared_farm: Farm, address: str) -> None:
     links = Elements((await page(shared_farm, address)).text).links()
