@@ -66,7 +66,7 @@ def list_keys(
 def create(
     name: Annotated[str, typer.Argument(help="Whom or what it is for.")],
     scope: Annotated[list[str], typer.Option(help="read, submit, node or admin; can be repeated.")],
-    expires: Annotated[str | None, typer.Option(help="Such as 12h, 30d or 1y; default: never.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Such as 12h, 30d or 1y.", show_default="never")] = None,
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,

@@ -34,9 +34,16 @@ machine = typer.Typer()
 _REPORTS = TypeAdapter(list[ModelReport])
 
 Workers = Annotated[
-    str | None, typer.Option(help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.")
+    str | None,
+    typer.Option(
+        help="CPU workers with these memory budgets, such as 12GiB,12GiB,8GiB.",
+        show_default="the cards, or the CPU shared by two",
+    ),
 ]
-VramLimit = Annotated[str | None, typer.Option(help="Cap every worker at this amount, such as 8GiB.")]
+VramLimit = Annotated[
+    str | None,
+    typer.Option(help="Cap every worker at this amount, such as 8GiB.", show_default="all that is free"),
+]
 PortRange = Annotated[str, typer.Option(help="TCP ports on which other machines reach this one.")]
 
 
@@ -45,12 +52,20 @@ def join(
     address: Annotated[str, typer.Argument(help="HOST:PORT, as `farm up` prints it.")],
     token: Annotated[
         str | None,
-        typer.Option(help="One-time token; - reads it from standard input. Who comes back needs none."),
+        typer.Option(
+            help="One-time token; - reads it from standard input. Who comes back needs none.",
+            show_default="the one kept from before",
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call this machine.", show_default="its host name")
+    ] = None,
     workers: Workers = None,
     vram_limit: VramLimit = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of this machine.")] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Of this machine, in a currency of your own.", show_default="not known"),
+    ] = None,
     ports: PortRange = str(DEFAULT_PORTS),
     state: StateFolder = None,
 ) -> None:
@@ -97,7 +112,10 @@ def doctor(
     vram_limit: VramLimit = None,
     security: Annotated[bool, typer.Option("--security", help="Who can reach what of the farm.")] = False,
     joining: Annotated[
-        str | None, typer.Option("--join", help="HOST:PORT of a farm: whether this machine could join it.")
+        str | None,
+        typer.Option(
+            "--join", help="HOST:PORT of a farm: whether this machine could join it.", show_default="none"
+        ),
     ] = None,
     ports: PortRange = str(DEFAULT_PORTS),
     state: StateFolder = None,

@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import signal
 import sys
-import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from farm.cli.help_groups import put_in_groups
 from farm.cli.key_commands import keys
-from farm.cli.machine_commands import VramLimit, Workers, head_workers, machine, workers_here
-from farm.cli.remote_commands import (
-    Farm,
-    Force,
-    JobId,
-    Json,
-    StateFolder,
-    Token,
-    agreed,
-    client_of,
-    client_or_none,
-    follow,
-    remote,
-    say_notes,
-    submitted,
-    target_of,
-)
-from farm.cli.reviewing import (
-    RemakeNumbers,
-    Replacements,
-    TakeBackNumbers,
-    print_keyframes,
-    review_changes,
-    review_over,
-    say_that_it_waits,
-)
+from farm.cli.machine_commands import VramLimit, head_workers, machine
+from farm.cli.remote_commands import StateFolder, remote
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
-from farm.cli.video_options import describes_video
-from farm.errors import FarmError, InvalidInput, PortClosed
-from farm.machines import (
-    ClusterFile,
-    check_listen,
-    parse_ports,
-    read_cluster_file,
-)
-from farm.outputs import Outputs
-from farm.reporting import LogFormat, console, keyframe_details, logging_to, review_status
-from farm.running import Storage
-from farm.scheduling import quote
-from farm.state import State, WorkerState, default_state_folder, past
+from farm.cli.video_commands import run, video
+from farm.errors import FarmError, PortClosed
+from farm.machines import ClusterFile, check_listen, parse_ports, read_cluster_file
+from farm.reporting import LogFormat, console, logging_to
 from farm.version import VERSION
 
 app = typer.Typer(
@@ -62,20 +26,7 @@ app = typer.Typer(
     help="A render farm for AI video: one long video, made by many small unequal cards.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-
-Inputs = Annotated[
-    list[Path],
-    # What cannot be read is told from the rest by the check of the files, not by typer.
-    typer.Argument(help="An image, several images (a storyboard), or a video.", readable=False),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="The video, by default the next free out.mp4; a contact sheet goes beside it."
-    ),
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -95,181 +46,30 @@ def about(
 
 
 @app.command()
-@describes_video
-def render(
-    inputs: Inputs,
-    options: dict[str, Any],
-    output: Output = None,
-    force: Force = False,
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    state: StateFolder = None,
-    adopt: Adopt = False,
-    ignore: Ignore = False,
-    as_json: Json = False,
-) -> None:
-    """Render a video on this machine alone: starts everything, leaves nothing running."""
-    target = target_of(output, _files(inputs, options), force=force)
-    here = workers_here(workers, vram_limit)
-    folder = settled(state, adopt, ignore, for_render=True)
-    from nodes.hosting import accept_licence, render_here
-
-    rendered = agreed(
-        lambda: _run(render_here(inputs, options, here, folder, target)),
-        lambda option: accept_licence(options[option], folder),
-    )
-    _print_rendered(rendered, as_json)
-
-
-@app.command()
-@describes_video
-def plan(
-    inputs: Inputs,
-    options: dict[str, Any],
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    as_json: Json = False,
-) -> None:
-    """Show how a video would be made, without making it."""
-    from nodes.hosting import accept_licence, check_licences, described, planned
-    from nodes.machine import scratch_folder
-
-    here = workers_here(workers, vram_limit)
-    remembered = default_state_folder()
-    agreed(
-        lambda: check_licences(options, remembered),
-        lambda option: accept_licence(options[option], remembered),
-    )
-    with scratch_folder() as folder, console.LookView() as view:
-        request = described(inputs, options, folder, view.told)
-    made = planned(request, here)
-    if as_json:
-        console.print_json(made.model_dump(mode="json"))
-    else:
-        console.print_plan(made)
-        state = State(workers={worker.id: WorkerState(worker) for worker in here})
-        console.print_quote(quote(state, made, time.monotonic()), made.notes)
-
-
-@app.command()
-@describes_video
-def submit(
-    inputs: Inputs,
-    options: dict[str, Any],
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="With --watch: the video.")] = None,
-    force: Force = False,
-    farm: Farm = None,
-    token: Token = None,
-    state: StateFolder = None,
-) -> None:
-    """Give a job to a farm that is up; prints the job's id."""
-    if output is not None and not watch:
-        raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
-    target = None if output is None else target_of(output, _files(inputs, options), force=force)
-    client = client_of(farm, token, state)
-    job_id = agreed(
-        lambda: submitted(client, inputs, options),
-        lambda option: client.accept_licence(options[option]),
-    )
-    if watch:
-        follow(client, job_id, target)
-    else:
-        say_notes(client, job_id)
-
-
-@app.command()
-def retry(
-    job_id: JobId,
-    output: Output = None,
-    force: Force = False,
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    farm: Farm = None,
-    token: Token = None,
-    state: StateFolder = None,
-    adopt: Adopt = False,
-    ignore: Ignore = False,
-    as_json: Json = False,
-) -> None:
-    """Continue a job that failed, was stopped or waits: on the farm that is up, else here alone."""
-    target = target_of(output, force=force)
-    client = client_or_none(farm, token, state)
-    if client:
-        client.retry(job_id)
-        follow(client, job_id, target)
-        return
-    folder = settled(state, adopt, ignore, for_render=True)
-    from nodes.hosting import retry_here
-
-    here = workers_here(workers, vram_limit)
-    _print_rendered(_run(retry_here(job_id, here, folder, target)), as_json)
-
-
-@app.command()
-def review(
-    job_id: JobId,
-    remake: RemakeNumbers = None,
-    seed: Annotated[int | None, typer.Option(help="For --remake; default: another than before.")] = None,
-    replace: Replacements = None,
-    take_back: TakeBackNumbers = None,
-    approve: Annotated[bool, typer.Option("--approve", help="Render the video.")] = False,
-    pictures: Annotated[
-        Path | None, typer.Option(help="A folder for the pictures; default: JOB-keyframes.")
-    ] = None,
-    output: Output = None,
-    force: Force = False,
-    workers: Workers = None,
-    vram_limit: VramLimit = None,
-    farm: Farm = None,
-    token: Token = None,
-    state: StateFolder = None,
-    adopt: Adopt = False,
-    ignore: Ignore = False,
-    as_json: Json = False,
-) -> None:
-    """Look at a job's keyframes before its windows are rendered; make some again, replace them, approve.
-
-    On the farm that is up, else here alone.
-    """
-    changes = review_changes(remake, seed, replace, take_back, approve)
-    shown_in = pictures or Path(f"{job_id}-keyframes")
-    client = client_or_none(farm, token, state)
-    if client:
-        review_over(client, job_id, changes, shown_in, as_json, video=output)
-        return
-    from nodes.hosting import review_here, save_keyframes
-
-    if not changes:
-        folder = state or default_state_folder()
-        with past(folder) as ledger:
-            job = ledger.job(job_id)
-            save_keyframes(Storage(folder), job, shown_in)
-            print_keyframes(keyframe_details(job), shown_in, as_json)
-        if job.awaits_review and not as_json:
-            say_that_it_waits(job_id)
-        elif review_status(job) == "rendering" and not as_json:
-            console.say(f"its keyframes are not all there; `farm retry {job_id}` goes on with them")
-        return
-    target = target_of(output, force=force)
-    folder = settled(state, adopt, ignore, for_render=True)
-    here = workers_here(workers, vram_limit)
-    _print_rendered(_run(review_here(job_id, changes, here, folder, target)), as_json)
-
-
-@app.command()
 def up(
-    listen: Annotated[str | None, typer.Option(help="Address for other machines; default: none.")] = None,
-    port: Annotated[int | None, typer.Option(help="Of the API.")] = None,
-    ports: Annotated[
-        str | None, typer.Option(help="TCP ports for other machines, such as 8471-8599.")
+    listen: Annotated[
+        str | None, typer.Option(help="Address for other machines.", show_default="127.0.0.1: none")
     ] = None,
-    workers: Annotated[str | None, typer.Option(help="auto, none, or such as 12GiB,8GiB.")] = None,
+    port: Annotated[int | None, typer.Option(help="Of the API.", show_default="8470")] = None,
+    ports: Annotated[
+        str | None,
+        typer.Option(help="TCP ports for other machines, such as 8471-8599.", show_default="8471-8599"),
+    ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="auto, none, or such as 12GiB,8GiB.", show_default="auto")
+    ] = None,
     vram_limit: VramLimit = None,
-    cluster: Annotated[Path | None, typer.Option(help="A cluster.yaml that says it all.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call this machine.")] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="A cluster.yaml that says it all.", show_default="none")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call this machine.", show_default="its host name")
+    ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name browsers may use for this farm, such as a proxy's.")
+        list[str] | None,
+        typer.Option(
+            help="A name browsers may use for this farm, such as a proxy's.", show_default="its own names"
+        ),
     ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="Of standard error: warnings as text, or everything as JSON lines.")
@@ -295,42 +95,7 @@ def up(
     parse_ports(described.head.ports)
     folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
-        _run(keep_up(described, here, folder, create_app, serve))
-
-
-def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
-    """All that a video is made from."""
-    return [*inputs, *filter(None, [options["audio"]])]
-
-
-def _print_rendered(rendered: tuple[dict[str, Any], Outputs | None], as_json: bool) -> None:
-    """A job's report and where its video is; without one it waits for its user, who was told."""
-    report, done = rendered
-    if as_json:
-        console.print_json(report)
-    if done is None:
-        return
-    if as_json:
-        console.err.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
-    else:
-        console.print_report(report)
-        console.out.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; Ctrl-C and SIGTERM cancel it, and it cleans up."""
-
-    async def main() -> Any:
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        return await task
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        run(keep_up(described, here, folder, create_app, serve))
 
 
 def main() -> None:
@@ -359,6 +124,7 @@ def main() -> None:
         sys.exit(2)
 
 
-for group in (remote, machine, keeping):
+for group in (video, remote, machine, keeping):
     app.registered_commands.extend(group.registered_commands)
 app.add_typer(keys, name="keys")
+put_in_groups(app)

@@ -21,16 +21,27 @@ from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, event_ad
 remote = typer.Typer()
 
 StateFolder = Annotated[
-    Path | None, typer.Option("--state", help="The farm's state folder.", callback=console.aim_at_state)
+    Path | None,
+    typer.Option(
+        "--state",
+        help="The farm's state folder.",
+        callback=console.aim_at_state,
+        show_default="$REELFARM_STATE, or ~/.local/state/reelfarm",
+    ),
 ]
 Farm = Annotated[
     str | None,
-    typer.Option("--farm", help="URL, or HOST:PORT, of a farm elsewhere.", callback=console.aim_at_farm),
+    typer.Option(
+        "--farm",
+        help="URL, or HOST:PORT, of a farm elsewhere.",
+        callback=console.aim_at_farm,
+        show_default="the one that is up here",
+    ),
 ]
 Token = Annotated[
     str | None,
     typer.Option(
-        "--token", envvar="REELFARM_TOKEN", help="A key of that farm; known for your own on this machine."
+        "--token", envvar="REELFARM_TOKEN", help="A key of that farm.", show_default="your own farm's"
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a video of that name; an input never.")]
@@ -124,7 +135,10 @@ def report(
 @remote.command()
 def watch(
     job_id: JobId,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Fetch the video when done.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Fetch the video when done.", show_default="it is not fetched"),
+    ] = None,
     force: Force = False,
     farm: Farm = None,
     token: Token = None,

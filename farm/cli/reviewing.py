@@ -16,13 +16,18 @@ from farm.reporting import console, made_again_words
 from farm.request import MAX_SIDE, Approve, Remake, Replace, ReviewChange, TakeBack, parse_replacement
 
 RemakeNumbers = Annotated[
-    list[int] | None, typer.Option("--remake", help="Number of a keyframe to make again, with another seed.")
+    list[int] | None,
+    typer.Option(
+        "--remake", help="Number of a keyframe to make again, with another seed.", show_default="none"
+    ),
 ]
 Replacements = Annotated[
-    list[str] | None, typer.Option("--replace", help="N=FILE: let a picture stand for a keyframe.")
+    list[str] | None,
+    typer.Option("--replace", help="N=FILE: let a picture stand for a keyframe.", show_default="none"),
 ]
 TakeBackNumbers = Annotated[
-    list[int] | None, typer.Option("--take-back", help="Number of a keyframe to have back as rendered.")
+    list[int] | None,
+    typer.Option("--take-back", help="Number of a keyframe to have back as rendered.", show_default="none"),
 ]
 
 

@@ -17,30 +17,66 @@ _File = TypeVar("_File", WeightFile, LoraFile)
 
 def _options(
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="One for all inputs, or one for each.")
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="One for all inputs, or one for each.",
+            show_default="none: how it moves is the model's choice",
+        ),
     ] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What should not be seen.")] = "",
+    negative_prompt: Annotated[
+        str, typer.Option(help="What should not be seen.", show_default="nothing")
+    ] = "",
     model: Annotated[str, typer.Option(help="By name (`farm models`), or a model folder.")] = DEFAULT_MODEL,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="[high=|low=]FILE: a transformer, GGUF or safetensors, in place of the model's."),
+        typer.Option(
+            help="\\[high=|low=]FILE: a transformer, GGUF or safetensors, in place of the model's.",
+            show_default="the model's own",
+        ),
     ] = None,
     lora: Annotated[
-        list[str] | None, typer.Option(help="[high=|low=]FILE[:SCALE]: added to the model; several are, too.")
+        list[str] | None,
+        typer.Option(
+            help="\\[high=|low=]FILE\\[:SCALE]: added to the model; several are, too.", show_default="none"
+        ),
     ] = None,
     weight_format: Annotated[
-        str | None, typer.Option(help="How weights are kept: bf16, float8 or int8. Default: what fits here.")
+        str | None,
+        typer.Option(
+            help="How weights are kept: bf16, float8 or int8.", show_default="16 bits, or what fits"
+        ),
     ] = None,
     mode: Annotated[
         str, typer.Option(help="auto, independent, chain, refine, infill or co_denoise.")
     ] = "auto",
     draft_model: Annotated[
-        str | None, typer.Option(help="A lighter model for the keyframes of infill; this one refines them.")
+        str | None,
+        typer.Option(
+            help="A lighter model for the keyframes of infill; this one refines them.",
+            show_default="this model, made lighter",
+        ),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of the video.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Length of the video, exactly.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Frames a second, such as 8 or 30000/1001.")] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Length of the video.", show_default="4 for each picture, or the input video's"),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Length of the video, exactly.", show_default="as --seconds says")
+    ] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames a second, such as 8 or 30000/1001.", show_default="the model's, or the input video's"
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="WIDTHxHEIGHT in pixels.", show_default="the input's shape at the model's own area"
+        ),
+    ] = None,
     fit: Annotated[
         str, typer.Option(help="An input of another shape: crop its edges, pad it with bars, or stretch it.")
     ] = "crop",
@@ -50,19 +86,29 @@ def _options(
     audio: Annotated[
         Path | None,
         typer.Option(
-            help="A sound for the video; without it a restyled video keeps its own.", readable=False
+            help="A file with sound for the video.", readable=False, show_default="a restyled video's own"
         ),
     ] = None,
-    window: Annotated[int | None, typer.Option(help="Frames a segment.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Frames shared by neighbours.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    strength: Annotated[float | None, typer.Option(help="How far a video is changed, above 0 to 1.")] = None,
+    window: Annotated[int | None, typer.Option(help="Frames a segment.", show_default="the model's")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Frames shared by neighbours.", show_default="the model's")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale.", show_default="the model's")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How far a video is changed, above 0 to 1.", show_default="the model's"),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="A quick look: the same motion in the model's fewest steps.")
     ] = False,
     preset: Annotated[
-        str | None, typer.Option(help=f"{', '.join(p.name for p in PRESETS)}; other options win over it.")
+        str | None,
+        typer.Option(
+            help=f"{', '.join(p.name for p in PRESETS)}; other options win over it.", show_default="none"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     priority: Annotated[int, typer.Option(help="0 to 100, higher first.")] = 50,
