@@ -14,7 +14,7 @@ import typer
 from pydantic import TypeAdapter
 
 from farm.capabilities import Worker
-from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
+from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_unless_here
 from farm.client import FarmClient
 from farm.errors import FarmError, InvalidInput
 from farm.machines import (
@@ -156,12 +156,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models, and what the farm that is up, or else this machine, can run of them."""
-    of_this_machine = workers is not None or vram_limit is not None
-    if of_this_machine and farm is not None:
-        raise InvalidInput(
-            "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
-        )
-    client = None if of_this_machine else client_or_none(farm, token, state)
+    client = client_unless_here((workers, vram_limit), farm, token, state)
     if names and names[0] == "accept":
         _accept_licences(names[1:], client, state or default_state_folder())
         return

@@ -75,6 +75,23 @@ def client_or_none(farm: str | None, token: str | None, state: Path | None) -> F
     return client if client.is_up() else None
 
 
+def client_unless_here(
+    here: Sequence[str | None], farm: str | None, token: str | None, state: Path | None
+) -> FarmClient | None:
+    """As ``client_or_none``; none where options, ``here``, tell of this machine's own workers.
+
+    Raises:
+        InvalidInput: those and a farm elsewhere are both named.
+    """
+    if all(option is None for option in here):
+        return client_or_none(farm, token, state)
+    if farm is not None:
+        raise InvalidInput(
+            "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
+        )
+    return None
+
+
 def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmClient:
     client = client_or_none(farm, token, state)
     if client is None:

@@ -22,6 +22,7 @@ from farm.cli.remote_commands import (
     agreed,
     client_of,
     client_or_none,
+    client_unless_here,
     follow,
     say_notes,
     submitted,
@@ -38,11 +39,13 @@ from farm.cli.reviewing import (
 )
 from farm.cli.storage_commands import Adopt, Ignore, settled
 from farm.cli.video_options import describes_video
+from farm.client import FarmClient
 from farm.errors import InvalidInput
 from farm.outputs import Outputs
-from farm.reporting import console, keyframe_details, review_status
+from farm.planning import Plan
+from farm.reporting import console, keyframe_details, print_plan, print_segments, review_status
 from farm.running import Storage
-from farm.scheduling import quote
+from farm.scheduling import Quote, quote
 from farm.state import State, WorkerState, default_state_folder, past
 
 video = typer.Typer()
@@ -95,29 +98,46 @@ def render(
 def plan(
     inputs: Inputs,
     options: dict[str, Any],
+    segments: Annotated[bool, typer.Option("--segments", help="Tell every segment, too.")] = False,
     workers: Workers = None,
     vram_limit: VramLimit = None,
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show how a video would be made, without making it."""
+    """Show how a video would be made, without making it: on the farm that is up, else here alone."""
+    client = client_unless_here((workers, vram_limit), farm, token, state)
+    if client is not None:
+        made, price = _planned_on(client, inputs, options)
+    else:
+        made, price = _planned_here(inputs, options, workers, vram_limit, state or default_state_folder())
+    if as_json:
+        console.print_json(made.model_dump(mode="json"))
+        return
+    if segments:
+        print_segments(made)
+    print_plan(made, price, on_a_farm=client is not None)
+
+
+def _planned_on(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> tuple[Plan, Quote]:
+    told = agreed(lambda: client.plan(inputs, options), lambda option: client.accept_licence(options[option]))
+    return Plan.model_validate(told["plan"]), Quote.model_validate(told["quote"])
+
+
+def _planned_here(
+    inputs: list[Path], options: dict[str, Any], workers: str | None, vram_limit: str | None, folder: Path
+) -> tuple[Plan, Quote]:
     from nodes.hosting import accept_licence, check_licences, described, planned
     from nodes.machine import scratch_folder
 
     here = workers_here(workers, vram_limit)
-    remembered = default_state_folder()
-    agreed(
-        lambda: check_licences(options, remembered),
-        lambda option: accept_licence(options[option], remembered),
-    )
-    with scratch_folder() as folder, console.LookView() as view:
-        request = described(inputs, options, folder, view.told)
+    agreed(lambda: check_licences(options, folder), lambda option: accept_licence(options[option], folder))
+    with scratch_folder() as scratch, console.LookView() as view:
+        request = described(inputs, options, scratch, view.told)
     made = planned(request, here)
-    if as_json:
-        console.print_json(made.model_dump(mode="json"))
-    else:
-        console.print_plan(made)
-        state = State(workers={worker.id: WorkerState(worker) for worker in here})
-        console.print_quote(quote(state, made, time.monotonic()), made.notes)
+    state = State(workers={worker.id: WorkerState(worker) for worker in here})
+    return made, quote(state, made, time.monotonic())
 
 
 @video.command()

@@ -15,6 +15,7 @@ from farm.reporting.keyframes import (
 )
 from farm.reporting.logs import LogFormat, log_events, logging_to
 from farm.reporting.models import ModelReport, model_reports, report_json, runnable_lines
+from farm.reporting.plans import print_plan, print_segments
 from farm.reporting.report import (
     JobSummary,
     job_report,
@@ -43,6 +44,8 @@ __all__ = [
     "logging_to",
     "made_again_words",
     "model_reports",
+    "print_plan",
+    "print_segments",
     "progress",
     "report_json",
     "report_parts",

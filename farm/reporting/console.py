@@ -24,13 +24,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from farm.capabilities import Rung, Worker, gib
+from farm.capabilities import Worker, gib
 from farm.planning import Plan
 from farm.reporting.advice import pasteable
 from farm.reporting.keyframes import KeyframeDetail
 from farm.reporting.models import ModelReport, runnable_lines
 from farm.reporting.report import waits_words
-from farm.scheduling import Quote
 from farm.state import (
     Event,
     Job,
@@ -268,70 +267,10 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
     )
 
 
-def print_plan(plan: Plan, console: Console = out) -> None:
-    """The segments of a plan and what they need."""
-    rows = (
-        (
-            s.id,
-            s.level,
-            f"{s.start}-{s.end - 1}" if s.num_frames else "none",
-            f"{s.head}+{s.tail}",
-            ", ".join(s.depends_on) or "nothing",
-        )
-        for s in plan.segments
-    )
-    print_rows(("segment", "level", "frames", "shared", "waits for"), rows, console)
-    for kind, footprint in plan.on.items():
-        console.print(f"a window on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
-    for kind, footprint in plan.text_on.items():
-        console.print(f"its prompts on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
-    if str(plan.weights):
-        console.print(f"its model runs with {plan.weights}", markup=False, soft_wrap=True)
-    if plan.draft is not None:
-        for kind, footprint in plan.draft.on.items():
-            needs = _needs_words(footprint.need_bytes)
-            console.print(f"a window of the draft by {plan.draft.model} on {kind}: {needs}", markup=False)
-        for kind, footprint in plan.draft.text_on.items():
-            console.print(f"its prompts on {kind}: {_needs_words(footprint.need_bytes)}", markup=False)
-    console.print(
-        f"{plan.num_frames} frames {plan.width}x{plan.height} at {plan.fps} fps, mode {plan.mode}, "
-        f"{len(plan.segments)} segments of {plan.window_frames} frames, overlap {plan.overlap_frames}, "
-        f"{plan.num_inference_steps} steps",
-        markup=False,
-    )
-    if (beside := plan.beside_chain) is not None:
-        console.print(
-            f"beside a chain: {beside.critical_path:.2f} of the time that no number of workers can shorten, "
-            f"{beside.work:.2f} of the work",
-            markup=False,
-        )
-    print_notes(plan, console)
-
-
-def _needs_words(need_bytes: Mapping[Rung, int]) -> str:
-    return ", ".join(f"{rung} {gib(need)}" for rung, need in need_bytes.items())
-
-
 def print_notes(plan: Plan, console: Console = err) -> None:
     """What was chosen, rounded or changed, before anything is rendered."""
     for note in plan.notes:
         console.print(note, style="dim", markup=False, soft_wrap=True)
-
-
-def print_quote(quote: Quote, told: Sequence[str] = (), console: Console = out) -> None:
-    """How long a plan would take, what it would cost where that is known, and notes not ``told`` yet."""
-    if quote.predicted_s is None:
-        return
-    count = sum(1 for worker in quote.workers if worker.segments)
-    basis = "" if quote.measured else "; an estimate, for not every speed was measured"
-    cost = "" if quote.cost is None else f", cost {quote.cost:.2f}"
-    console.print(
-        f"about {quote.predicted_s:.0f} s on {count} worker{'s' if count > 1 else ''}{cost}{basis}",
-        markup=False,
-    )
-    for note in quote.notes:
-        if note not in told:
-            console.print(note, style="dim", markup=False, soft_wrap=True)
 
 
 def _seam_words(seam: Mapping[str, Any] | None) -> str:
