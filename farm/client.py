@@ -47,7 +47,8 @@ class FarmClient(Connection):
         """Start a job. Returns its summary.
 
         Args:
-            options: the fields of ``JobRequest`` but ``inputs``, ``preset``, ``clip``; ``audio`` is a path.
+            options: the fields of ``JobRequest`` but ``inputs``, ``preset``, ``clip``; ``audio`` and ``mask``
+                are paths, ``references`` several.
             idempotency_key: however often a submit with this key is sent, it starts one job.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
@@ -292,11 +293,19 @@ class FarmClient(Connection):
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         options = dict(options)
-        if options.get("audio") is not None:
-            options["audio"] = self._send("uploads", [("file", options["audio"])])["id"]
+        for name in ("audio", "mask"):
+            if options.get(name) is not None:
+                options[name] = self._kept(options[name])
+        if options.get("references"):
+            options["references"] = [self._kept(path) for path in options["references"]]
         # A Fraction (fps) goes as text, such as 30000/1001.
         form = {"request": json.dumps(options, default=str)}
         return self._send(where, [("inputs", path) for path in paths], form, headers)
+
+    def _kept(self, path: Path) -> str:
+        """The id of a file that the farm has taken in."""
+        upload_id: str = self._send("uploads", [("file", path)])["id"]
+        return upload_id
 
     def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
         headers = {"Last-Event-ID": str(after)}

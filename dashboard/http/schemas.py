@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from farm.request import (
     MAX_FRAMES,
     MAX_INPUTS,
     MAX_PROMPT_CHARS,
+    MAX_REFERENCES,
     MAX_SIDE,
     MIN_FPS,
     PRESETS,
@@ -76,6 +77,16 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
         "data: URL in base64.",
         "anyOf": [{"type": "string", "pattern": INPUT_PATTERN}, {"type": "null"}],
     },
+    "mask": {
+        "description": "A picture or video of the input video's shape, named as `audio` is: where it is "
+        "white the video is changed, elsewhere it stays. For models that take one.",
+        "anyOf": [{"type": "string", "pattern": INPUT_PATTERN}, {"type": "null"}],
+    },
+    "references": {
+        "description": "Pictures of what is to be seen, each named as `audio` is. For models that take some.",
+        "items": {"type": "string", "pattern": INPUT_PATTERN},
+        "maxItems": MAX_REFERENCES,
+    },
     "window_frames": {"description": "Frames of a segment."},
     "overlap_frames": {"description": "Frames that neighbouring segments share."},
     "num_inference_steps": {"description": "Denoising steps."},
@@ -111,9 +122,11 @@ JobOptions: type[Value] = create_model(
     **{  # type: ignore[call-overload]
         name: (field.annotation, field)
         for name, field in JobRequest.model_fields.items()
-        if name not in ("inputs", "audio")
+        if name not in ("inputs", "audio", "mask", "references")
     },
     audio=(str | None, None),
+    mask=(str | None, None),
+    references=(tuple[str, ...], ()),
 )
 
 
@@ -236,15 +249,15 @@ def _preset(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_request(
-    options: dict[str, Any], inputs: Sequence[MediaInfo], audio: MediaInfo | None = None
+    options: dict[str, Any], inputs: Sequence[MediaInfo], named: Mapping[str, object] | None = None
 ) -> JobRequest:
-    """Options and checked files as the request they describe; ``audio``: the file that the option names.
+    """Options and checked files as the request they describe; ``named``: the files that options name.
 
     Raises:
         InvalidInput: names the first field that is wrong.
     """
     try:
-        return JobRequest(**options | {"audio": audio}, inputs=tuple(inputs))
+        return JobRequest(**{**options, **(named or {})}, inputs=tuple(inputs))
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False)) from None
 
@@ -276,6 +289,8 @@ def _lower(text: str) -> str:
 
 def shown_plan(plan: Plan) -> Plan:
     """A plan without the folders of this machine; it is a whole ``Plan`` still."""
+    mask = plan.mask and shown_media(plan.mask)
+    references = tuple(map(shown_media, plan.references))
     shots = (
         shot.model_copy(
             update={
@@ -285,16 +300,13 @@ def shown_plan(plan: Plan) -> Plan:
         )
         for shot in plan.shots
     )
-    return plan.model_copy(update={"shots": tuple(shots)})
+    return plan.model_copy(update={"shots": tuple(shots), "mask": mask, "references": references})
 
 
 def shown_event(event: Event) -> dict[str, Any]:
     """An event as JSON, without the folders of this machine; ``event_adapter`` reads it back."""
     if isinstance(event, JobSubmitted):
-        request = event.request
-        inputs = tuple(shown_media(media) for media in request.inputs)
-        audio = request.audio and shown_media(request.audio)
-        request = request.model_copy(update={"inputs": inputs, "audio": audio})
+        request = event.request.with_files(shown_media)
         event = event.model_copy(update={"request": request, "plan": shown_plan(event.plan)})
     shown: dict[str, Any] = event_adapter.dump_python(event, mode="json")
     return shown

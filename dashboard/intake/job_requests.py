@@ -34,7 +34,7 @@ from dashboard.intake.uploads import (
     receive,
 )
 from farm.errors import CannotRun, InvalidInput
-from farm.request import JobRequest, MediaInfo, MediaTools
+from farm.request import MAX_REFERENCES, JobRequest, MediaInfo, MediaTools
 from farm.running import Storage
 
 #: Uploads that are checked at the same time: each takes a process with up to some GiB.
@@ -165,7 +165,7 @@ class Intake:
         options = job_options(bytes(found.texts["request"]))
         clip = options.pop("clip", False)
         media = [await self.checked(request, file, param="inputs", clip=clip) for file in found.files]
-        return job_request(options, media, await self._audio(request, options, folder))
+        return job_request(options, media, await self._named_files(request, options, folder))
 
     async def _from_json(self, request: Request, folder: Path) -> JobRequest:
         options, inputs = await asyncio.to_thread(job_body, await self.body(request))
@@ -174,12 +174,26 @@ class Intake:
             await self._named(request, text, folder / f"input-{i}", clip=clip)
             for i, text in enumerate(inputs, 1)
         ]
-        return job_request(options, media, await self._audio(request, options, folder))
+        return job_request(options, media, await self._named_files(request, options, folder))
 
-    async def _audio(self, request: Request, options: dict[str, Any], folder: Path) -> MediaInfo | None:
-        """The sound that the options name."""
-        text = options.get("audio")
-        return None if text is None else await self._named(request, text, folder / "audio", param="audio")
+    async def _named_files(
+        self, request: Request, options: dict[str, Any], folder: Path
+    ) -> dict[str, MediaInfo | tuple[MediaInfo, ...] | None]:
+        """The sound, the mask and the pictures that the options name."""
+        found: dict[str, MediaInfo | tuple[MediaInfo, ...] | None] = {}
+        for name in ("audio", "mask"):
+            text = options.get(name)
+            found[name] = text and await self._named(request, text, folder / name, param=name)
+        texts = options.get("references", ())
+        if len(texts) > MAX_REFERENCES:
+            raise InvalidInput(
+                f"got {len(texts)} references, at most {MAX_REFERENCES} are taken", param="references"
+            )
+        shown = [
+            await self._named(request, text, folder / f"reference-{i}", param="references")
+            for i, text in enumerate(texts, 1)
+        ]
+        return {**found, "references": tuple(shown)}
 
     async def _named(
         self, request: Request, text: str, path: Path, *, param: str = "inputs", clip: bool = False

@@ -177,6 +177,4 @@ def same_request(one: JobRequest, other: JobRequest) -> bool:
 
 
 def _placeless(request: JobRequest) -> JobRequest:
-    inputs = tuple(media.model_copy(update={"path": Path()}) for media in request.inputs)
-    audio = request.audio and request.audio.model_copy(update={"path": Path()})
-    return request.model_copy(update={"inputs": inputs, "audio": audio})
+    return request.with_files(lambda media: media.model_copy(update={"path": Path()}))

@@ -41,8 +41,9 @@ RUNG_ORDER: tuple[Rung, ...] = (
 )
 
 #: ``image`` is a window's first frame, ``last_image`` its last, ``keyframes`` frames within it; ``prefix`` is
-#: the latents it shares with the window before, ``video`` the frames it is rendered over.
-Conditioning = Literal["image", "last_image", "keyframes", "prefix", "text", "video"]
+#: the latents it shares with the window before, ``video`` the frames it is rendered over, ``mask`` where they
+#: are changed, ``references`` pictures of what is to be seen.
+Conditioning = Literal["image", "last_image", "keyframes", "prefix", "text", "video", "mask", "references"]
 #: What a worker computes on.
 DeviceKind = Literal["cuda", "cpu"]
 #: The stage in which prompts are encoded.
@@ -128,6 +129,8 @@ class EngineSpec(Value):
     max_end_latents: int = 1
     #: Keyframes within a window stand at multiples of it.
     keyframe_stride: int = 1
+    #: Frames that are given behind the first stand beside the window, as latents of their own.
+    gives_beside: bool = False
 
     side_multiple: int = 8
     #: Pixels of a frame that one token of a transformer stands for; 0: the engine has no tokens.
@@ -193,6 +196,8 @@ class RenderShape(Value):
     guided: bool
     #: Whether more than single frames are encoded: a video that is rendered over, or a clip that is given.
     encodes_clips: bool = True
+    #: Latents that stand beside the window's own: references, and frames given so.
+    latents_beside: int = 0
 
     @property
     def mpixel_steps(self) -> float:
@@ -207,7 +212,7 @@ def need_bytes(spec: EngineSpec, rung: RungSpec, shape: RenderShape, *, text: bo
     """
     apart = set(spec.text_components)
     pixels = shape.width * shape.height
-    latents = spec.frames.num_latents(shape.num_frames)
+    latents = spec.frames.num_latents(shape.num_frames) + shape.latents_beside
     tokens = latents * pixels / spec.pixels_per_token if spec.pixels_per_token else 0.0
     peak = 0.0
     for stage in rung.stages:

@@ -253,7 +253,7 @@ def review(
 
 def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
     """All that a video is made from."""
-    return [*inputs, *filter(None, [options["audio"]])]
+    return [*inputs, *filter(None, [options["audio"], options["mask"]]), *options["references"]]
 
 
 def _print_rendered(rendered: tuple[dict[str, Any], Outputs | None], as_json: bool) -> None:

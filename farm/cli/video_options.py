@@ -89,6 +89,20 @@ def _options(
             help="A file with sound for the video.", readable=False, show_default="a restyled video's own"
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture or video: the input video changes where it is white.",
+            readable=False,
+            show_default="everywhere",
+        ),
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture of what is to be seen; several: once for each.", readable=False, show_default="none"
+        ),
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Frames a segment.", show_default="the model's")] = None,
     overlap: Annotated[
         int | None, typer.Option(help="Frames shared by neighbours.", show_default="the model's")
@@ -133,6 +147,8 @@ def _options(
         size=size,
         fit=fit,
         audio=audio,
+        mask=mask,
+        references=reference or (),
         window=window,
         overlap=overlap,
         steps=steps,

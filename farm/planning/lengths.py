@@ -64,6 +64,20 @@ def num_frames_of(request: JobRequest, fps: Fraction, window: int, *, between: b
     return num_frames
 
 
+def check_mask(request: JobRequest, num_frames: int, fps: Fraction) -> None:
+    """
+    Raises:
+        InvalidInput: the mask ends before the video does.
+    """
+    mask = request.mask
+    if mask is not None and mask.kind == "video" and source_frames(mask, fps) < num_frames:
+        raise InvalidInput(
+            f"mask has {source_frames(mask, fps)} frames at {float(fps):g} a second, and the video "
+            f"{num_frames}; give one as long, or a picture for all of it",
+            param="mask",
+        )
+
+
 def source_frames(media: MediaInfo, fps: Fraction) -> int:
     """Frames an input video has at a rate: its length stays what it is. 0 for an image."""
     if media.kind != "video" or media.fps is None:

@@ -50,6 +50,24 @@ def _check_draft(request: JobRequest) -> None:
         )
 
 
+def check_beside(request: JobRequest, spec: EngineSpec) -> None:
+    """
+    Raises:
+        CannotRun: a mask or references are given to a model that takes none.
+    """
+    given: dict[Conditioning, bool] = {
+        "mask": request.mask is not None,
+        "references": bool(request.references),
+    }
+    for name, is_given in given.items():
+        if is_given and name not in spec.takes:
+            raise CannotRun(
+                f"{name} {'is' if name == 'mask' else 'are'} given, and model {spec.model} takes none; "
+                "leave out what it does not take, or use a VACE",
+                param=name,
+            )
+
+
 def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> str | None:
     """Why this model cannot run this mode on this input, or None when it can."""
     if kind == "video":

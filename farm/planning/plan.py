@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
 
 from pydantic import Field
 
@@ -80,6 +78,8 @@ class Segment(Value):
     text_from: str | None = None
     #: Frames of other segments that it is given as they are, at their places among its own.
     known: tuple[FrameRun, ...] = ()
+    #: Latents that stand beside its own: pictures of what is to be seen, and frames that are given so.
+    latents_beside: int = 0
     #: Hops since the shot's image; each draws its own noise.
     hop: int = 0
     anchor_strength: float = 0.0
@@ -115,25 +115,6 @@ class Footprint(Value):
     def needs(self) -> dict[Rung, Need]:
         """All that is held, per rung, fastest first."""
         return {rung: Need(n, self.host_bytes.get(rung, 0)) for rung, n in self.need_bytes.items()}
-
-
-def encodes_clips(segments: Sequence[Segment], shots: Sequence[Shot], *, drafted: bool) -> bool:
-    """Whether any of the draft's segments, or of the others, is given more than single frames: it is rendered
-    over some, or a clip of known ones is encoded."""
-    by_id = {segment.id: segment for segment in segments}
-    return any(
-        bool(s.sources)
-        or (s.level != "text" and shots[s.shot].media.kind == "video")
-        or any(b - a == s.frame_stride for a, b in pairwise(_known_frames(s, by_id)))
-        for s in segments
-        if s.drafted == drafted
-    )
-
-
-def _known_frames(segment: Segment, by_id: Mapping[str, Segment]) -> list[int]:
-    """Global numbers of the frames that a segment is given as they are, in order."""
-    runs = ((by_id[run.segment].frame_indices, run) for run in segment.known)
-    return sorted(frame for indices, run in runs for frame in indices[run.first : run.end])
 
 
 class Draft(Value):
@@ -199,6 +180,10 @@ class Plan(Value):
     draft: Draft | None = None
     #: Of a mode that drafts; None: the model cannot chain these windows.
     beside_chain: BesideChain | None = None
+    #: Where the input video is changed; None: everywhere.
+    mask: MediaInfo | None = None
+    #: Pictures of what is to be seen.
+    references: tuple[MediaInfo, ...] = ()
     #: None: the video is silent.
     sound: Sound | None = None
     #: Its windows wait until somebody has looked at its keyframes.
@@ -209,6 +194,12 @@ class Plan(Value):
     def loaded_as(self) -> str:
         """The model with its weights: what workers hold, and of which speeds and needs are learned."""
         return _loaded_as(self.model, self.weights)
+
+    @property
+    def read(self) -> tuple[MediaInfo, ...]:
+        """The files that are decoded for a window."""
+        source = self.shots[0].media
+        return (source,) if self.mask is None else (source, self.mask)
 
     @property
     def final_segments(self) -> tuple[Segment, ...]:
@@ -245,8 +236,10 @@ class Plan(Value):
         here, rendered_as = self.footprint(segment, kind), self.rendered_as(segment)
         coding_steps = here.decode_steps + (here.encode_steps if self.is_over_frames(segment) else 0.0)
         mpixels = segment.num_frames * rendered_as.width * rendered_as.height / 1e6
-        latents = (segment.num_frames - 1) // here.frames_per_latent + 1
-        return self.work_units(segment) * (1 + here.attention_per_latent * latents) + mpixels * coding_steps
+        own = (segment.num_frames - 1) // here.frames_per_latent + 1
+        latents = own + segment.latents_beside
+        work = self.work_units(segment) * latents / own
+        return work * (1 + here.attention_per_latent * latents) + mpixels * coding_steps
 
     def cost_s_of(self, segment: Segment) -> float:
         """Seconds of a segment on a CPU that nothing is known of: by these, work is compared."""
@@ -254,7 +247,8 @@ class Plan(Value):
         return per_unit * self.timed_units(segment, _MEASURE)
 
     def kind_of(self, segment: Segment) -> tuple[int, int, bool, bool]:
-        """Segments of one kind are as much work, and take as long and as many bytes on one worker."""
+        """Segments of one kind are as much work, but for a latent or two that stand beside them, and take as
+        long and as many bytes on one worker."""
         steps, over_frames = self._num_inference_steps(segment), self.is_over_frames(segment)
         return segment.num_frames, steps, over_frames, segment.drafted
 

@@ -20,10 +20,11 @@ from farm.capabilities import (
 )
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
-from farm.planning.holding import held_on
+from farm.planning.holding import encodes_clips, given_beside, held_on
 from farm.planning.keyframes import reviewed
-from farm.planning.lengths import fps_of, input_notes, is_between_images, num_frames_of, shots_of
+from farm.planning.lengths import check_mask, fps_of, input_notes, is_between_images, num_frames_of, shots_of
 from farm.planning.mode_choice import (
+    check_beside,
     compared,
     is_drafted,
     mode_notes,
@@ -43,7 +44,7 @@ from farm.planning.modes import (
     draft_choice,
     draft_notes,
 )
-from farm.planning.plan import Draft, Footprint, Plan, Segment, Shot, encodes_clips
+from farm.planning.plan import Draft, Footprint, Plan, Segment, Shot
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.weight_choice import check_spec, weight_notes
@@ -74,6 +75,7 @@ def plan(request: JobRequest, spec: EngineSpec, *, draft: EngineSpec | None = No
     """
     check(request)
     check_spec(request, spec)
+    check_beside(request, spec)
     mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode, draft)
     kind, shots = request.inputs[0].kind, len(request.inputs)
@@ -112,6 +114,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
     between = is_between_images(request, mode)
     num_frames = num_frames_of(request, fps, window, between=between)
     _check_segments(num_frames, window, overlap)
+    check_mask(request, num_frames, fps)
     own_steps = min(spec.preview_steps, spec.default_steps) if request.preview else spec.default_steps
     steps = request.num_inference_steps or own_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
@@ -133,6 +136,8 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
     segments = _with_tails([segment for shot in shots for segment in SEGMENTS_OF[mode](shot, cut)])
     if choice is not None and choice.is_apart:
         segments = tuple(s.model_copy(update={"drafted": s.level == "draft"}) for s in segments)
+    drafter = spec if choice is None else choice.drafting.spec
+    segments = tuple(given_beside(segments, shots, spec, drafter, len(request.references)))
     drafted = _draft_of(choice, segments, shots, request) if choice else None
     segments = _with_texts(segments, spec, draft or spec)
     shape = RenderShape(
@@ -142,7 +147,9 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         num_inference_steps=steps,
         guided=guidance > 1.0,
         encodes_clips=encodes_clips(segments, shots, drafted=False),
+        latents_beside=max(s.latents_beside for s in segments if not s.drafted),
     )
+    read = request.inputs[:1] if request.mask is None else (request.inputs[0], request.mask)
     is_refined = mode == "refine" or (mode == "infill" and any(s.sources for s in segments))
     made = Plan(
         model=spec.model,
@@ -164,8 +171,10 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         shots=shots,
         segments=segments,
         draft=drafted,
-        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape, kind) for kind in ("cuda", "cpu")},
+        on={kind: footprint(held_on(spec, kind, *read), shape, kind) for kind in ("cuda", "cpu")},
         text_on=_text_on(spec, shape),
+        mask=request.mask,
+        references=request.references,
         notes=(
             *input_notes(request, fps),
             *prompt_notes(request.prompts, spec),
@@ -198,6 +207,7 @@ def _draft_of(
         num_inference_steps=steps,
         guided=choice.guidance_scale > 1.0,
         encodes_clips=encodes_clips(segments, shots, drafted=True),
+        latents_beside=max(s.latents_beside for s in segments if s.drafted),
     )
     return Draft(
         model=spec.model,
@@ -237,6 +247,8 @@ def _strength(request: JobRequest, spec: EngineSpec) -> float | None:
     """How far a video, or the draft of an image, is changed; None where the engine does not denoise."""
     if request.strength is not None or spec.default_strength is None:
         return request.strength
+    if request.mask is not None:
+        return 1.0  # what the mask keeps, stays
     return spec.default_strength if request.inputs[0].kind == "video" else DRAFT_STRENGTH
 
 

@@ -22,9 +22,9 @@ from farm.capabilities import (
 )
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
-from farm.planning.holding import held_on
+from farm.planning.holding import encodes_clips, held_on
 from farm.planning.modes import draft_spec_of
-from farm.planning.plan import Draft, Plan, encodes_clips
+from farm.planning.plan import Draft, Plan
 from farm.planning.planner import plan
 from farm.planning.window_choice import nearest_overlap
 from farm.request import JobRequest
@@ -185,7 +185,7 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
         )
     if _able(made, workers):
         return None
-    near = nearest_settings(made, held_on(spec, largest.kind, made.shots[0].media), largest)
+    near = nearest_settings(made, held_on(spec, largest.kind, *made.read), largest)
     hint = "; these fit: " + ", ".join(map(str, near)) if near else "; nothing smaller fits either"
     return (
         f"no worker can hold {made.width}x{made.height} in windows of {made.window_frames} frames: "
@@ -202,6 +202,7 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
     rungs = [rung for rung in spec.rungs if _host_keeps(spec, rung, worker)]
     if not rungs:
         return []
+    beside = max(s.latents_beside for s in made.segments if not s.drafted)
     clips = encodes_clips(made.segments, made.shots, drafted=False)
 
     def needed(width: int, height: int, window: int) -> int:
@@ -212,6 +213,7 @@ def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setti
             num_inference_steps=made.num_inference_steps,
             guided=made.guidance_scale > 1.0,
             encodes_clips=clips,
+            latents_beside=beside,
         )
         return min(need_bytes(spec, rung, shape) for rung in rungs)
 

@@ -171,10 +171,12 @@ def report_parts(job: Job, workers: Mapping[str, Worker], state: State | None = 
         **waits(state, job),
         "settings": plan.model_dump(
             mode="json",
-            exclude=dict.fromkeys(("shots", "segments", "on", "notes"), True)
+            exclude=dict.fromkeys(("shots", "segments", "on", "notes", "mask", "references"), True)
             | {"draft": {"on": True, "text_on": True}},
         ),
         "notes": list(plan.notes),
+        "mask": _media(plan.mask) if plan.mask else None,
+        "references": [_media(picture) for picture in plan.references],
         "shots": [
             {
                 **shot.model_dump(mode="json", exclude={"media", "last_media"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,10 @@ MIN_FPS, MAX_FPS = Fraction(1, 10), Fraction(240)
 MAX_SIDE = 4096
 MAX_PROMPT_CHARS = 4000
 MAX_INPUTS = 200
+#: Each is a latent of every window.
+MAX_REFERENCES = 4
+#: Shapes that differ by less are the same: sides are whole pixels.
+_SAME_SHAPE = 0.01
 MAX_SEED = 2**63 - 1
 
 
@@ -32,6 +36,10 @@ class JobRequest(Value):
     inputs: tuple[MediaInfo, ...]
     #: A sound for the video, instead of the input video's own.
     audio: MediaInfo | None = None
+    #: An image or a video: the input video is changed where it is white, and stays elsewhere.
+    mask: MediaInfo | None = None
+    #: Pictures of what is to be seen, for a model that takes some.
+    references: tuple[MediaInfo, ...] = ()
     #: One for the whole job, one per image, or (``infill``) one between each two.
     prompts: tuple[str, ...] = ("",)
     negative_prompt: str = ""
@@ -77,7 +85,19 @@ class JobRequest(Value):
     @property
     def files(self) -> tuple[MediaInfo, ...]:
         """All that it is made from."""
-        return self.inputs if self.audio is None else (*self.inputs, self.audio)
+        beside = (media for media in (self.audio, self.mask) if media is not None)
+        return (*self.inputs, *beside, *self.references)
+
+    def with_files(self, change: Callable[[MediaInfo], MediaInfo]) -> JobRequest:
+        """The same over changed files."""
+        return self.model_copy(
+            update={
+                "inputs": tuple(map(change, self.inputs)),
+                "audio": None if self.audio is None else change(self.audio),
+                "mask": None if self.mask is None else change(self.mask),
+                "references": tuple(map(change, self.references)),
+            }
+        )
 
 
 def check(request: JobRequest) -> None:
@@ -101,6 +121,7 @@ def check(request: JobRequest) -> None:
         )
     if request.audio is not None and request.audio.sound is None:
         raise InvalidInput("audio: the file has no sound that can be decoded; give another", param="audio")
+    _check_mask_and_references(request)
     if "video" in kinds and len(request.inputs) > 1:
         raise InvalidInput(
             f"got {len(request.inputs)} inputs with a video among them; "
@@ -129,6 +150,32 @@ def check(request: JobRequest) -> None:
     for name, text in (("model", request.model), ("draft_model", request.draft_model or ""), *prompts):
         if not _is_text(text):
             raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
+
+
+def _check_mask_and_references(request: JobRequest) -> None:
+    mask, source = request.mask, request.inputs[0]
+    if mask is not None:
+        if source.kind != "video":
+            raise InvalidInput(
+                "mask is given, and the input is no video: a mask says where one is changed; leave it out",
+                param="mask",
+            )
+        if mask.kind == "audio":
+            raise InvalidInput("mask is a sound; give a picture or a video", param="mask")
+        aside = abs(mask.width * source.height - source.width * mask.height)
+        if aside > _SAME_SHAPE * mask.width * source.height:
+            raise InvalidInput(
+                f"mask is {mask.width}x{mask.height} and the video {source.width}x{source.height}; give one "
+                "of the video's shape",
+                param="mask",
+            )
+    if len(request.references) > MAX_REFERENCES:
+        raise InvalidInput(
+            f"got {len(request.references)} references, at most {MAX_REFERENCES} are taken",
+            param="references",
+        )
+    if any(media.kind != "image" for media in request.references):
+        raise InvalidInput("references holds what is no picture; give pictures", param="references")
 
 
 def check_numbers(fields: Mapping[str, Any]) -> None:

@@ -56,6 +56,8 @@ def request_options(
     size: str | None,
     fit: str,
     audio: Path | None,
+    mask: Path | None = None,
+    references: Sequence[Path] = (),
     window: int | None,
     overlap: int | None,
     steps: int | None,
@@ -67,7 +69,8 @@ def request_options(
     preview: bool = False,
     preset: str | None = None,
 ) -> dict[str, Any]:
-    """The fields of a ``JobRequest`` but its inputs, from the command line's words; ``audio`` as a path.
+    """The fields of a ``JobRequest`` but its inputs, from the command line's words; ``audio``, ``mask`` and
+    ``references`` as paths.
 
     Raises:
         InvalidInput: a mode, a size, a preset or a format that is none, or a preview with steps of its own.
@@ -104,6 +107,8 @@ def request_options(
         "height": height,
         "fit": fit,
         "audio": audio,
+        "mask": mask,
+        "references": tuple(references),
         "window_frames": window,
         "overlap_frames": overlap,
         "num_inference_steps": steps,

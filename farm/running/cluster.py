@@ -17,7 +17,7 @@ from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Fill, Telemetry
 from farm.values import Value
 
-Role = Literal["image", "last_image", "video", "handover", "anchor", "text"]
+Role = Literal["image", "last_image", "video", "handover", "anchor", "text", "mask"]
 
 
 class Blob(Value):
@@ -67,8 +67,11 @@ class Order(Value):
     segment_frames: tuple[SegmentFrame, ...] = ()
     #: And those it is given as they are.
     known_frames: tuple[SegmentFrame, ...] = ()
-    #: Where a video is among the inputs.
+    #: Where a video is among the inputs, and where the mask is one.
     input_video: InputVideo | None = None
+    mask_video: InputVideo | None = None
+    #: Under which names pictures of what is to be seen are among the inputs.
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

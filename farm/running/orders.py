@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from farm.planning import FrameRun, Segment
-from farm.request import VideoReading
+from farm.request import MediaInfo, VideoReading
 from farm.running.cluster import Blob, InputVideo, Order, Role, SegmentFrame
 from farm.running.storage import Storage
 from farm.scheduling import Assignment
@@ -17,6 +17,7 @@ def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: st
     task = job.tasks[assignment.task_id]
     sources = list(_frames(storage, job, task.segment.sources))
     known = list(_frames(storage, job, task.segment.known))
+    beside = dict(_beside(storage, job, task.segment))
     return Order(
         attempt_id=attempt_id,
         worker_id=assignment.worker_id,
@@ -26,10 +27,13 @@ def order_for(storage: Storage, job: Job, assignment: Assignment, attempt_id: st
         inputs={
             **dict(_inputs(storage, job, task.segment)),
             **{frame.segment: blob for frame, blob in (*sources, *known)},
+            **beside,
         },
         segment_frames=tuple(frame for frame, _ in sources),
         known_frames=tuple(frame for frame, _ in known),
-        input_video=_input_video(job, task.segment),
+        input_video=_video(job, task.segment, job.plan.shots[task.segment.shot].media),
+        mask_video=_video(job, task.segment, job.plan.mask) if "mask" in beside else None,
+        references=tuple(name for name in beside if name != "mask"),
     )
 
 
@@ -42,9 +46,18 @@ def segment_blob(storage: Storage, artifact: Artifact) -> Blob:
     )
 
 
-def _input_video(job: Job, segment: Segment) -> InputVideo | None:
-    media = job.plan.shots[segment.shot].media
-    if media.kind != "video" or media.fps is None or segment.level == "text":
+def _beside(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[str, Blob]]:
+    """The mask and the references, where a segment is rendered by the model that takes them."""
+    plan = job.plan
+    if segment.level == "text" or (plan.draft and segment.drafted and plan.draft.model != plan.model):
+        return
+    given = {f"reference-{i}": media for i, media in enumerate(plan.references)}
+    for name, media in {**({"mask": plan.mask} if plan.mask else {}), **given}.items():
+        yield name, Blob(sha256=media.sha256, path=storage.path(media.sha256))
+
+
+def _video(job: Job, segment: Segment, media: MediaInfo | None) -> InputVideo | None:
+    if media is None or media.kind != "video" or media.fps is None or segment.level == "text":
         return None
     if media.reading is None:  # planned when frames were counted, whatever the rate that was asked for
         return InputVideo(reading=VideoReading(counted=True), source_fps=media.fps, fps=media.fps)

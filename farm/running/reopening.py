@@ -101,7 +101,8 @@ class Reopening:
         A lost input of the job itself stops it: nobody can make that again.
         """
         shot = job.plan.shots[task.segment.shot]
-        for media in (shot.media, shot.last_media, *job.pictures.values()):
+        beside = (job.plan.mask, *job.plan.references)
+        for media in (shot.media, shot.last_media, *beside, *job.pictures.values()):
             if media is not None and not await asyncio.to_thread(self._storage.is_whole, media.sha256):
                 if job.status == "running":
                     reason = f"its input {media.sha256[:12]} is missing from the storage, or damaged"

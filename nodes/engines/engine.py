@@ -6,7 +6,7 @@ offers its inner verbs (``encode``, ``denoise``, ``decode``) for use alone; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -38,15 +38,19 @@ class RenderInputs:
     ``image`` (H, W, 3) uint8: the start image or the window's keyframe; ``last_image`` its last frame.
     ``known``: further frames (H, W, 3) uint8 that are given, by position in the window: keyframes within it,
     or clips at its ends. ``video`` (F, H, W, 3) uint8: what is rendered over, at the task's frame indices:
-    the input video, or the shot's draft. ``handover``: arrays by name from the segment before. ``anchor``:
-    arrays by name from the first segment of the shot. ``text``: the prompts, encoded elsewhere, in arrays by
-    name as the engine's own encoder gives them; empty: the engine encodes them itself.
+    the input video, or the shot's draft; ``mask`` (F, H, W) where the input video is changed, None:
+    everywhere. ``references``: pictures (H, W, 3) uint8 of what is to be seen. ``handover``: arrays by name
+    from the segment before. ``anchor``: arrays by name from the first segment of the shot. ``text``: the
+    prompts, encoded elsewhere, in arrays by name as the engine's own encoder gives them; empty: the engine
+    encodes them itself.
     """
 
     image: NDArray[np.uint8] | None = None
     last_image: NDArray[np.uint8] | None = None
     known: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     video: Frames | None = None
+    mask: NDArray[np.bool_] | None = None
+    references: Sequence[NDArray[np.uint8]] = ()
     handover: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     anchor: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     text: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)

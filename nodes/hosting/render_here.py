@@ -46,8 +46,11 @@ def described(
     if not inputs:
         raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
     check_numbers(options)
-    audio = options["audio"]
-    taken = {**options, "audio": None if audio is None else take_in([audio], folder, on_look)[0]}
+    taken = dict(options)
+    for name in ("audio", "mask"):
+        if taken.get(name) is not None:
+            (taken[name],) = take_in([taken[name]], folder, on_look)
+    taken["references"] = take_in(taken.get("references", ()), folder, on_look)
     clip = taken.pop("clip", False)
     try:
         return JobRequest(inputs=take_in(inputs, folder, on_look, clip=clip), **taken)

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from farm.capabilities import EngineSpec
 from farm.planning import RenderTask
 from farm.request import Fit
-from farm.running import Blob, Order, SegmentFrame
+from farm.running import Blob, InputVideo, Order, SegmentFrame
 from nodes.engines import Frames, RenderInputs
 from nodes.work.stored import check_content, read_content, read_segment
 from stitching.between import frames_between
 from stitching.clip import Image
 from stitching.source import Reading, frames_at
+
+_HALF_WHITE = 127.5
 
 
 def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
@@ -47,7 +49,7 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         image = np.asarray(handover["image"], dtype=np.uint8)
     video = None
     if "video" in order.inputs:
-        video = _video_frames(order)
+        video = _video_frames(order, order.inputs["video"], order.input_video)
     elif rendered:
         if shot_image is not None:  # the first frame of its shot
             rendered[task.shot_start] = fitted(shot_image, *size)
@@ -60,6 +62,8 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         last_image=None if last_image is None else fitted(last_image, *size),
         known=known,
         video=video,
+        mask=_mask(order),
+        references=[_on_white(_decoded(order.inputs[name]), *size[:2]) for name in order.references],
         handover=handover,
         anchor=_arrays(order.inputs.get("anchor")),
         text=_arrays(order.inputs.get("text")),
@@ -87,9 +91,9 @@ def _in_size(task: RenderTask, frames: Mapping[int, Image]) -> dict[int, Image]:
     return {number: fitted(frame, task.width, task.height, fit) for number, frame in frames.items()}
 
 
-def _video_frames(order: Order) -> Frames:
-    """The input video's frames at the task's moments, (F, H, W, 3) at its size."""
-    blob, task, video = order.inputs["video"], order.task, order.input_video
+def _video_frames(order: Order, blob: Blob, video: InputVideo | None) -> Frames:
+    """A video's frames at the task's moments, (F, H, W, 3) at its size."""
+    task = order.task
     check_content(blob)
     if video is None:
         raise ValueError(f"the order of {order.attempt_id} does not say how its video is read")
@@ -101,6 +105,32 @@ def _video_frames(order: Order) -> Frames:
     )
     # Fitted one by one: the frames of a large video are not held together.
     return np.stack([fitted(frame, task.width, task.height, task.fit) for frame in shown])
+
+
+def _mask(order: Order) -> NDArray[np.bool_] | None:
+    """Where the input video is changed, (F, H, W): where the mask is nearer to white than to black."""
+    blob, task = order.inputs.get("mask"), order.task
+    if blob is None:
+        return None
+    if order.mask_video is None:
+        picture = fitted(_decoded(blob), task.width, task.height, task.fit)
+        frames = np.broadcast_to(picture, (task.num_frames, *picture.shape))
+    else:
+        frames = _video_frames(order, blob, order.mask_video)
+    return np.asarray(frames.mean(axis=3) > _HALF_WHITE)
+
+
+def _on_white(image: Image, width: int, height: int) -> Image:
+    """A picture whole, between white bars: as references are in training."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    sides = [
+        max(1, min(most, int(side * scale)))
+        for side, most in zip(image.shape[1::-1], (width, height), strict=True)
+    ]
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    left, top = (width - sides[0]) // 2, (height - sides[1]) // 2
+    canvas[top : top + sides[1], left : left + sides[0]] = _scaled(image, *sides)
+    return canvas
 
 
 def fitted(image: Image, width: int, height: int, fit: Fit) -> Image:

@@ -168,7 +168,9 @@ def draft_notes(
         notes.append(f"{keyframes} are refined by {spec.model}, at strength {made.strength:g}")
         if "video" in spec.untrained:
             notes.append(f"a draft's frames to refine are a video, which {spec.model} was not trained for")
-    else:
+    if made.references and by.spec.model != spec.model:
+        notes.append(f"{by.spec.model} is not shown the references")
+    if not by.refined:
         notes.append(f"{keyframes} stay as they are drafted: {spec.model} takes no video to refine")
     return tuple(notes)
 

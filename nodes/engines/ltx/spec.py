@@ -73,8 +73,6 @@ TAKES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes", 
 _LATER: frozenset[Conditioning] = frozenset({"last_image", "keyframes", "prefix"})
 _MAX_FRAMES = 257
 _MAX_PREFIX_LATENTS = 3
-#: Latents beside the window that a need counts with: a clip at its end, or two keyframes.
-_LATENTS_BESIDE = 2
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
@@ -151,6 +149,7 @@ def ltx_spec(
             max_prefix_latents=_MAX_PREFIX_LATENTS,
             max_end_latents=2,
             keyframe_stride=stride,
+            gives_beside=True,
             side_multiple=side,
             pixels_per_token=side**2,
             native_width=facts.native_width,
@@ -293,9 +292,6 @@ class _Cost:
                     "denoise",
                     TRANSFORMER,
                     bytes_per_token=per_token,
-                    # Of the latents beside the window, as of that many frames of latents.
-                    bytes_per_pixel=per_token * _LATENTS_BESIDE / self.folder.pixels_per_latent**2,
-                    frames_at_once=1,
                     batch=placement.guided_batch,
                 ),
                 stage(

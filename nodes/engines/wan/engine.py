@@ -113,8 +113,10 @@ class Wan:
         """Render the window (see ``Engine.render``).
 
         From whatever frames are given; from an image and ``inputs.handover["latents"]`` (C, k, h, w), those
-        of the frames behind it; or from ``inputs.video``, noised to ``task.strength``. Prompts are encoded
-        here unless ``inputs.text`` holds them. The hand-over holds "image", the frame at
+        of the frames behind it; or from ``inputs.video``, noised to ``task.strength``. With ``inputs.mask``
+        the video stays where it is not set, and in full strength nothing else of it is seen;
+        ``inputs.references`` are what is to be seen. Prompts are encoded here unless ``inputs.text`` holds
+        them. The hand-over holds "image", the frame at
         ``task.handover_index``, and "latents", those of the ``task.handover_latents`` behind it.
 
         Raises:
@@ -189,10 +191,19 @@ class Wan:
         text = self.text_of(task, inputs)
         report("encode", 1, 2)
         given = self.condition(
-            known, num_frames=task.num_frames, height=task.height, width=task.width, prefix=prefix
+            known,
+            num_frames=task.num_frames,
+            height=task.height,
+            width=task.width,
+            prefix=prefix,
+            video=None if inputs.mask is None else inputs.video,
+            mask=inputs.mask,
+            references=inputs.references,
         )
-        noise = self.noise_of(task)
-        latents, steps = self.initial_latents(task, noise(0), inputs.video)
+        noise = self.noise_of(task, num_references=given.num_references)
+        # What a mask keeps is given: in full strength nothing is left to start from.
+        from_noise = inputs.mask is not None and task.strength == 1
+        latents, steps = self.initial_latents(task, noise(0), None if from_noise else inputs.video)
         report("encode", 2, 2)
         # What one stage cached is not held beside the next: the peak is the largest stage, not their sum.
         torch.cuda.empty_cache()

@@ -28,6 +28,8 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
         "last_image": inputs.last_image is not None,
         "keyframes": any(0 < place < task.num_frames - 1 for place in inputs.known),
         "prefix": LATENTS in inputs.handover,
+        "mask": inputs.mask is not None,
+        "references": len(inputs.references) > 0,
     }
     for kind, is_given in given.items():
         if is_given and kind not in spec.takes:
@@ -37,6 +39,13 @@ def check_inputs(spec: EngineSpec, task: RenderTask, inputs: RenderInputs) -> No
             raise ValueError(f"known has frame {place}: the window has {task.num_frames}, from 0")
         if image.shape != (*size, 3):
             raise ValueError(f"the frame given at {place} is {image.shape}, expected {(*size, 3)}")
+    for number, image in enumerate(inputs.references):
+        if image.shape != (*size, 3):
+            raise ValueError(f"reference {number} is {image.shape}, expected {(*size, 3)}")
+    if inputs.mask is not None and inputs.video is None:
+        raise ValueError("mask is given and video is missing: it says where a video is changed")
+    if inputs.mask is not None and inputs.mask.shape != (task.num_frames, *size):
+        raise ValueError(f"mask is {inputs.mask.shape}, expected {(task.num_frames, *size)}")
     if task.handover_index is not None:
         _check_handover(spec, task)
 
@@ -51,9 +60,10 @@ def _check_handover(spec: EngineSpec, task: RenderTask) -> None:
 
 
 def known_frames(task: RenderTask, inputs: RenderInputs) -> dict[int, NDArray[np.uint8]]:
-    """The frames (H, W, 3) that are given, by position in the window; without any, a video's first."""
+    """The frames (H, W, 3) that are given, by position in the window; without any, the first of a video that
+    is changed everywhere."""
     known = inputs.given(task.num_frames)
-    if not known and inputs.video is not None:
+    if not known and inputs.video is not None and inputs.mask is None:
         known[0] = np.asarray(inputs.video[0])
     return known
 

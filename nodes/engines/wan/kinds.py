@@ -12,7 +12,7 @@ FACTS: dict[Kind, type[ModelFacts]] = {"channels": ModelFacts, "in_place": InPla
 TAKES: dict[Kind, frozenset[Conditioning]] = {
     "channels": frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"}),
     "in_place": frozenset({"image", "prefix", "text", "video"}),
-    "vace": frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"}),
+    "vace": frozenset({"image", "last_image", "keyframes", "prefix", "text", "video", "mask", "references"}),
 }
 _TRAINED_BY: dict[Conditioning, KnownFrames] = {
     "image": "first",

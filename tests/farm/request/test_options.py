@@ -103,7 +103,7 @@ def test_nothing_chosen_is_left_to_the_planner(nothing_chosen: Any) -> None:
         "",
     )
     assert (options.pop("seed"), options.pop("priority"), options.pop("fit")) == (0, 50, "crop")
-    assert (options.pop("weights"), options.pop("loras")) == ((), ())
+    assert [options.pop(name) for name in ("weights", "loras", "references")] == [(), (), ()]
     assert options.pop("review") is False
     assert set(options.values()) == {None}
 

@@ -310,3 +310,26 @@ def test_a_spec_decides_nothing_else(tmp_path: Path) -> None:
     assert small.image is not None
     assert whole.image is not None
     assert np.array_equal(small.image, whole.image)
+
+
+def test_a_mask_is_white_where_the_video_changes_and_is_read_at_the_same_moments(tmp_path: Path) -> None:
+    half = np.zeros((64, 96, 3), np.uint8)
+    half[:, 48:] = 200
+    cv2.imwrite(str(tmp_path / "half.png"), half)
+    video = clip(tmp_path, 20)
+    still = load_inputs(order((4, 5), video=video, mask=tmp_path / "half.png"), SPEC).mask
+    assert still is not None
+    assert still.shape == (2, 32, 48)
+    assert (still[:, :, :23].any(), still[:, :, 25:].all()) == (False, True)
+    asked = order((11, 13), video=video, mask=clip(tmp_path, 20, first=1))
+    moving = load_inputs(asked.model_copy(update={"mask_video": asked.input_video}), SPEC).mask
+    assert moving is not None
+    assert [bool(frame.all()) for frame in moving] == [False, True], "grey levels 111 and 131"
+    assert load_inputs(order(video=video), SPEC).mask is None
+
+
+def test_a_reference_is_shown_whole_between_white_bars(tmp_path: Path) -> None:
+    asked = order(image=picture(tmp_path, (9, 9, 9)), shown=picture(tmp_path, (200, 100, 50), 32, 64))
+    (shown,) = load_inputs(asked.model_copy(update={"references": ("shown",)}), SPEC).references
+    assert shown.shape == (32, 48, 3)
+    assert shown[16, [0, 16, 31, 47]].tolist() == [[255] * 3, [200, 100, 50], [200, 100, 50], [255] * 3]

@@ -191,6 +191,32 @@ def test_a_video_with_a_mask_equals_the_stock_pipeline(
             assert torch.allclose(mine, stocks, atol=TOLERANCE)
 
 
+def test_a_window_over_a_video_with_a_mask_and_references_equals_the_stock_pipeline(
+    wan_engine: WanEngine, stock: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = wan_engine("vace")
+    height, width = SIZES["vace"]
+    video = np.stack([picture("vace", number) for number in range(FRAMES)])
+    mask = np.zeros((FRAMES, height, width), dtype=bool)
+    mask[2:, 8:24, 8:32] = True
+    shown = [picture("vace", 40), picture("vace", 41)]
+    made = []
+    decode = engine.decode
+    monkeypatch.setattr(engine, "decode", lambda x, **how: made.append(x) or decode(x, **how))
+    inputs = RenderInputs(video=video, mask=mask, references=shown)
+    frames = engine.render(window("vace", strength=1.0), inputs, lambda *_: None).frames
+    assert frames.shape == video.shape
+    theirs = _stock_steps(
+        stock("vace"),
+        "vace",
+        engine.noise_of(window("vace"), num_references=2)(0),
+        video=[Image.fromarray(frame) for frame in video],
+        mask=[Image.fromarray(each.astype(np.uint8) * 255) for each in mask],
+        reference_images=[Image.fromarray(each) for each in shown],
+    )
+    assert torch.allclose(made[0], theirs[-1][:, 2:], atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("rung", ["resident", "stream"])
 @pytest.mark.parametrize("kind", ["a14b", "ti2v"])
 def test_latents_are_decoded_one_at_a_time_to_the_frames_of_the_whole_clip(
