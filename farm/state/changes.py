@@ -314,6 +314,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
                     kind,
                     render_s=render_s,
                     load_s=event.load_s,
+                    device_name=worker.worker.device_name,
                 )
             for dependent_id in job.dependents.get(task.id, ()):
                 dependent = job.tasks[dependent_id]

@@ -33,6 +33,9 @@ class Profiles:
     #: By worker and model; units of ``Plan.timed_units``.
     seconds_per_unit: dict[tuple[str, str], float] = field(default_factory=dict)
     load_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    #: The same of what a device is called and a model: what its like took, for one that has not rendered yet.
+    seconds_per_unit_of_device: dict[tuple[str, str], float] = field(default_factory=dict)
+    load_s_of_device: dict[tuple[str, str], float] = field(default_factory=dict)
     #: Seconds to join and encode a frame of a million pixels; None before a video was made.
     join_s: float | None = None
     #: Bytes a shape is known not to fit into.
@@ -48,8 +51,12 @@ class Profiles:
         *,
         render_s: float,
         load_s: float,
+        device_name: str = "",
     ) -> None:
-        """A segment took ``render_s`` after the model was brought there in ``load_s``."""
+        """A segment took ``render_s`` after the model was brought there in ``load_s``.
+
+        ``device_name``: of a card; one core is not like another, so of a CPU nothing is taken to be alike.
+        """
         if segment.level == "text":
             return
         key = (worker_id, plan.rendered_as(segment).loaded_as)
@@ -59,6 +66,11 @@ class Profiles:
         self.seconds_per_unit[key] = before + NEWEST_WEIGHT * (measured - before)
         if load_s > 0:
             self.load_s[key] = load_s
+        if kind == "cuda" and device_name:
+            alike = (device_name, key[1])
+            self.seconds_per_unit_of_device[alike] = self.seconds_per_unit[key]
+            if load_s > 0:
+                self.load_s_of_device[alike] = load_s
 
     def learn_joining(self, plan: Plan, stitch_s: float) -> None:
         """A video was joined and encoded in ``stitch_s``, waiting for segments not counted."""
@@ -96,13 +108,19 @@ class Profiles:
         here = plan.footprint(segment, worker.kind)
         if segment.level == "text":
             return here.prior_load_s + TEXT_S
-        key = (worker.id, plan.rendered_as(segment).loaded_as)
-        per_unit = self.seconds_per_unit.get(key, here.prior_seconds_per_mpixel_step)
+        model = plan.rendered_as(segment).loaded_as
+        alike = self.seconds_per_unit_of_device.get((worker.device_name, model))
+        prior = here.prior_seconds_per_mpixel_step if alike is None else alike
+        per_unit = self.seconds_per_unit.get((worker.id, model), prior)
         return per_unit * plan.timed_units(segment, worker.kind) * here.slowdown[rung]
 
     def loading_s(self, rendered_as: Plan | Draft, worker: Worker) -> float:
         """Predicted seconds to bring the model of a plan, or of its draft, onto a worker that has another."""
-        return self.load_s.get((worker.id, rendered_as.loaded_as), rendered_as.on[worker.kind].prior_load_s)
+        model = rendered_as.loaded_as
+        prior_s = self.load_s_of_device.get(
+            (worker.device_name, model), rendered_as.on[worker.kind].prior_load_s
+        )
+        return self.load_s.get((worker.id, model), prior_s)
 
 
 def frames_to_join(segment: Segment) -> int:
