@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
 
 from farm.capabilities import gib
 from farm.client import FarmClient
 from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun, InvalidInput, JobFailed, LicenceNotAccepted
 from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
-from farm.reporting import console, job_report, job_summary, waits_words, workers_seen
+from farm.reporting import (
+    console,
+    job_report,
+    job_summary,
+    made_lines,
+    print_jobs,
+    waits_words,
+    workers_seen,
+)
 from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, event_adapter, in_use, past
 
 remote = typer.Typer()
@@ -109,26 +119,7 @@ def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_j
     if as_json:
         console.print_json(found)
         return
-    rows = (
-        (
-            job["id"],
-            "waiting" if job["waiting_for"] else job["status"],
-            f"{job['segments']['done']}/{job['segments']['total']}",
-            job["model"],
-            f"{job['num_frames']} frames {job['width']}x{job['height']}",
-            _place(job) or job["reason"],
-        )
-        for job in found
-    )
-    console.print_rows(("job", "status", "segments", "model", "video", "reason"), rows)
-    # Outside of the table, whose lines are folded: what is advised there can be pasted.
-    waiting: dict[str, list[str]] = {}
-    for job in found:
-        if job["waiting_for"]:
-            waiting.setdefault(job["waiting_for"], []).append(job["id"])
-    for reason, job_ids in waiting.items():
-        more = f" and {len(job_ids) - 3} more" if len(job_ids) > 3 else ""
-        console.say(f"{', '.join(job_ids[:3])}{more} waiting: {reason}")
+    print_jobs(found, time.time())
 
 
 @remote.command()
@@ -346,12 +337,13 @@ def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
         return
     video = client.download(job_id, "video.mp4", target.video, replace=target.replaces)
     sheet = client.download(job_id, "sheet.png", target.sheet)
-    console.out.print(f"video: {video}, contact sheet: {sheet}", markup=False)
+    say_made(client.report(job_id), video, sheet)
 
 
-def _place(job: Mapping[str, Any]) -> str:
-    position = job["queue_position"]
-    return "" if position is None else f"place {position} in the queue"
+def say_made(report: Mapping[str, Any], video: Path, sheet: Path, shown_on: Console = console.out) -> None:
+    """Say how a job ended."""
+    for line in made_lines(report, str(video.absolute()), str(sheet.absolute())):
+        console.say(line, shown_on)
 
 
 def _journal_jobs(state: Path) -> list[Any]:

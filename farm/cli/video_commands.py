@@ -24,6 +24,7 @@ from farm.cli.remote_commands import (
     client_or_none,
     client_unless_here,
     follow,
+    say_made,
     say_notes,
     submitted,
     target_of,
@@ -257,17 +258,16 @@ def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
 
 
 def _print_rendered(rendered: tuple[dict[str, Any], Outputs | None], as_json: bool) -> None:
-    """A job's report and where its video is; without one it waits for its user, who was told."""
+    """Where a job's video is and how it came about; without one it waits for its user, who was told."""
     report, done = rendered
     if as_json:
-        console.print_json(report)
+        places = (
+            {} if done is None else {"video": str(done.video.absolute()), "sheet": str(done.sheet.absolute())}
+        )
+        console.print_json(report | places)
     if done is None:
         return
-    if as_json:
-        console.err.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
-    else:
-        console.print_report(report)
-        console.out.print(f"video: {done.video}, contact sheet: {done.sheet}", markup=False)
+    say_made(report, done.video, done.sheet, console.err if as_json else console.out)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -6,6 +6,7 @@ Functions that read the state and write text or JSON-safe values enter; nothing 
 from __future__ import annotations
 
 from farm.reporting import console
+from farm.reporting.jobs import made_lines, print_jobs
 from farm.reporting.keyframes import (
     KeyframeDetail,
     ReviewStatus,
@@ -43,7 +44,9 @@ __all__ = [
     "log_events",
     "logging_to",
     "made_again_words",
+    "made_lines",
     "model_reports",
+    "print_jobs",
     "print_plan",
     "print_segments",
     "progress",

@@ -66,8 +66,7 @@ async def test_a_job_that_stands_still_says_why_and_where_it_stands_in_the_queue
         return next(line for line in (await run("jobs")).output.splitlines() if job_id in line)
 
     for job_id, place in ((first, 1), (second, 2)):
-        assert " waiting " in await row(job_id)
-        assert f"place {place} in the queue" in await row(job_id)
+        assert f" waiting ({place}) " in await row(job_id)
     said = (await run("jobs")).output.splitlines()[-1]
     why = "near/cpu0, near/cpu1 could take it and are all drained; `farm enable near --farm http://"
     assert said.startswith(f"{second}, {first} waiting: {why}")
