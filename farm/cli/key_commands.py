@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_of
+from farm.cli.farm_meant import Farm, Json, StateFolder, Token, client_of
 from farm.errors import InvalidInput
 from farm.reporting import console
 
@@ -90,10 +90,11 @@ def revoke(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """End a key at once, with the sessions that were begun with it."""
     client_of(farm, token, state).revoke_key(key_id)
-    console.out.print(f"{key_id} is revoked", markup=False)
+    console.tell({"id": key_id, "revoked": True}, f"{key_id} is revoked", as_json=as_json)
 
 
 def _day(at: float | None) -> str:

@@ -14,7 +14,7 @@ import typer
 from pydantic import TypeAdapter
 
 from farm.capabilities import Worker
-from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_unless_here
+from farm.cli.farm_meant import Farm, Json, StateFolder, Token, client_unless_here
 from farm.client import FarmClient
 from farm.errors import FarmError, InvalidInput
 from farm.machines import (
@@ -68,6 +68,7 @@ def join(
     ] = None,
     ports: PortRange = str(DEFAULT_PORTS),
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Add this machine's cards to a farm. Ctrl-C leaves it after the current segment."""
     from nodes.machine import member
@@ -85,7 +86,8 @@ def join(
 
     joined = member.join(url, given, node=node, describe=describe, state=folder, ports=parse_ports(ports))
     process = joined.begin()
-    console.say(f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out")
+    said = f"{node} is in the farm at {url}; Ctrl-C or `farm leave` takes it out"
+    console.tell({"node": node, "url": url}, said, as_json=as_json)
     # Not the handler of Ctrl-C: a shell starts what runs in its background with that one ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -97,12 +99,13 @@ def join(
 
 
 @machine.command()
-def leave(state: StateFolder = None) -> None:
+def leave(state: StateFolder = None, as_json: Json = False) -> None:
     """Take this machine out of its farm after its current segment."""
     from nodes.machine import member
 
     left = member.leave(state or default_state_folder(), for_good=True)
-    console.out.print(f"{left.node} has left the farm at {left.url}", markup=False)
+    said = f"{left.node} has left the farm at {left.url}"
+    console.tell({"node": left.node, "url": left.url}, said, as_json=as_json)
 
 
 @machine.command()
@@ -158,7 +161,7 @@ def models(
     """List the models, and what the farm that is up, or else this machine, can run of them."""
     client = client_unless_here((workers, vram_limit), farm, token, state)
     if names and names[0] == "accept":
-        _accept_licences(names[1:], client, state or default_state_folder())
+        _accept_licences(names[1:], client, state or default_state_folder(), as_json)
         return
     wanted = [_absolute(name) for name in names or []]
     if client is not None:
@@ -174,10 +177,11 @@ def models(
         console.print_models(found, every=bool(wanted))
 
 
-def _accept_licences(names: list[str], client: FarmClient | None, folder: Path) -> None:
+def _accept_licences(names: list[str], client: FarmClient | None, folder: Path, as_json: bool) -> None:
     """Accept the licences of these models once, for the farm that is up or for its state folder."""
     if not names:
         raise InvalidInput("`farm models accept` wants the name of a model", param="model")
+    accepted = []
     for name in names:
         if client is not None:
             licence = client.accept_licence(name)["licence"]["name"]
@@ -185,7 +189,9 @@ def _accept_licences(names: list[str], client: FarmClient | None, folder: Path) 
             from nodes.hosting import accept_licence
 
             licence = accept_licence(name, folder)
-        console.say(f"the {licence} is accepted for this farm")
+        accepted.append({"model": name, "licence": licence})
+    said = "\n".join(f"the {each['licence']} is accepted for this farm" for each in accepted)
+    console.tell(accepted, said, as_json=as_json)
 
 
 def _absolute(name: str) -> str:

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
+from farm.cli.farm_meant import Json, StateFolder
 from farm.cli.help_groups import put_in_groups
 from farm.cli.key_commands import keys
 from farm.cli.machine_commands import VramLimit, head_workers, machine
-from farm.cli.remote_commands import StateFolder, remote
+from farm.cli.remote_commands import remote
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_commands import run, video
 from farm.errors import FarmError, PortClosed
@@ -77,6 +78,7 @@ def up(
     state: StateFolder = None,
     adopt: Adopt = False,
     ignore: Ignore = False,
+    as_json: Json = False,
 ) -> None:
     """Keep a farm running. Ctrl-C ends it; its jobs go on at the next `farm up`."""
     from dashboard.app import create_app
@@ -95,7 +97,7 @@ def up(
     parse_ports(described.head.ports)
     folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
-        run(keep_up(described, here, folder, create_app, serve))
+        run(keep_up(described, here, folder, create_app, serve, as_json=as_json))
 
 
 def main() -> None:

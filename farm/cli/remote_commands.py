@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from farm.capabilities import gib
-from farm.client import FarmClient
-from farm.endpoint import endpoint_at, read_endpoint
-from farm.errors import CannotRun, InvalidInput, JobFailed, LicenceNotAccepted
-from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
-from farm.reporting import (
-    console,
-    job_report,
-    job_summary,
-    made_lines,
-    print_jobs,
-    waits_words,
-    workers_seen,
+from farm.cli.farm_meant import (
+    Farm,
+    Force,
+    JobId,
+    Json,
+    StateFolder,
+    Token,
+    client_of,
+    client_or_none,
+    follow,
+    target_of,
 )
-from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, event_adapter, in_use, past
+from farm.errors import InvalidInput
+from farm.reporting import console, job_report, job_summary, print_jobs, waits_words, workers_seen
+from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, in_use, past
 
 remote = typer.Typer()
 
-StateFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        help="The farm's state folder.",
-        callback=console.aim_at_state,
-        show_default="$REELFARM_STATE, or ~/.local/state/reelfarm",
-    ),
-]
-Farm = Annotated[
-    str | None,
-    typer.Option(
-        "--farm",
-        help="URL, or HOST:PORT, of a farm elsewhere.",
-        callback=console.aim_at_farm,
-        show_default="the one that is up here",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token", envvar="REELFARM_TOKEN", help="A key of that farm.", show_default="your own farm's"
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a video of that name; an input never.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
-Result = TypeVar("Result")
 Name = Annotated[str, typer.Argument(help="A node, or one worker as node/slot.")]
 
 
@@ -71,44 +42,6 @@ def parse_frames(text: str) -> tuple[int, int]:
     if not found or int(found[1]) >= int(found[2]):
         raise InvalidInput(f"frames is {text!r}, expected FIRST:END such as 24:48", param="frames")
     return int(found[1]), int(found[2])
-
-
-def client_or_none(farm: str | None, token: str | None, state: Path | None) -> FarmClient | None:
-    """The farm that is meant: the one named, else the one of the state folder when it is up."""
-    if farm is not None:
-        known = endpoint_at(farm) if token is None else None
-        return FarmClient(farm, token if known is None else known.token)
-    endpoint = read_endpoint(state or default_state_folder())
-    if endpoint is None:
-        return None
-    client = FarmClient(endpoint.url, token or endpoint.token)
-    return client if client.is_up() else None
-
-
-def client_unless_here(
-    here: Sequence[str | None], farm: str | None, token: str | None, state: Path | None
-) -> FarmClient | None:
-    """As ``client_or_none``; none where options, ``here``, tell of this machine's own workers.
-
-    Raises:
-        InvalidInput: those and a farm elsewhere are both named.
-    """
-    if all(option is None for option in here):
-        return client_or_none(farm, token, state)
-    if farm is not None:
-        raise InvalidInput(
-            "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
-        )
-    return None
-
-
-def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmClient:
-    client = client_or_none(farm, token, state)
-    if client is None:
-        if used := in_use(state or default_state_folder()):
-            raise used
-        raise CannotRun("no farm is up here; start one with `farm up`, or name one with --farm")
-    return client
 
 
 @remote.command()
@@ -151,17 +84,20 @@ def watch(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Follow a job until it ends."""
     target = None if output is None else target_of(output, force=force)
-    follow(client_of(farm, token, state), job_id, target)
+    follow(client_of(farm, token, state), job_id, target, as_json=as_json)
 
 
 @remote.command()
-def cancel(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def cancel(
+    job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
     """Stop a job; what is done is kept, and `farm retry` continues it."""
-    client_of(farm, token, state).cancel(job_id)
-    console.say(f"{job_id} is cancelled; `farm retry {job_id}` continues it")
+    job = client_of(farm, token, state).cancel(job_id)
+    console.tell(job, f"{job_id} is cancelled; `farm retry {job_id}` continues it", as_json=as_json)
 
 
 @remote.command()
@@ -171,10 +107,12 @@ def priority(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Serve a job sooner, or later, than the others."""
     job = client_of(farm, token, state).prioritize(job_id, number)
-    console.say(f"{job_id} has priority {number}" + (f"; {waits_words(job)}" if job["waiting_for"] else ""))
+    waits = f"; {waits_words(job)}" if job["waiting_for"] else ""
+    console.tell(job, f"{job_id} has priority {number}{waits}", as_json=as_json)
 
 
 @remote.command()
@@ -184,18 +122,25 @@ def rerender(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Render some frames of a video again, with other noise; the rest stays as it is."""
     start, end = parse_frames(frames)
     segments = client_of(farm, token, state).rerender(job_id, start, end)
-    console.say(f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it")
+    console.tell(
+        {"job_id": job_id, "segments": segments},
+        f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it",
+        as_json=as_json,
+    )
 
 
 @remote.command()
-def delete(job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def delete(
+    job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
     """Forget a job that has ended, and remove its files."""
     client_of(farm, token, state).delete(job_id)
-    console.out.print(f"{job_id} is deleted", markup=False)
+    console.tell({"job_id": job_id, "deleted": True}, f"{job_id} is deleted", as_json=as_json)
 
 
 @remote.command()
@@ -221,19 +166,25 @@ def nodes(farm: Farm = None, token: Token = None, state: StateFolder = None, as_
 
 
 @remote.command()
-def drain(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def drain(
+    name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
     """Let a node, or one worker, finish its segment and rest."""
     client_of(farm, token, state).drain(name)
-    console.say(
-        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that"
+    console.tell(
+        {"name": name, "draining": True},
+        f"{name} gets nothing new and rests after its current segment; `farm enable {name}` ends that",
+        as_json=as_json,
     )
 
 
 @remote.command()
-def enable(name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def enable(
+    name: Name, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
     """Let a drained node, or worker, come back."""
     client_of(farm, token, state).enable(name)
-    console.out.print(f"{name} is coming back", markup=False)
+    console.tell({"name": name, "draining": False}, f"{name} is coming back", as_json=as_json)
 
 
 @remote.command()
@@ -242,6 +193,7 @@ def remove(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Take a machine out that is not to be trusted any more: at once, with all keys it knows.
 
@@ -250,6 +202,9 @@ def remove(
     if "/" in node:
         raise InvalidInput(f"node is {node!r}, a worker; a machine is removed as a whole", param="node")
     told = client_of(farm, token, state).remove_node(node)
+    if as_json:
+        console.print_json({"node": node, **told})
+        return
     console.out.print(
         f"{node} is out; Ray starts again with another token, and the other machines come back", markup=False
     )
@@ -264,86 +219,19 @@ def remove(
 
 
 @remote.command()
-def login(farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def login(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
     """Print a fresh link that logs one browser in, once and within an hour."""
-    console.out.print(client_of(farm, token, state).login_link(), markup=False, soft_wrap=True)
+    link = client_of(farm, token, state).login_link()
+    console.tell({"url": link}, link, as_json=as_json)
 
 
 @remote.command("join-token")
-def join_token(farm: Farm = None, token: Token = None, state: StateFolder = None) -> None:
+def join_token(
+    farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
+) -> None:
     """Print a fresh one-time token for `farm join`."""
-    console.out.print(client_of(farm, token, state).join_token(), markup=False)
-
-
-def target_of(named: Path | None, inputs: Sequence[Path] = (), *, force: bool) -> Outputs:
-    """Where video and sheet will go; said where it is not the name that one expects."""
-    target = outputs(named, inputs, force=force)
-    if target.video != (named or DEFAULT_VIDEO):
-        console.err.print(f"{DEFAULT_VIDEO} exists and stays; the video will be {target.video}", markup=False)
-    beside = target.video.with_suffix(".png")
-    if target.sheet != beside:
-        console.err.print(
-            f"{beside} exists and stays; the contact sheet will be {target.sheet}", markup=False
-        )
-    return target
-
-
-def agreed(work: Callable[[], Result], accept: Callable[[str], object]) -> Result:
-    """Do what may want licences to be accepted: that is asked for on a terminal, and refused elsewhere.
-
-    ``accept`` remembers that it is, of the model that the option of this name asks for.
-    """
-    try:
-        return work()
-    except LicenceNotAccepted as error:
-        if not sys.stdin.isatty():
-            raise
-        typer.confirm(f"{error.message}. Do you accept it?", abort=True, err=True)
-        accept(error.param or "model")
-        return agreed(work, accept)
-
-
-def submitted(client: FarmClient, inputs: list[Path], options: dict[str, Any]) -> str:
-    """Give the farm a job and say its id."""
-    job_id: str = client.submit(inputs, options)["id"]
-    console.out.print(job_id, markup=False)
-    return job_id
-
-
-def say_notes(client: FarmClient, job_id: str) -> None:
-    """Say what was chosen or changed for a job."""
-    for note in client.report(job_id)["notes"]:
-        console.err.print(note, style="dim", markup=False)
-
-
-def follow(client: FarmClient, job_id: str, target: Outputs | None) -> None:
-    """Show a job's progress until it ends, and fetch its video."""
-    with console.JobView() as view:
-        for _, data in client.events(job_id, lost=view.lost):
-            if data["type"] == "progress":
-                view.waits(waits_words(data))
-                for attempt in data["running"]:
-                    view.step(attempt["attempt_id"], attempt["phase"], attempt["done_fraction"])
-            else:
-                at = data.pop("at")
-                view.event(at, event_adapter.validate_python(data))
-    job = client.job(job_id)
-    if job["status"] != "succeeded":
-        raise JobFailed(
-            f"{job_id} is {job['status']}: {job['reason'] or f'`farm retry {job_id}` continues it'}"
-        )
-    if target is None:
-        console.say(f"{job_id} is done; `farm watch {job_id} -o video.mp4` fetches it")
-        return
-    video = client.download(job_id, "video.mp4", target.video, replace=target.replaces)
-    sheet = client.download(job_id, "sheet.png", target.sheet)
-    say_made(client.report(job_id), video, sheet)
-
-
-def say_made(report: Mapping[str, Any], video: Path, sheet: Path, shown_on: Console = console.out) -> None:
-    """Say how a job ended."""
-    for line in made_lines(report, str(video.absolute()), str(sheet.absolute())):
-        console.say(line, shown_on)
+    made = client_of(farm, token, state).join_token()
+    console.tell({"token": made}, made, as_json=as_json)
 
 
 def _journal_jobs(state: Path) -> list[Any]:

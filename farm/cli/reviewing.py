@@ -89,6 +89,8 @@ def review_over(
                 name = shlex.quote(str(video or "video.mp4"))
                 console.say(f"{job_id} renders its video; `farm watch {job_id} -o {name}` fetches it")
     if changes:
+        if as_json:
+            console.print_json(client.job(job_id))
         return
     shown: list[Any] = client.keyframes(job_id)
     for detail in shown:

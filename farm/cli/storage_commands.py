@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli.remote_commands import Farm, Json, StateFolder, Token, client_or_none
+from farm.cli.farm_meant import Farm, Json, StateFolder, Token, client_or_none
 from farm.errors import InvalidInput
 from farm.keeping import (
     Amount,

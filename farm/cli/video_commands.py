@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli.machine_commands import VramLimit, Workers, workers_here
-from farm.cli.remote_commands import (
+from farm.cli.farm_meant import (
     Farm,
     Force,
     JobId,
@@ -26,9 +25,9 @@ from farm.cli.remote_commands import (
     follow,
     say_made,
     say_notes,
-    submitted,
     target_of,
 )
+from farm.cli.machine_commands import VramLimit, Workers, workers_here
 from farm.cli.reviewing import (
     RemakeNumbers,
     Replacements,
@@ -155,20 +154,25 @@ def submit(
     farm: Farm = None,
     token: Token = None,
     state: StateFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Give a job to a farm that is up; prints the job's id."""
     if output is not None and not watch:
         raise InvalidInput("--output goes with --watch; without it, `farm watch` fetches", param="output")
     target = None if output is None else target_of(output, _files(inputs, options), force=force)
     client = client_of(farm, token, state)
-    job_id = agreed(
-        lambda: submitted(client, inputs, options),
+    job = agreed(
+        lambda: client.submit(inputs, options),
         lambda option: client.accept_licence(options[option]),
     )
+    if as_json and not watch:
+        console.print_json(job)
+        return
+    console.say(job["id"], console.err if as_json else console.out)
     if watch:
-        follow(client, job_id, target)
+        follow(client, job["id"], target, as_json=as_json)
     else:
-        say_notes(client, job_id)
+        say_notes(client, job["id"])
 
 
 @video.command()
@@ -190,7 +194,7 @@ def retry(
     client = client_or_none(farm, token, state)
     if client:
         client.retry(job_id)
-        follow(client, job_id, target)
+        follow(client, job_id, target, as_json=as_json)
         return
     folder = settled(state, adopt, ignore, for_render=True)
     from nodes.hosting import retry_here
@@ -260,14 +264,10 @@ def _files(inputs: list[Path], options: dict[str, Any]) -> list[Path]:
 def _print_rendered(rendered: tuple[dict[str, Any], Outputs | None], as_json: bool) -> None:
     """Where a job's video is and how it came about; without one it waits for its user, who was told."""
     report, done = rendered
-    if as_json:
-        places = (
-            {} if done is None else {"video": str(done.video.absolute()), "sheet": str(done.sheet.absolute())}
-        )
-        console.print_json(report | places)
-    if done is None:
-        return
-    say_made(report, done.video, done.sheet, console.err if as_json else console.out)
+    if done is not None:
+        say_made(report, done.video, done.sheet, as_json)
+    elif as_json:
+        console.print_json(report)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

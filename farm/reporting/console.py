@@ -55,6 +55,7 @@ err = Console(stderr=True, highlight=False)
 def print_json(value: Any) -> None:
     json.dump(value, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
+    sys.stdout.flush()  # some of those who tell it stay
 
 
 class _Aim:
@@ -84,6 +85,14 @@ def advised(message: str) -> str:
 
 def say(message: str, console: Console = out) -> None:
     console.print(advised(message), markup=False, soft_wrap=True)
+
+
+def tell(value: Any, words: str, *, as_json: bool) -> None:
+    """What was done: ``value`` for programs, or ``words`` for people."""
+    if as_json:
+        print_json(value)
+    else:
+        say(words)
 
 
 def print_error(message: str) -> None:

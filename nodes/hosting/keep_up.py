@@ -60,6 +60,8 @@ async def keep_up(
     state: Path,
     create_app: Callable[..., Any],
     serve: Callable[[Any, str, int], Awaitable[None]],
+    *,
+    as_json: bool = False,
 ) -> None:
     """Run a farm until cancelled; then stop Ray's head and ask the machines started here to leave.
 
@@ -67,6 +69,7 @@ async def keep_up(
 
     Args:
         create_app: ``dashboard.app.create_app``; ``serve``: ``dashboard.server.serve``.
+        as_json: tell programs, not people, where it is once it is up.
 
     Raises:
         InvalidInput, CannotRun: an address or a name that cannot be used; another farm works in ``state``.
@@ -113,13 +116,12 @@ async def keep_up(
                 url = endpoint.url
                 serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
                 write_endpoint(state, endpoint)
-                console.out.print(f"farm is up; its pages are at {url}", markup=False, soft_wrap=True)
-                console.out.print(
-                    f"this link logs a browser in, once and within an hour: {url}{app.state.login_link()}",
-                    markup=False,
-                    soft_wrap=True,
+                _say_up(
+                    url,
+                    f"{url}{app.state.login_link()}",
+                    how_to_join(url, own, app.state.join_tokens.create),
+                    as_json=as_json,
                 )
-                console.say(how_to_join(url, own, app.state.join_tokens.create))
                 starting = asyncio.ensure_future(
                     _start_machines(coordinator, cluster, url, app.state.join_tokens.create, state, started)
                 )
@@ -133,6 +135,19 @@ async def keep_up(
         finally:
             remove_endpoint(state, endpoint)
             await to_its_end(_take_down, state, started)
+
+
+def _say_up(url: str, login_url: str, join: str, *, as_json: bool) -> None:
+    """Where the farm is, how a browser gets in, and how a machine does."""
+    if as_json:
+        console.print_json({"url": url, "login_url": login_url, "join": join})
+        return
+    for line in (
+        f"farm is up; its pages are at {url}",
+        f"this link logs a browser in, once and within an hour: {login_url}",
+        join,
+    ):
+        console.say(line)
 
 
 async def _launch(

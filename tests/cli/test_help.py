@@ -40,6 +40,13 @@ def test_every_option_that_takes_a_value_tells_what_it_is_without() -> None:
     assert silent == []
 
 
+def test_every_command_tells_programs_too() -> None:
+    every = {
+        path: {name for option in command.params for name in option.opts} for path, command in commands()
+    }
+    assert [path for path, options in every.items() if path != "farm" and "--json" not in options] == []
+
+
 def test_what_stands_in_brackets_is_not_taken_for_a_style(capsys: pytest.CaptureFixture[str]) -> None:
     COMMAND.main(["render", "--help"], prog_name="farm", standalone_mode=False)
     shown = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,38 @@ async def test_a_plan_is_made_for_the_farm_that_is_up(
     assert all(segment.id in table for segment in made.segments)
     refused = await on_farm(*asked, "--workers", "1GiB", status=1)
     assert "--farm is another" in str(refused.exception)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_with_json_a_command_prints_one_value(on_farm: Command, photo: Path, tmp_path: Path) -> None:
+    async def told(*arguments: str) -> Any:
+        return json.loads((await on_farm(*arguments, "--json")).stdout)
+
+    job = await told("submit", str(photo), *SMALL)
+    ended = await told("watch", job["id"], "-o", str(tmp_path / "v.mp4"))
+    assert (ended["id"], ended["status"]) == (job["id"], "succeeded")
+    assert (ended["video"], ended["sheet"]) == (str(tmp_path / "v.mp4"), str(tmp_path / "v.png"))
+    assert (await told("rerender", job["id"], "--frames", "0:5"))["segments"] == ["s0-0"]
+    assert (await told("watch", job["id"]))["status"] == "succeeded"
+    assert await told("delete", job["id"]) == {"job_id": job["id"], "deleted": True}
+    watched = await told("submit", str(photo), *SMALL, "--watch")
+    assert watched["totals"]["wall_s"] > 0
+    assert (await told("login"))["url"].startswith("http://127.0.0.1:")
+    assert set(await told("join-token")) == {"token"}
+    assert await told("drain", "near/cpu1") == {"name": "near/cpu1", "draining": True}
+    assert await told("enable", "near/cpu1") == {"name": "near/cpu1", "draining": False}
+    key = await told("keys", "create", "me", "--scope", "read")
+    assert await told("keys", "revoke", key["id"]) == {"id": key["id"], "revoked": True}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_video_that_is_fetched_is_told_by_its_whole_path(
+    on_farm: Command, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (await on_farm("submit", str(photo), *SMALL, "--watch", "-o", "v.mp4")).stdout.splitlines()
+    job_id = lines[0]
+    assert lines[1].startswith(f"video: {tmp_path / 'v.mp4'} (24 frames, 3.0 s, made in ")
+    assert lines[2] == f"contact sheet: {tmp_path / 'v.png'}"
+    assert lines[3].startswith(f"job {job_id}; ")
+    assert f"`farm report {job_id} --farm http://" in lines[3]

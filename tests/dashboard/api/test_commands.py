@@ -72,7 +72,7 @@ async def test_a_job_that_stands_still_says_why_and_where_it_stands_in_the_queue
     assert said.startswith(f"{second}, {first} waiting: {why}")
     said = (await run("priority", second, "80")).output
     assert f"{second} has priority 80; place 1 in the queue" in said
-    while "place 2 in the queue" not in await row(first):  # a row is made anew four times a second
+    while "waiting (2)" not in await row(first):  # a row is made anew four times a second
         await asyncio.sleep(0.05)
     assert "waiting, place 1 in the queue" in (await run("report", second)).output
     (told,) = [job for job in json.loads((await run("jobs", "--json")).output) if job["id"] == second]
