@@ -119,8 +119,8 @@ class EngineSpec(Value):
     #: Frames of a window unless others are asked for, and the numbers that can be rendered at all.
     window_frames: int = 8
     frames: FrameRule = FrameRule()
-    #: The windows the weights were trained on, when they were trained on several; the largest that a worker
-    #: can hold is the default.
+    #: The windows the weights were trained on, where that is known; the largest that a worker can hold is the
+    #: default.
     trained_windows: tuple[int, ...] = ()
     overlap_frames: int = 3
     #: Latents that a window may take over from the one before (``prefix``).

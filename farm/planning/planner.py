@@ -177,7 +177,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         references=request.references,
         notes=(
             *input_notes(request, fps),
-            *prompt_notes(request.prompts, spec),
+            *prompt_notes(request.prompts, spec, negative_prompt=request.negative_prompt),
             *weight_notes(request, spec),
             *mode_notes(request, spec, mode, shots),
             *fps_notes,

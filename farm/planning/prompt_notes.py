@@ -1,4 +1,4 @@
-"""Which words of a prompt mean anything to a model that knows few. Pure."""
+"""Which words of a prompt mean anything to a model that knows few, or reads none. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _SAY_NOTHING = {
 _SHOWN_CHARACTERS = 60
 
 
-def prompt_notes(prompts: Sequence[str], spec: EngineSpec) -> tuple[str, ...]:
-    """What the model does not read of the prompts; nothing of a model that declares no vocabulary."""
+def prompt_notes(prompts: Sequence[str], spec: EngineSpec, *, negative_prompt: str = "") -> tuple[str, ...]:
+    """What the model does not read of the prompts; nothing of one that reads any and has no vocabulary."""
+    if "text" not in spec.takes:
+        is_written = any(text.strip() for text in (*prompts, negative_prompt))
+        return (f"{spec.model} does not read prompts: what is written is not used",) if is_written else ()
     if not spec.vocabulary:
         return ()
     return tuple(note for prompt in dict.fromkeys(prompts) if (note := _note(prompt, spec)))

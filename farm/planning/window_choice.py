@@ -51,7 +51,7 @@ def _window(request: JobRequest, spec: EngineSpec) -> tuple[int, tuple[str, ...]
     asked, rule = request.window_frames, spec.frames
     window = spec.window_frames if asked is None else asked
     if rule.allows(window):
-        return window, ()
+        return window, _untrained_window(spec, window)
     if rule.frames_per_latent > 1 and rule.allows(window + 1) and window % rule.frames_per_latent == 0:
         return window + 1, (f"window {window + 1}: the first of its frames is shared, {window} are new",)
     raise CannotRun(
@@ -59,6 +59,13 @@ def _window(request: JobRequest, spec: EngineSpec) -> tuple[int, tuple[str, ...]
         f"nearest is {rule.nearest(window)}",
         param="window",
     )
+
+
+def _untrained_window(spec: EngineSpec, window: int) -> tuple[str, ...]:
+    if not spec.trained_windows or window in spec.trained_windows:
+        return ()
+    trained = ", ".join(map(str, spec.trained_windows))
+    return (f"{spec.model} was trained on windows of {trained} frames, and not on {window}",)
 
 
 def _overlap(request: JobRequest, spec: EngineSpec, mode: Mode, window: int) -> int:

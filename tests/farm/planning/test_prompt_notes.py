@@ -55,3 +55,13 @@ def test_a_size_that_the_weights_never_saw_is_said(make: Make, size: tuple[int, 
 def test_a_plan_carries_the_answer(make: Make) -> None:
     made = make.plan(prompts=("a dragon",), spec=make.spec(vocabulary=VOCABULARY))
     assert any("a dragon" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "said"), [("a ship", "", True), ("", "blurry", True), (" ", "", False)]
+)
+def test_what_is_written_for_a_model_that_reads_none_is_told(
+    make: Make, prompt: str, negative: str, said: bool
+) -> None:
+    made = make.plan(make.spec(model="svd", takes={"image"}), prompts=(prompt,), negative_prompt=negative)
+    assert ("svd does not read prompts: what is written is not used" in made.notes) == said

@@ -20,6 +20,17 @@ def test_a_causal_window_of_whole_latents_has_the_frame_it_shares_beside_them(
     assert (said in made.notes) == (asked != window)
 
 
+@pytest.mark.parametrize(
+    ("asked", "trained", "said"), [(9, (9, 17), False), (13, (9, 17), True), (13, (), False)]
+)
+def test_a_window_that_the_weights_never_saw_is_said(
+    make: Any, asked: int, trained: tuple[int, ...], said: bool
+) -> None:
+    spec = make.spec(model="small", frames=CAUSAL, window_frames=17, trained_windows=trained)
+    made = make.plan(spec, window_frames=asked)
+    assert ("small was trained on windows of 9, 17 frames, and not on 13" in made.notes) == said
+
+
 @pytest.mark.parametrize("asked", [6, 36])
 def test_any_other_window_is_refused_with_the_nearest(make: Any, asked: int) -> None:
     with pytest.raises(CannotRun, match=r"nearest is (5|33)$"):
