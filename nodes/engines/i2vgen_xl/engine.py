@@ -20,11 +20,12 @@ from nodes.engines.folders import model_folder
 from nodes.engines.i2vgen_xl.decode import decode
 from nodes.engines.i2vgen_xl.denoise import denoise, initial_latents
 from nodes.engines.i2vgen_xl.encode import encode, encode_video
-from nodes.engines.i2vgen_xl.inputs import check_inputs, first_image, first_latent
+from nodes.engines.i2vgen_xl.inputs import first_latent
 from nodes.engines.i2vgen_xl.layout import LAYOUT, PARTS
 from nodes.engines.i2vgen_xl.loading import read_model
 from nodes.engines.i2vgen_xl.model import Model
 from nodes.engines.i2vgen_xl.spec import PLACEMENTS, placements
+from nodes.engines.window_check import check_first_image, first_image
 
 
 class I2VGenXL:
@@ -102,7 +103,7 @@ class I2VGenXL:
             FloatingPointError: a step gave values that are not finite.
         """
         self._loaded()
-        check_inputs(self.spec, task, inputs)
+        check_first_image(self.spec, task, inputs)
         with self._held.rendering():
             return self._render(task, inputs, report)
 
