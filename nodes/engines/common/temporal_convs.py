@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
 
 
@@ -29,10 +26,9 @@ class FoldedTemporalConv(nn.Conv2d):
         return folded.reshape(batch, -1, frames, height, width)
 
 
-def fold_temporal_convs(unet: Any) -> None:
-    """Replace every (3, 1, 1) Conv3d of the UNet's temporal layers by its folded form, in place."""
-    for layer in unet.modules():
-        if isinstance(layer, TemporalConvLayer):
-            for block in (layer.conv1, layer.conv2, layer.conv3, layer.conv4):
-                if isinstance(block[-1], nn.Conv3d):
-                    block[-1] = FoldedTemporalConv(block[-1])
+def fold_temporal_convs(model: nn.Module) -> None:
+    """Replace every (3, 1, 1) Conv3d that keeps its input's size by its folded form, in place."""
+    for layer in list(model.modules()):
+        for name, child in list(layer.named_children()):
+            if isinstance(child, nn.Conv3d) and (child.kernel_size, child.padding) == ((3, 1, 1), (1, 0, 0)):
+                setattr(layer, name, FoldedTemporalConv(child))
