@@ -22,6 +22,7 @@ from nodes.engines.ltx import FAMILY as LTX
 from nodes.engines.machine_choices import chosen_attention
 from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
+from nodes.engines.svd import FAMILY as SVD
 from nodes.engines.wan import FAMILY as WAN
 
 #: The table.
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     INSTANT,
     I2VGEN_XL,
     LTX,
+    SVD,
     WAN,
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -200,9 +200,9 @@ def test_a_malformed_commit_is_refused_wherever_a_name_is_taken(commit: str) -> 
         assert told.value.param == "model"
 
 
-def test_every_model_has_a_licence_and_ltx_video_asks_for_it() -> None:
+def test_every_model_has_a_licence_and_some_ask_for_it() -> None:
     restricted = {model["model"] for model in known_models() if model["licence"]["restricts_use"]}
-    assert restricted == {"ltx-video-0.9.5", "ltx-video-0.9.8-13b-distilled"}
+    assert restricted == {"ltx-video-0.9.5", "ltx-video-0.9.8-13b-distilled", "svd", "svd-xt"}
     found = licence_of(f"Lightricks/LTX-Video-0.9.8-13B-distilled@{COMMIT}")
     assert found is not None
     assert (found.name, found.restricts_use) == ("LTX Video Open Weights License", True)
