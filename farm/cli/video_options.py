@@ -100,7 +100,9 @@ def _options(
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A picture of what is to be seen; several: once for each.", readable=False, show_default="none"
+            help="A picture of what is to be seen; several: once for each.",
+            readable=False,
+            show_default="none",
         ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Frames a segment.", show_default="the model's")] = None,
