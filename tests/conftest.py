@@ -28,7 +28,7 @@ WAITING = ("ray", "browser", "clients")
 #: What a Python beside the usual one does without (make test-pythons), and whose tests may need it.
 HEAVY = re.compile("No module named '(?:torch|diffusers|transformers|accelerate)'")
 HEAVY_ROOMS = ("tests/models/", "tests/nodes/")
-FARMS_IN_PROCESS = ("tests/farm/", "tests/dashboard/")
+JOIN_IN_PROCESS = ("tests/farm/", "tests/dashboard/", "tests/nodes/work/")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,12 +45,14 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is imported and collected stays: the collector need not look through it, now or after any test."""
+    """What is imported and collected stays: the collector need not look through it, now or after any test.
+    Tests leave little garbage, and it is looked for seldom."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
@@ -84,9 +86,9 @@ def no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module", autouse=True)
 def small_contact_sheets(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The sheets of a farm in this process have small tiles: a test's job would be half sheet."""
+    """The sheets of what is joined in this process have small tiles: a test's job would be half sheet."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.nodeid.startswith(FARMS_IN_PROCESS):
+        if request.node.nodeid.startswith(JOIN_IN_PROCESS):
             patch.setattr("stitching.contact_sheet._TILE_WIDTH", 40)
         yield
 
@@ -115,7 +117,8 @@ def start_warm_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 @pytest.fixture(scope="session")
 def warm_farm(start_warm_farm: Callable[..., WarmFarm]) -> WarmFarm:
     """``warm_farm("plan", "photo.png", folder=..., environment=..., timeout_s=...)``: what ``python -m farm``
-    does there, in a process of its own that need not import everything first, which is most of its work."""
+    does there, in a process of its own that need not import everything first, which is most of its work;
+    ``ordinary``: without root's privilege to read and write everything."""
     return start_warm_farm()
 
 
@@ -132,9 +135,13 @@ def _warm_farm(door: Path, prefix: tuple[str, ...]) -> Iterator[WarmFarm]:
         assert server.stdout.readline() == b"ready\n"
 
         def run(
-            *arguments: str | bytes, folder: Path, environment: dict[str, str], timeout_s: float
+            *arguments: str | bytes,
+            folder: Path,
+            environment: dict[str, str],
+            timeout_s: float,
+            ordinary: bool = False,
         ) -> Ended:
-            asked = [[os.fsdecode(a) for a in arguments], str(folder), environment]
+            asked = [[os.fsdecode(a) for a in arguments], str(folder), environment, ordinary]
             with (
                 tempfile.TemporaryFile() as out,
                 tempfile.TemporaryFile() as err,

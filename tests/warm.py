@@ -5,6 +5,7 @@ What it runs is a fork of a process that has imported the command and has done n
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -22,6 +23,12 @@ import nodes.hosting
 import nodes.machine
 
 __all__ = ["farm", "nodes", "typer"]
+
+#: linux/capability.h and linux/prctl.h.
+CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+PR_CAPBSET_DROP = 24
 
 
 def serve(listener: socket.socket) -> None:
@@ -49,8 +56,12 @@ def answer(connection: socket.socket) -> None:
     connection.send(str(status).encode())
 
 
-def run(arguments: list[str], folder: str, environment: dict[str, str], out: int, err: int) -> None:
+def run(
+    arguments: list[str], folder: str, environment: dict[str, str], ordinary: bool, out: int, err: int
+) -> None:
     """What ``python -m farm`` does in a folder of its own."""
+    if ordinary:
+        give_up_privilege()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -62,6 +73,20 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], out: int
     sys.path.insert(0, folder)
     sys.argv[1:] = arguments
     runpy.run_module("farm", run_name="__main__", alter_sys=True)
+
+
+def give_up_privilege() -> None:
+    """Root may read and write everything, other users may not: the same for root, in this process and in
+    every program that it starts (capabilities(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    either = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same of those from 32 on
+    libc.capget(header, held)
+    held[:3] = [those & ~either for those in held[:3]]
+    dropped = [libc.prctl(PR_CAPBSET_DROP, one, 0, 0, 0) for one in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)]
+    if os.geteuid() == 0 and (any(dropped) or libc.capset(header, held)):
+        raise OSError(ctypes.get_errno(), "root's privilege cannot be given up")
 
 
 if __name__ == "__main__":

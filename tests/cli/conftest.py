@@ -15,15 +15,6 @@ import pytest
 
 TIMEOUT_S = 120.0
 
-#: Root may read and write everything, other users may not: the same for root, without that privilege.
-#: 24 is PR_CAPBSET_DROP; 1 and 2 are CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (linux/capability.h).
-_WITHOUT_PRIVILEGE = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-libc.prctl(24, 1), libc.prctl(24, 2)
-os.execv(sys.executable, [sys.executable, "-m", "farm", *sys.argv[1:]])
-"""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -85,20 +76,17 @@ def environment_of(folder: Path) -> dict[str, str]:
     }
 
 
-def run_fresh(
-    *arguments: str | bytes, folder: Path, ordinary: bool = False, starts_ray: bool = False
-) -> Outcome:
+def run_fresh(*arguments: str | bytes, folder: Path, starts_ray: bool = False) -> Outcome:
     """Run ``farm`` in a Python of its own.
 
-    ``ordinary``: without root's privilege to read and write everything. ``starts_ray``: a Ray is to be
-    started, and temporary files lie where they always do (the names of its sockets must be short).
+    ``starts_ray``: a Ray is to be started, and temporary files lie where they always do (the names of its
+    sockets must be short).
     """
     environment = environment_of(folder)
     if starts_ray:
         del environment["TMPDIR"], environment["RAY_TMPDIR"]
-    start = ["-c", _WITHOUT_PRIVILEGE] if ordinary else ["-m", "farm"]
     with subprocess.Popen(
-        [sys.executable, *start, *arguments],
+        [sys.executable, "-m", "farm", *arguments],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -119,14 +107,26 @@ def run_fresh(
 def farm_in(warm_farm: Callable[..., Any]) -> Run:
     """Run a ``farm`` command in a folder: ``farm_in("plan", "photo.png", folder=...)``.
 
-    The folder holds its state, its temporary files and what it writes. ``fresh``, ``ordinary`` and
-    ``starts_ray`` want a Python of its own.
+    The folder holds its state, its temporary files and what it writes. ``fresh`` and ``starts_ray`` want a
+    Python of its own; ``ordinary``: without root's privilege to read and write everything.
     """
 
-    def run(*arguments: str | bytes, folder: Path, fresh: bool = False, **how: bool) -> Outcome:
-        if fresh or any(how.values()):
-            return run_fresh(*arguments, folder=folder, **how)
-        ended = warm_farm(*arguments, folder=folder, environment=environment_of(folder), timeout_s=TIMEOUT_S)
+    def run(
+        *arguments: str | bytes,
+        folder: Path,
+        fresh: bool = False,
+        starts_ray: bool = False,
+        ordinary: bool = False,
+    ) -> Outcome:
+        if fresh or starts_ray:
+            return run_fresh(*arguments, folder=folder, starts_ray=starts_ray)
+        ended = warm_farm(
+            *arguments,
+            folder=folder,
+            environment=environment_of(folder),
+            timeout_s=TIMEOUT_S,
+            ordinary=ordinary,
+        )
         return Outcome(ended.status, ended.out, ended.err, folder, ended.pid)
 
     return run

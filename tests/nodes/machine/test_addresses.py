@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import subprocess
-import sys
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,15 +47,17 @@ def test_what_is_no_host_name_is_refused_with_an_example(host: str) -> None:
     assert repr(host) in str(caught.value)
 
 
-def test_a_name_that_is_none_stops_the_farm_before_anything_is_started(tmp_path: Path) -> None:
+def test_a_name_that_is_none_stops_the_farm_before_anything_is_started(
+    tmp_path: Path, warm_farm: Callable[..., Any]
+) -> None:
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text("head: {allowed_hosts: [farm.lan], workers: [1GiB]}")
     assert read_cluster_file(cluster).head.allowed_hosts == ("farm.lan",)
     state = tmp_path / "state"
     up = ["up", "--cluster", str(cluster), "--allow-host", "http://farm.lan", "--state", str(state)]
-    done = subprocess.run([sys.executable, "-m", "farm", *up], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr == (
+    done = warm_farm(*up, folder=tmp_path, environment=dict(os.environ), timeout_s=120)
+    assert done.status == 2, done.err
+    assert done.err == (
         "error: allowed host is 'http://farm.lan', expected a host's name or address alone, "
         "such as farm.example.org\n"
     )
