@@ -16,15 +16,18 @@ from stitching.video_io import encode_lossless, probe_video, read_frames
 Make = Callable[..., NDArray[np.uint8]]
 
 
-@pytest.fixture
-def clips(make_scene: Make, rerender: Make, tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def encoded(make_scene: Make, rerender: Make) -> dict[str, bytes]:
     scene = make_scene(100)
-    paths = []
-    for name, frames in (("a", scene[:40]), ("b", rerender(scene[36:80])), ("c", scene[76:])):
-        path = tmp_path / f"{name}.mkv"
-        path.write_bytes(encode_lossless(frames, Fraction(24)))
-        paths.append(str(path))
-    return paths
+    parts = {"a": scene[:40], "b": rerender(scene[36:80]), "c": scene[76:]}
+    return {f"{name}.mkv": encode_lossless(frames, Fraction(24)) for name, frames in parts.items()}
+
+
+@pytest.fixture
+def clips(encoded: dict[str, bytes], tmp_path: Path) -> list[str]:
+    for name, content in encoded.items():
+        (tmp_path / name).write_bytes(content)
+    return [str(tmp_path / name) for name in encoded]
 
 
 def test_three_clips_become_one_video_with_report_and_sheet(

@@ -27,13 +27,14 @@ FPS = Fraction(8)
 #: (start, end, frames shared with the one before; None: a new shot).
 SEGMENTS = [(0, 12, 0), (9, 21, 3), (18, 30, 3), (27, 39, 3), (60, 72, None), (69, 81, 3)]
 NUM_FRAMES = 39 + 21
+WIDTH, HEIGHT = 80, 48
 
 
 def moving(start: int, end: int) -> Frames:
     """Frames of one smooth picture that drifts to the left."""
-    noise = np.random.default_rng(1).uniform(40, 220, (96, 420, 3)).astype(np.float32)
+    noise = np.random.default_rng(1).uniform(40, 220, (HEIGHT, 340, 3)).astype(np.float32)
     wide = cv2.GaussianBlur(noise, (0, 0), 4).astype(np.uint8)
-    return np.stack([wide[:, 3 * i : 3 * i + 160] for i in range(start, end)])
+    return np.stack([wide[:, 3 * i : 3 * i + WIDTH] for i in range(start, end)])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> list[Blob]:
 def order(tmp_path: Path) -> Callable[[str], StitchOrder]:
     def make(name: str) -> StitchOrder:
         (tmp_path / name).mkdir()
-        return StitchOrder(folder=tmp_path / name, fps=FPS, width=160, height=96, num_frames=NUM_FRAMES)
+        return StitchOrder(folder=tmp_path / name, fps=FPS, width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES)
 
     return make
 
