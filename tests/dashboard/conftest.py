@@ -91,6 +91,14 @@ def intake_without_a_child() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_paintings() -> Iterator[None]:
+    """What is painted where no picture is given has few pixels, which every segment would read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dashboard.videos.intake.PAINTED_SIDE", 64)
+        yield
+
+
 #: Most tests that give no picture have one prompt, and painting takes a tenth of a second.
 _painted_once = cache(media_tools().backdrop)
 

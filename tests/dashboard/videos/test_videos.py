@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from dashboard.access.decisions import OWNER
+from dashboard.videos import intake
+from dashboard.videos.intake import PAINTED_SIDE
 from farm.state.events import AttemptFailed, TaskAssigned
 
 SMALL = {"model": "procedural", "size": "64x64", "num_frames": 24, "fps": 8}
@@ -98,14 +100,19 @@ async def test_thumbnail_and_spritesheet_are_webp_pictures(farm: Any) -> None:
     assert (wrong.status_code, error_of(wrong)["param"]) == (400, "variant")
 
 
-async def test_without_a_picture_one_is_painted_from_the_prompt(farm: Any) -> None:
+async def test_without_a_picture_one_is_painted_from_the_prompt(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await create(farm, prompt="a lake at dawn")
     assert made["start_picture"] == "painted"
     assert (await farm.http.get(f"/v1/videos/{made['id']}")).json()["start_picture"] == "painted"
     again, other = [await create(farm, prompt=p) for p in ("a lake at dawn", "a city at night")]
-    pictures = [farm.coordinator.ledger.job(v["job_id"]).request.inputs[0] for v in (made, again, other)]
+    monkeypatch.setattr(intake, "PAINTED_SIDE", PAINTED_SIDE)
+    large = await create(farm, prompt="a lake at dawn")
+    videos = (made, again, other, large)
+    pictures = [farm.coordinator.ledger.job(v["job_id"]).request.inputs[0] for v in videos]
     assert pictures[0].sha256 == pictures[1].sha256 != pictures[2].sha256
-    assert (pictures[0].width, pictures[0].height) == (1024, 1024)
+    assert (pictures[3].width, pictures[3].height) == (1024, 1024)
 
 
 async def test_a_job_and_its_video_are_one(farm: Any) -> None:
