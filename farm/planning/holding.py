@@ -68,6 +68,9 @@ def given_beside(
     that drafts."""
     by_id = {segment.id: segment for segment in segments}
     for segment in segments:
+        if segment.level == "text":
+            yield segment
+            continue
         by = drafter if segment.drafted else spec
         beside = references if by.model == spec.model else 0
         if by.gives_beside:
@@ -78,8 +81,6 @@ def given_beside(
 def _num_given(segment: Segment, shot: Shot, by_id: Mapping[str, Segment], rule: FrameRule) -> int:
     """Latents of the frames that are given behind the first: of a clip at most two, the rest replaces the
     window's own."""
-    if segment.level == "text":
-        return 0
     clips = [clip for clip in _clips(segment, by_id) if clip[0] != segment.start]
     ends_on_image = shot.last_media is not None and segment.frame_indices[-1] >= shot.end - 1
     return sum(min(rule.num_latents(len(clip)), 2) for clip in clips) + (1 if ends_on_image else 0)

@@ -236,7 +236,7 @@ class Plan(Value):
         here, rendered_as = self.footprint(segment, kind), self.rendered_as(segment)
         coding_steps = here.decode_steps + (here.encode_steps if self.is_over_frames(segment) else 0.0)
         mpixels = segment.num_frames * rendered_as.width * rendered_as.height / 1e6
-        own = (segment.num_frames - 1) // here.frames_per_latent + 1
+        own = max((segment.num_frames - 1) // here.frames_per_latent + 1, 1)
         latents = own + segment.latents_beside
         work = self.work_units(segment) * latents / own
         return work * (1 + here.attention_per_latent * latents) + mpixels * coding_steps

@@ -81,6 +81,15 @@ def test_each_reference_is_a_latent_more_in_need_and_time(make: Any) -> None:
     )
 
 
+def test_the_task_that_encodes_prompts_is_shown_none(make: Any) -> None:
+    able = spec(make, text_components=("text",))
+    made = make.plan(able, mode="chain", num_frames=40, references=(make.image(1),))
+    text, *windows = made.segments
+    assert (text.level, text.latents_beside) == ("text", 0)
+    assert {s.latents_beside for s in windows} == {1}
+    assert made.cost_s > 0
+
+
 @pytest.mark.parametrize(("overlap", "beside"), [(1, 1), (5, 2)])
 def test_frames_that_stand_beside_a_window_are_counted_as_its_latents(
     make: Any, overlap: int, beside: int
