@@ -8,6 +8,7 @@ from __future__ import annotations
 from farm.planning.choices import Choices, choices, nothing_asked, sizes_of
 from farm.planning.framing import Framing, framing
 from farm.planning.keyframes import Keyframe, keyframes, time_s
+from farm.planning.mode_choice import Ends
 from farm.planning.modes import of_draft
 from farm.planning.plan import Draft, FrameRun, Plan, Segment
 from farm.planning.planner import footprint
@@ -28,6 +29,7 @@ from farm.planning.suggest import plan_over, plan_with, refusal
 __all__ = [
     "Choices",
     "Draft",
+    "Ends",
     "FrameRun",
     "Framing",
     "Keyframe",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TypeAlias
 
 from farm.capabilities import Conditioning, EngineSpec, Mode
 from farm.errors import CannotRun
@@ -10,6 +12,9 @@ from farm.planning.keyframes import keyframes, reviewed
 from farm.planning.plan import BesideChain, Plan, Shot
 from farm.planning.predict import critical_path, makespan
 from farm.request import JobRequest
+
+#: Seconds until a plan's video would be done on the workers that are here; None: they cannot hold it.
+Ends: TypeAlias = Callable[[Plan], float | None]
 
 
 def mode_of(request: JobRequest, spec: EngineSpec) -> Mode:
@@ -151,26 +156,40 @@ def compared(made: Plan, chained: Plan) -> Plan:
     return made.model_copy(update={"beside_chain": beside, "notes": notes})
 
 
-def soonest(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
-    """The first of these plans that ends before the chain does, with a note of why; else the chain."""
+def soonest(chained: Plan, others: Sequence[Plan], workers: int, ends: Ends | None) -> Plan:
+    """The first of these plans that ends before the chain does, with a note of why; else the chain.
+
+    ``ends``: when each would; None: on so many equal workers.
+    """
     in_parts = [p for p in others if is_drafted(p)]
     if not in_parts:
         return chained
-    shares = {p.mode: makespan(p, workers) / makespan(chained, workers) for p in in_parts}
+    chained_s = _end(chained, workers, ends)
+    shares = {p.mode: _end(p, workers, ends) / chained_s for p in in_parts}
     best = next((p for p in in_parts if shares[p.mode] < 1), min(in_parts, key=lambda p: shares[p.mode]))
     share = shares[best.mode]
     if share < 1:
         note = f"{best.mode} chosen: {workers} workers, about {share:.2f} of chain's time"
         return compared(best.model_copy(update={"notes": (*best.notes, note)}), chained)
-    note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for {best.mode}"
+    if share == inf:
+        note = f"chain chosen: nobody here can hold what {best.mode} takes"
+    else:
+        note = f"chain chosen: {workers} workers would take about {share:.2f} of its time for {best.mode}"
     return chained.model_copy(update={"notes": (*chained.notes, note)})
 
 
-def to_review(chained: Plan, others: Sequence[Plan], workers: int) -> Plan:
-    """Of the plans with keyframes the one that is done first."""
+def _end(plan: Plan, workers: int, ends: Ends | None) -> float:
+    if ends is None:
+        return makespan(plan, workers)
+    end_s = ends(plan)
+    return inf if end_s is None else end_s
+
+
+def to_review(chained: Plan, others: Sequence[Plan], workers: int, ends: Ends | None) -> Plan:
+    """Of the plans with keyframes the one that is done first; ``ends`` as for ``soonest``."""
     in_parts = [p for p in others if keyframes(p)]
     if not in_parts:
         return reviewed(chained)  # says that there are none
-    best = min(in_parts, key=lambda p: makespan(p, workers))
+    best = min(in_parts, key=lambda p: _end(p, workers, ends))
     note = f"{best.mode} chosen: it has keyframes to look at"
     return reviewed(compared(best.model_copy(update={"notes": (*best.notes, note)}), chained))

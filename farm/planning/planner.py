@@ -24,6 +24,7 @@ from farm.planning.holding import encodes_clips, given_beside, held_on
 from farm.planning.keyframes import reviewed
 from farm.planning.lengths import check_mask, fps_of, input_notes, is_between_images, num_frames_of, shots_of
 from farm.planning.mode_choice import (
+    Ends,
     check_beside,
     compared,
     is_drafted,
@@ -59,7 +60,14 @@ LIBRARIES_S = 4.0
 MAX_SEGMENTS = 50_000
 
 
-def plan(request: JobRequest, spec: EngineSpec, *, draft: EngineSpec | None = None, workers: int = 1) -> Plan:
+def plan(
+    request: JobRequest,
+    spec: EngineSpec,
+    *,
+    draft: EngineSpec | None = None,
+    workers: int = 1,
+    ends: Ends | None = None,
+) -> Plan:
     """Decide everything about a job once.
 
     Args:
@@ -68,6 +76,7 @@ def plan(request: JobRequest, spec: EngineSpec, *, draft: EngineSpec | None = No
         draft: Of ``request.draft_model``.
         workers: How many can hold a window of this job: what ``auto`` chooses by between a chain, which keeps
             one of them busy, and a mode that costs more work and keeps all of them busy.
+        ends: When the video of a plan would be done on them; None: they are equal, and nothing is loaded.
 
     Raises:
         InvalidInput: a number or combination no model could serve.
@@ -86,7 +95,8 @@ def plan(request: JobRequest, spec: EngineSpec, *, draft: EngineSpec | None = No
     able = [m for m in modes if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
     plans = [_in_mode(request, spec, m) for m in able]
     others = [p for p in plans if not refines_untrained(p, spec)]
-    return to_review(made, others, workers) if request.review else soonest(made, others, workers)
+    choose = to_review if request.review else soonest
+    return choose(made, others, workers, ends)
 
 
 def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:

@@ -23,6 +23,7 @@ from farm.capabilities import (
 from farm.errors import CannotRun
 from farm.planning.framing import near_size
 from farm.planning.holding import encodes_clips, held_on
+from farm.planning.mode_choice import Ends
 from farm.planning.modes import draft_spec_of
 from farm.planning.plan import Draft, Plan
 from farm.planning.planner import plan
@@ -51,22 +52,35 @@ class Setting(Value):
         )
 
 
-def plan_with(request: JobRequest, spec_of: SpecOf, workers: Iterable[Worker]) -> Plan:
+def plan_with(
+    request: JobRequest, spec_of: SpecOf, workers: Iterable[Worker], ends: Ends | None = None
+) -> Plan:
     """``plan_over`` by the specs of the models that are asked for.
 
     Raises:
         FarmError: as ``spec_of`` and ``plan_over`` say.
     """
     spec = spec_of(request.model, request.chosen_weights)
-    return plan_over(request, spec, workers, draft=draft_spec_of(request, spec_of))
+    return plan_over(request, spec, workers, draft=draft_spec_of(request, spec_of), ends=ends)
 
 
 def plan_over(
-    request: JobRequest, spec: EngineSpec, workers: Iterable[Worker], *, draft: EngineSpec | None = None
+    request: JobRequest,
+    spec: EngineSpec,
+    workers: Iterable[Worker],
+    *,
+    draft: EngineSpec | None = None,
+    ends: Ends | None = None,
 ) -> Plan:
     """The plan of a job for these workers; without any, for one to come that can hold it.
 
-    ``draft`` is the spec of ``request.draft_model``.
+    Args:
+        request: What is to be made.
+        spec: Of the model that makes it.
+        workers: That are here.
+        draft: Of ``request.draft_model``.
+        ends: When the video of a plan would be done on them, by which ``auto`` chooses a mode; None: as if
+            those that can hold a window were equal.
 
     Raises:
         InvalidInput, CannotRun: as ``plan`` says, or because no worker can hold a window.
@@ -81,7 +95,7 @@ def plan_over(
     num_able = len(_able(made, workers))
     if request.mode == "auto" and (made.mode == "chain" or made.review) and num_able > 1:
         # The other choices have no longer windows, but may encode clips, which takes more than an image.
-        other = plan(request, spec, workers=num_able)
+        other = plan(request, spec, workers=num_able, ends=ends)
         made = made if refusal(other, spec, workers) else other
     return made.model_copy(update={"notes": (*made.notes, *tried.notes)})
 

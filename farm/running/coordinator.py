@@ -21,7 +21,7 @@ from farm.running.reopening import Reopening
 from farm.running.results import Results
 from farm.running.stalls import watch_for_stalls
 from farm.running.storage import Storage, stored_bytes
-from farm.scheduling import Assignment, StopJob, after_failure, schedule
+from farm.scheduling import Assignment, StopJob, after_failure, ends_on, schedule
 from farm.state import (
     Attempt,
     AttemptFailed,
@@ -39,6 +39,7 @@ from farm.state import (
     Telemetry,
     WorkerJoined,
     WorkerLeft,
+    WorkerState,
     attempt_ids,
     blob_hashes,
 )
@@ -117,9 +118,10 @@ class Coordinator:
 
         May be called in a thread: a long video takes a while to plan.
         """
-        here = {w.worker.id: w.worker for w in list(self.ledger.state.workers.values()) if not w.draining}
-        workers = {worker.id: worker for worker in coming} | here
-        return plan_with(request, self.spec_of, workers.values())
+        here = {w.worker.id: w for w in list(self.ledger.state.workers.values()) if not w.draining}
+        states = {worker.id: WorkerState(worker) for worker in coming} | here
+        ends = ends_on(states.values(), self.ledger.state.profiles)
+        return plan_with(request, self.spec_of, [w.worker for w in states.values()], ends)
 
     def cancel(self, job_id: str) -> None:
         job = self.ledger.job(job_id)

@@ -5,6 +5,7 @@ Pure functions that read a state enter; whoever acts on what they decide lives i
 
 from __future__ import annotations
 
+from farm.scheduling.expected import ends_on
 from farm.scheduling.forecast import Quote, eta_s, quote, quote_of, standing
 from farm.scheduling.retry import (
     Rerender,
@@ -29,6 +30,7 @@ __all__ = [
     "after_failure",
     "after_fill",
     "after_seam",
+    "ends_on",
     "eta_s",
     "explain",
     "quote",

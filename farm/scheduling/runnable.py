@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from farm.capabilities import EngineSpec, Lack, Mode, Rung, Worker, lack
 from farm.errors import CannotRun, InvalidInput
 from farm.planning import Plan, Segment, nothing_asked, plan_over, sizes_of
+from farm.scheduling.expected import ends_on
 from farm.scheduling.forecast import quote
 from farm.state import Profiles, State, WorkerState
 from farm.values import Value
@@ -137,7 +138,7 @@ def _judged(
     if short is not None:
         why, lacking = short
         return setting.model_copy(update={"lack": lacking, "why_not": why})
-    made = plan_over(request, spec, workers)
+    made = plan_over(request, spec, workers, ends=ends_on(state.workers.values(), state.profiles))
     quoted = quote(state, made, 0.0)
     able = [share for share in quoted.workers if share.rung is not None]
     longest = _longest(made)

@@ -16,7 +16,8 @@ from farm.planning import Plan, plan_with, refusal
 from farm.reporting import console
 from farm.request import JobRequest, MediaInfo
 from farm.running import Coordinator, Storage
-from farm.state import FolderInUse, JobCancelled, Ledger, locked, replayed
+from farm.scheduling import ends_on
+from farm.state import FolderInUse, JobCancelled, Ledger, WorkerState, locked, replayed
 from nodes.engines import spec_of
 from nodes.machine import SessionFolder, new_session_folder, new_token, ray_environment
 from nodes.media import normalise
@@ -51,7 +52,8 @@ def take_in(
 
 def planned(request: JobRequest, workers: Iterable[Worker]) -> Plan:
     """The plan of a request, refused before anything is started where these workers could not hold it."""
-    return plan_with(request, spec_of, workers)
+    workers = list(workers)
+    return plan_with(request, spec_of, workers, ends_on(map(WorkerState, workers)))
 
 
 def check_placement(plan: Plan, workers: Iterable[Worker]) -> None:

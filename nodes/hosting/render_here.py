@@ -80,7 +80,7 @@ async def render_here(
         Storage(state).check_space(stored_bytes(made))
         console.print_notes(made)
         async with _farm(state, workers) as coordinator:
-            job_id = coordinator.submit(request, coming=workers)
+            job_id = coordinator.submit(request, coming=workers, plan=made)
             return await _watched(coordinator, job_id, target, mode)
 
 

@@ -241,7 +241,8 @@ async def test_auto_plans_for_the_workers_that_are_here_or_on_their_way_and_not_
     async with run_farm("a/0", "b/0", engine=tiny(), spec=sparse_spec) as farm:
         coordinator = farm.coordinator
         await farm.until(lambda: len(farm.ledger.state.workers) == 2)
-        assert coordinator.plan(asked).notes == ("refine chosen: 2 workers, about 0.30 of chain's time",)
+        (note,) = coordinator.plan(asked).notes
+        assert note.startswith("refine chosen: 2 workers")
         coming = [make.worker(worker_id, 4, kind="cpu") for worker_id in ("b/0", "c/0")]
         (note,) = coordinator.plan(asked, coming=coming).notes
         assert note.startswith("refine chosen: 3 workers")
