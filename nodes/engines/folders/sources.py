@@ -10,6 +10,7 @@ from pathlib import Path
 from farm.capabilities import EngineSpec, LoraFile, Weights
 from farm.capabilities import WeightFormat as Format
 from farm.errors import InvalidInput
+from nodes.engines.folders.finite import not_finite
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.single_file import file_tensors
 from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors
@@ -207,13 +208,14 @@ def check_file(
 def check_loras(source: WeightSource, tensors: Mapping[str, StoredTensor], model: str) -> None:
     """Refuse a LoRA that was made for another model: one that changes matrices of shapes this one has not.
 
-    And a file that is none, such as a whole transformer.
+    And a file that is none, such as a whole transformer, or that holds what is no number: that would be seen
+    when the first step is done.
 
     Args:
         tensors: The component's, whatever their names.
 
     Raises:
-        InvalidInput: a LoRA's shapes do not fit, or it is none.
+        InvalidInput: a LoRA's shapes do not fit, its values are not finite, or it is none.
         CannotRun: a LoRA cannot be read.
     """
     shapes = {_as_matrix(tensor.shape) for tensor in tensors.values() if len(tensor.shape) > 1}
@@ -232,6 +234,13 @@ def check_loras(source: WeightSource, tensors: Mapping[str, StoredTensor], model
                     "none: it was made for another model",
                     param="loras",
                 )
+        wrong = not_finite(lora.path)
+        if wrong is not None:
+            raise InvalidInput(
+                f"{lora.path} holds values that are not finite ({wrong}): it is damaged, or its training "
+                "failed; give another",
+                param="loras",
+            )
 
 
 def _changed(tensors: Mapping[str, StoredTensor]) -> Iterable[tuple[str, tuple[int, int]]]:

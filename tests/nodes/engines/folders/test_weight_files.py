@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,44 @@ def test_a_lora_for_another_model_is_told_by_the_shapes_it_changes(
     check_loras(source, {"conv": tensor("BF16", 10, 5, 2, 2)}, "m")
     with pytest.raises(InvalidInput, match=r"a matrix of 10x20 \(.*\), and m has none: it was made"):
         check_loras(source, {"other.name": tensor("BF16", 20, 20)}, "m")
+
+
+#: Of a type: the bits of its largest number, and of what is none.
+NO_NUMBERS: list[tuple[str, type[Any], int, tuple[int, ...]]] = [
+    ("BF16", np.uint16, 0x7F7F, (0x7F80, 0xFF80, 0x7FC0)),
+    ("F16", np.uint16, 0x7BFF, (0x7C00, 0xFC00, 0x7E01)),
+    ("F32", np.uint32, 0x7F7FFFFF, (0x7F800000, 0xFF800000, 0x7FC00000)),
+    ("F64", np.uint64, (0x7FF0 << 48) - 1, (0x7FF0 << 48, 0xFFF8 << 48)),
+    ("F8_E5M2", np.uint8, 0x7B, (0x7C, 0xFE)),
+    ("F8_E4M3", np.uint8, 0x7E, (0x7F, 0xFF)),
+]
+
+
+@pytest.mark.parametrize(("type", "words", "largest", "wrong"), NO_NUMBERS)
+def test_a_lora_with_what_is_no_number_is_told_where_it_is_checked(
+    tmp_path: Path, type: str, words: type[Any], largest: int, wrong: tuple[int, ...]
+) -> None:
+    path = tmp_path / "l.safetensors"
+    source, tensors = WeightSource(loras=(LoraFile(path=path),)), {"q": tensor("BF16", 10, 20)}
+    made = {"q.lora_A.weight": np.full((4, 20), largest, words), "q.lora_B.weight": np.zeros((10, 4), words)}
+    write_typed(path, made, type)
+    check_loras(source, tensors, "m")
+    for word in wrong:
+        made["q.lora_B.weight"][9, 3] = word
+        write_typed(path, made, type)
+        with pytest.raises(InvalidInput, match=r"holds values that are not finite \(q\.lora_B\.weight\)"):
+            check_loras(source, tensors, "m")
+
+
+def write_typed(path: Path, tensors: dict[str, Any], type: str) -> None:
+    """A safetensors file of tensors of one type, whatever numpy knows of it."""
+    header, data = {}, b""
+    for name, each in tensors.items():
+        offsets = [len(data), len(data) + each.nbytes]
+        header[name] = {"dtype": type, "shape": list(each.shape), "data_offsets": offsets}
+        data += each.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def test_a_whole_transformer_is_no_lora(tmp_path: Path) -> None:
