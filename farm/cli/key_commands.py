@@ -17,15 +17,15 @@ keys = typer.Typer(invoke_without_command=True)
 _UNITS_S = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
-def parse_duration_s(text: str) -> float:
-    """A time such as ``12h``, ``30d``, ``4w`` or ``1y``, in seconds.
+def parse_duration_s(text: str, name: str = "expires") -> float:
+    """A time such as ``12h``, ``30d``, ``4w`` or ``1y``, in seconds. ``name``: of what it is for.
 
     Raises:
         InvalidInput: it is none.
     """
     found = re.fullmatch(r"([0-9]{1,6})([hdwy])", text)
     if found is None or int(found[1]) == 0:
-        raise InvalidInput(f"expires is {text!r}, expected one such as 12h, 30d, 4w or 1y", param="expires")
+        raise InvalidInput(f"{name} is {text!r}, expected one such as 12h, 30d, 4w or 1y", param=name)
     return int(found[1]) * _UNITS_S[found[2]]
 
 

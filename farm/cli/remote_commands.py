@@ -48,7 +48,7 @@ def parse_frames(text: str) -> tuple[int, int]:
 def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
     """List the jobs, newest first."""
     client = client_or_none(farm, token, state)
-    found = list(client.jobs()) if client else _journal_jobs(state or default_state_folder())
+    found = list(client.jobs()) if client else journal_jobs(state or default_state_folder())
     if as_json:
         console.print_json(found)
         return
@@ -132,15 +132,6 @@ def rerender(
         f"{job_id} renders {', '.join(segments)} again; `farm watch {job_id}` follows it",
         as_json=as_json,
     )
-
-
-@remote.command()
-def delete(
-    job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
-) -> None:
-    """Forget a job that has ended, and remove its files."""
-    client_of(farm, token, state).delete(job_id)
-    console.tell({"job_id": job_id, "deleted": True}, f"{job_id} is deleted", as_json=as_json)
 
 
 @remote.command()
@@ -234,7 +225,8 @@ def join_token(
     console.tell({"token": made}, made, as_json=as_json)
 
 
-def _journal_jobs(state: Path) -> list[Any]:
+def journal_jobs(state: Path) -> list[Any]:
+    """The ``JobSummary`` of every job of a state folder whose farm is not up, the newest first."""
     if not (state / JOURNAL_NAME).exists():
         return []
     used = in_use(state)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from farm.cli.farm_meant import Farm, Json, StateFolder, Token, client_or_none
+from farm.cli.key_commands import parse_duration_s
+from farm.cli.remote_commands import journal_jobs
+from farm.client import FarmClient
 from farm.errors import InvalidInput
 from farm.keeping import (
     Amount,
@@ -25,9 +29,9 @@ from farm.keeping import (
     settle_folders,
     survey,
 )
-from farm.reporting import console
+from farm.reporting import console, job_summary
 from farm.running import Blobs, Storage
-from farm.state import default_state_folder, in_use, locked, past
+from farm.state import JobDeleted, blob_hashes, default_state_folder, in_use, locked, past
 
 keeping = typer.Typer()
 
@@ -41,6 +45,13 @@ Ignore = Annotated[
 
 @keeping.command()
 def storage(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            help="Name the jobs that ended longer ago than this, such as 12h, 30d or 1y.", show_default="none"
+        ),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--delete", help="Delete these jobs, with their files.")] = False,
     remove_unknown: Annotated[
         bool, typer.Option("--remove-unknown", help="Remove what the journal knows nothing of.")
     ] = False,
@@ -50,19 +61,27 @@ def storage(
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show what lies in the storage; what the journal does not know stays until it is asked for."""
+    """Show what lies in the storage, and where; old jobs, and what no job has, go when they are asked to."""
+    if remove and older_than is None:
+        raise InvalidInput("--delete goes with --older-than, such as --older-than 30d", param="older_than")
+    age_s = None if older_than is None else parse_duration_s(older_than, "older-than")
     client = client_or_none(farm, token, state)
     folder = state or default_state_folder()
+    jobs = client.jobs() if client else journal_jobs(folder)
+    old = [] if age_s is None else ended_before(jobs, time.time() - age_s)
+    if remove and old:
+        _confirm(f"Delete {_jobs_words(old)} with their files for good?", yes, "--delete")
+        _delete(client, folder, old)
     found = Survey.model_validate(client.storage()) if client else _surveyed(folder)
     if remove_unknown and found.unknown.files:
-        if not yes:
-            if not sys.stdin.isatty():
-                raise InvalidInput("--remove-unknown asks first; add --yes to go without", param="yes")
-            typer.confirm(f"Remove {_words(found.unknown)} for good?", abort=True, err=True)
+        _confirm(f"Remove {_words(found.unknown)} for good?", yes, "--remove-unknown")
         found = Survey.model_validate(client.remove_unknown()) if client else _removed(folder)
+    place = str(folder.absolute()) if client is None or farm is None else client.url
     if as_json:
-        console.print_json(found.model_dump())
+        ids = [job["id"] for job in old]
+        console.print_json({"folder": place, **found.model_dump(), "older_jobs": ids, "deleted": remove})
         return
+    console.say(f"the storage of {place}" if farm else f"the storage in {place}")
     rows = [
         ("used", _words(found.used), "inputs and results of jobs"),
         ("published", _words(found.published), "folders of jobs: videos, sheets, logs"),
@@ -72,6 +91,70 @@ def storage(
         ("free", size(found.free_bytes), "on that disk"),
     ]
     console.print_rows(("what", "how much", ""), rows)
+    if older_than is not None:
+        done = "deleted" if remove else f"ended more than {older_than} ago; --delete removes them"
+        console.say(f"{_jobs_words(old)}: {done}" if old else f"no job ended more than {older_than} ago")
+
+
+@keeping.command()
+def delete(
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="As `farm jobs` shows them.")],
+    farm: Farm = None,
+    token: Token = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Forget jobs that have ended, and remove their files: on the farm that is up, else here alone."""
+    client = client_or_none(farm, token, state)
+    folder = state or default_state_folder()
+    jobs = [client.job(job_id) for job_id in job_ids] if client else _named(folder, job_ids)
+    _delete(client, folder, jobs)
+    words = "\n".join(f"{job_id} is deleted" for job_id in job_ids)
+    console.tell({"deleted": job_ids}, words, as_json=as_json)
+
+
+def ended_before(jobs: Iterable[Mapping[str, Any]], at: float) -> list[Mapping[str, Any]]:
+    """Those ``JobSummary`` of jobs that had ended by then, in seconds since the epoch."""
+    return [job for job in jobs if job["finished_at"] is not None and job["finished_at"] <= at]
+
+
+def _delete(client: FarmClient | None, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Forget jobs and remove their files.
+
+    Raises:
+        InvalidInput: one of them runs; none is deleted.
+    """
+    for job in jobs:
+        if job["status"] == "running":
+            raise InvalidInput(f"job {job['id']} has not ended; `farm cancel {job['id']}` stops it first")
+    if client is not None:
+        for job in jobs:
+            client.delete(job["id"])
+        return
+    with locked(folder, "storage"), past(folder) as ledger:
+        blobs = Blobs(Storage(folder), ledger)
+        for job in jobs:
+            hashes = list(blob_hashes(ledger.job(job["id"])))
+            ledger.record(JobDeleted(job_id=job["id"]))
+            asyncio.run(blobs.remove_job(job["id"], hashes))
+
+
+def _named(folder: Path, job_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+    with past(folder) as ledger:
+        return [job_summary(ledger.job(job_id), None, 0.0) for job_id in job_ids]
+
+
+def _jobs_words(jobs: Sequence[Mapping[str, Any]]) -> str:
+    named = ", ".join(job["id"] for job in jobs[:3])
+    return f"{len(jobs)} jobs ({named}, ...)" if len(jobs) > 3 else named
+
+
+def _confirm(question: str, yes: bool, option: str) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{option} asks first; add --yes to go without", param="yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 @keeping.command("backup")

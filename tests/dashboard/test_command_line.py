@@ -61,7 +61,7 @@ async def test_with_json_a_command_prints_one_value(on_farm: Command, photo: Pat
     assert (ended["video"], ended["sheet"]) == (str(tmp_path / "v.mp4"), str(tmp_path / "v.png"))
     assert (await told("rerender", job["id"], "--frames", "0:5"))["segments"] == ["s0-0"]
     assert (await told("watch", job["id"]))["status"] == "succeeded"
-    assert await told("delete", job["id"]) == {"job_id": job["id"], "deleted": True}
+    assert await told("delete", job["id"]) == {"deleted": [job["id"]]}
     watched = await told("submit", str(photo), *SMALL, "--watch")
     assert watched["totals"]["wall_s"] > 0
     assert (await told("login"))["url"].startswith("http://127.0.0.1:")
@@ -83,3 +83,22 @@ async def test_a_video_that_is_fetched_is_told_by_its_whole_path(
     assert lines[2] == f"contact sheet: {tmp_path / 'v.png'}"
     assert lines[3].startswith(f"job {job_id}; ")
     assert f"`farm report {job_id} --farm http://" in lines[3]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_old_jobs_of_a_farm_that_is_up_are_named_and_go_when_they_are_asked_to(
+    on_farm: Command, shared_farm: Farm, photo: Path
+) -> None:
+    job_id = await shared_farm.finished_job(photo)
+    jobs = shared_farm.coordinator.ledger.state.jobs
+    jobs[job_id].finished_at = 1.0
+    young = set(jobs) - {job_id}
+    named = await on_farm("storage", "--older-than", "30d")
+    assert f"{job_id}: ended more than 30d ago; --delete removes them" in named.stdout
+    assert job_id in jobs
+    asked = ("storage", "--older-than", "30d", "--delete")
+    assert "asks first" in str((await on_farm(*asked, status=1)).exception)
+    gone = json.loads((await on_farm(*asked, "--yes", "--json")).stdout)
+    assert gone["older_jobs"] == [job_id]
+    assert gone["folder"].startswith("http://")
+    assert set(jobs) == young

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from farm.cli.remote_commands import parse_frames, remote
+from farm.cli.main import app
+from farm.cli.remote_commands import parse_frames
 from farm.errors import InvalidInput, NotFound
 
 Run = Callable[..., Awaitable[Result]]
@@ -23,7 +24,7 @@ async def run(farm: Any, serve: Any) -> Run:
     at = ("--farm", await serve(farm.app), "--token", farm.token)
 
     async def run(*arguments: str, wanted: type[Exception] | None = None) -> Result:
-        result = await asyncio.to_thread(CliRunner().invoke, remote, [*arguments, *at])
+        result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, *at])
         assert type(result.exception) is (wanted or type(None)), result.output
         return result
 
