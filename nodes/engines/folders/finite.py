@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from nodes.engines.folders.single_file import file_tensors
+from nodes.engines.folders.stored_tensors import StoredTensor
 
 #: Of a type: its words, and the bits of the exponent, which are all set in what is no finite number.
 _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
@@ -23,21 +23,20 @@ _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
 _PIECE_BYTES = 2**24
 
 
-def not_finite(path: Path) -> str | None:
-    """The first tensor of a file that holds a NaN or an infinity; None: none does. Reads all of it, once for
-    as long as it stays what it is.
+def not_finite(tensors: Mapping[str, StoredTensor]) -> str | None:
+    """The first of a file's tensors that holds a NaN or an infinity; None: none does. Reads all of them, once
+    for as long as the file stays what it is."""
+    in_order = tuple(sorted(tensors.items(), key=lambda item: item[1].offset))
+    if not in_order:
+        return None
+    path = in_order[0][1].path
+    return _not_finite(path, in_order, path.stat().st_mtime_ns)
 
-    Raises:
-        CannotRun: it cannot be read.
-    """
-    found = path.stat()
-    return _not_finite(path, found.st_size, found.st_mtime_ns)
 
-
-@lru_cache(maxsize=256)
-def _not_finite(path: Path, size_bytes: int, mtime_ns: int) -> str | None:
+@lru_cache(maxsize=64)
+def _not_finite(path: Path, tensors: Sequence[tuple[str, StoredTensor]], mtime_ns: int) -> str | None:
     with path.open("rb") as file:
-        for name, tensor in sorted(file_tensors(path).items(), key=lambda item: item[1].offset):
+        for name, tensor in tensors:
             if tensor.type not in _EXPONENTS:
                 continue
             words, exponent = _EXPONENTS[tensor.type]

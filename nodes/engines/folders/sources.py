@@ -234,7 +234,7 @@ def check_loras(source: WeightSource, tensors: Mapping[str, StoredTensor], model
                     "none: it was made for another model",
                     param="loras",
                 )
-        wrong = not_finite(lora.path)
+        wrong = not_finite(held)
         if wrong is not None:
             raise InvalidInput(
                 f"{lora.path} holds values that are not finite ({wrong}): it is damaged, or its training "
