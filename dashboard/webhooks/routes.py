@@ -36,6 +36,7 @@ EventType = Literal[
     "job_prioritized",
     "job_retried",
     "job_reopened",
+    "keyframes_ready",
     "keyframes_remade",
     "keyframe_replaced",
     "review_approved",

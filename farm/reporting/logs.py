@@ -25,6 +25,7 @@ from farm.state import (
     JobRetried,
     JobSubmitted,
     KeyframeReplaced,
+    KeyframesReady,
     KeyframesRemade,
     Ledger,
     NodeAdmitted,
@@ -123,6 +124,8 @@ def said(event: Event) -> str | None:
         case KeyframeReplaced(task_id=task_id, position=position, media=media):
             what = "is what was rendered again" if media is None else f"is replaced by {media.sha256[:12]}"
             return f"keyframe {position} of {task_id} of {event.job_id} {what}"
+        case KeyframesReady(job_id=job_id):
+            return f"job {job_id} waits for its user: its keyframes are there"
         case ReviewApproved(job_id=job_id):
             return f"the keyframes of job {job_id} were approved"
         case TaskReopened(task_id=task_id, reason=reason):

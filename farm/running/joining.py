@@ -25,6 +25,7 @@ from farm.state import (
     Artifact,
     Job,
     JobPublished,
+    KeyframesReady,
     Ledger,
     Seam,
     SeamAccepted,
@@ -151,7 +152,7 @@ class _Joining:
         plan = self._job.plan
         sound = plan.sound
         await _keep_record(self._storage, self._ledger, self._job)
-        await self._until(lambda: not self._job.held)  # a stitcher is a process
+        await self._reviewed()  # a stitcher is a process
         session = await self._cluster.open_stitcher(
             StitchOrder(
                 folder=self._storage.job_folder(self._job.id),
@@ -262,6 +263,14 @@ class _Joining:
         before = time.monotonic()
         await self._until(lambda: task.status == "done")
         self._waited_s += time.monotonic() - before
+
+    async def _reviewed(self) -> None:
+        """Until its user has approved its keyframes; says each time that they are there."""
+        job = self._job
+        while job.held:
+            await self._until(lambda: not job.held or (job.awaits_review and not job.review_told))
+            if job.held:
+                self._ledger.record(KeyframesReady(job_id=job.id))
 
     async def _until(self, fact: Callable[[], bool]) -> None:
         """Wait for something that an event makes true. Raises as ``_finished`` does."""

@@ -22,12 +22,14 @@ from farm.state.events import (
     JobRetried,
     JobSubmitted,
     KeyframeReplaced,
+    KeyframesReady,
     KeyframesRemade,
     LicenceAccepted,
     NodeAdmitted,
     NodeRemoved,
     ResultRefused,
     ReviewApproved,
+    ReviewEvent,
     SeamAccepted,
     SeamMeasured,
     TaskAssigned,
@@ -38,7 +40,7 @@ from farm.state.events import (
     WorkerLeft,
 )
 from farm.state.rerender import reopen
-from farm.state.review import approve, remake, review_refusal
+from farm.state.review import goes_on, remake, review_refusal
 from farm.state.state import (
     REVIEW,
     Attempt,
@@ -93,7 +95,7 @@ def refusal(state: State, event: Event) -> str | None:
             if event.type == "job_retried" and job.status == "running" and job.num_running:
                 return f"job {job.id} is running: {event.type} does not follow"
             return _why_not_reopened(job, event) if event.type == "job_reopened" else None
-        case KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
+        case KeyframesReady() | KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
             return review_refusal(job, event)
     task = job.tasks.get(event.task_id)
     if task is None:
@@ -176,7 +178,7 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             _forget(state, blob_hashes(deleted))
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
             _apply_to_job(state, event, at)
-        case KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
+        case KeyframesReady() | KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
             _apply_to_review(state, state.jobs[event.job_id], event)
         case _:
             job = state.jobs[event.job_id]
@@ -265,9 +267,7 @@ def _apply_to_job(
             reopen(job, event.takes)
 
 
-def _apply_to_review(
-    state: State, job: Job, event: KeyframesRemade | KeyframeReplaced | ReviewApproved
-) -> None:
+def _apply_to_review(state: State, job: Job, event: ReviewEvent) -> None:
     match event:
         case KeyframesRemade():
             _show(state, job, (event.task_id, event.position), None)
@@ -275,8 +275,8 @@ def _apply_to_review(
         case KeyframeReplaced():
             _show(state, job, (event.task_id, event.position), event.media)
             remake(job, event.takes)
-        case ReviewApproved():
-            approve(job)
+        case KeyframesReady() | ReviewApproved():
+            goes_on(job, event)
 
 
 def _show(state: State, job: Job, place: tuple[str, int], media: MediaInfo | None) -> None:

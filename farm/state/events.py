@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
@@ -276,11 +276,21 @@ class KeyframeReplaced(Value):
     takes: dict[str, int]
 
 
+class KeyframesReady(Value):
+    """A job waits for its user: all of its keyframes are there, for the first time or again."""
+
+    type: Literal["keyframes_ready"] = "keyframes_ready"
+    job_id: str
+
+
 class ReviewApproved(Value):
     """The keyframes are as they should be: the windows may be rendered."""
 
     type: Literal["review_approved"] = "review_approved"
     job_id: str
+
+
+ReviewEvent: TypeAlias = KeyframesReady | KeyframesRemade | KeyframeReplaced | ReviewApproved
 
 
 class JobDeleted(Value):
@@ -312,6 +322,7 @@ Event = Annotated[
     | JobPrioritized
     | JobRetried
     | JobReopened
+    | KeyframesReady
     | KeyframesRemade
     | KeyframeReplaced
     | ReviewApproved

@@ -1,6 +1,6 @@
 """A job that waits until its keyframes were looked at: what is made again, and what that changes.
 
-Pure but for ``remake`` and ``approve``, which are how their events are applied.
+Pure but for ``remake`` and ``goes_on``, which are how their events are applied.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from farm.errors import InvalidInput, NotFound, NotReady
 from farm.planning import Keyframe
-from farm.state.events import KeyframeReplaced, KeyframesRemade, ReviewApproved
+from farm.state.events import KeyframesReady, ReviewApproved, ReviewEvent
 from farm.state.state import REVIEW, Job, Task
 
 
@@ -87,11 +87,11 @@ def check_approvable(job: Job) -> None:
         )
 
 
-def review_refusal(job: Job, event: KeyframesRemade | KeyframeReplaced | ReviewApproved) -> str | None:
+def review_refusal(job: Job, event: ReviewEvent) -> str | None:
     """Why this may not happen to the job now, or None when it may."""
     if job.status != "running" or not job.held:
         return f"job {job.id} waits for no review: {event.type} does not follow"
-    if isinstance(event, ReviewApproved):
+    if isinstance(event, KeyframesReady | ReviewApproved):
         return None if job.awaits_review else f"keyframes of {job.id} are not there yet"
     for task_id in (*event.takes, event.task_id):
         task = job.tasks.get(task_id)
@@ -105,6 +105,7 @@ def review_refusal(job: Job, event: KeyframesRemade | KeyframeReplaced | ReviewA
 def remake(job: Job, takes: Mapping[str, int], seed: int | None = None) -> None:
     """These tasks are rendered, done or not, as these takes; ``seed``: of their own, None: as they had."""
     again = [job.tasks[task_id] for task_id in takes]
+    job.review_told = job.review_told and not again
     for task in again:
         if task.status == "done":
             job.num_done -= 1
@@ -123,8 +124,11 @@ def remake(job: Job, takes: Mapping[str, int], seed: int | None = None) -> None:
             job.wait_again(job.tasks[dependent_id], task.id)
 
 
-def approve(job: Job) -> None:
-    """Its windows may be rendered."""
+def goes_on(job: Job, event: KeyframesReady | ReviewApproved) -> None:
+    """Its user was told of the keyframes, or has approved them: its windows may be rendered."""
+    if isinstance(event, KeyframesReady):
+        job.review_told = True
+        return
     job.approved = True
     for task in job.tasks.values():
         if REVIEW in task.waits_for:

@@ -169,6 +169,8 @@ class Job:
 
     #: Its keyframes were looked at; says nothing where nobody asked for that.
     approved: bool = False
+    #: Its user was told that they are there, and none was made again since.
+    review_told: bool = False
     #: Pictures that stand for keyframes, by segment and position.
     pictures: dict[tuple[str, int], MediaInfo] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from farm.errors import InvalidInput, NotReady
 from farm.planning.render_task import RenderTask
 from farm.running.reviewing import approve_keyframes, remake_keyframe, replace_keyframe
 from farm.scheduling.waiting import waiting
-from farm.state.events import TaskAssigned
+from farm.state.events import KeyframesReady, TaskAssigned
 from farm.state.state import Job
 from nodes.engines.engine import Rendered, RenderInputs, Report
 from nodes.engines.procedural.engine import Procedural
@@ -61,7 +61,7 @@ async def test_windows_wait_for_keyframes_that_were_made_again_replaced_and_appr
     async with run_farm("a/0", "b/0", engine=lambda m, w, _: Drawn(given), spec=engine.spec) as farm:
         other = farm.coordinator.submit(request.model_copy(update={"seed": 5}))
         job = farm.ledger.job(farm.coordinator.submit(request))
-        await farm.until(lambda: job.awaits_review and farm.ledger.job(other).awaits_review)
+        await farm.until(lambda: job.review_told and farm.ledger.job(other).review_told)
         assert [(k.number, k.frame) for k in job.keyframes] == [(1, 12), (2, 24)]
         said = waiting(farm.ledger.state, job)
         assert said is not None
@@ -71,7 +71,7 @@ async def test_windows_wait_for_keyframes_that_were_made_again_replaced_and_appr
         assert await remake_keyframe(farm.coordinator, job.id, 2, seed=5) == 5
         with pytest.raises(NotReady, match="still to be rendered"):
             approve_keyframes(farm.coordinator, job.id)
-        await farm.until(lambda: job.awaits_review)
+        await farm.until(lambda: job.review_told)
         for number in (1, 2):
             wanted = keyframe_picture(farm, farm.ledger.job(other), number)
             assert np.array_equal(keyframe_picture(farm, job, number), wanted), "as a job of that seed has it"
@@ -80,13 +80,15 @@ async def test_windows_wait_for_keyframes_that_were_made_again_replaced_and_appr
         clip = job.tasks["k0-0"].artifact
         picture = photo(1, side=64)
         await replace_keyframe(farm.coordinator, job.id, 1, picture)
-        await farm.until(lambda: job.awaits_review)
+        await farm.until(lambda: job.review_told)
         assert job.tasks["k0-0"].artifact != clip, "the clip grows out of the picture"
         shown = frames_of(farm, job, "k0-0")
         replaced = cv2.imread(str(picture.path))[..., ::-1]
         assert np.array_equal(shown[0], replaced)
 
         assert not [e for e in farm.events(TaskAssigned) if job.tasks[e.task_id].segment.level == "final"]
+        told = [e for e in farm.events(KeyframesReady) if e.job_id == job.id]
+        assert len(told) == 3, "when they were there, and each time they were there again"
         approve_keyframes(farm.coordinator, job.id)
         await farm.ended(job.id)
         assert job.status == "succeeded", job.reason

@@ -7,7 +7,7 @@ import { Badge, Button, Card, Command, Confirm, Dialog, Empty, ErrorNote } from 
 
 const EVENTS = [
   "job_published", "job_failed", "job_cancelled", "job_submitted", "job_prioritized", "job_retried", "job_reopened",
-  "keyframes_remade", "keyframe_replaced", "review_approved",
+  "keyframes_ready", "keyframes_remade", "keyframe_replaced", "review_approved",
   "job_deleted", "attempt_succeeded", "attempt_failed", "seam_measured", "worker_joined", "worker_left",
   "node_removed", "licence_accepted",
 ];
