@@ -16,8 +16,8 @@ from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
 from dashboard.api.runnable_example import RUNNABLE
 from dashboard.http import ModelRequest, Route, answers, api_router
 from dashboard.intake import Intake, Specs, Turns, caller_of
-from farm.capabilities import OWN_WEIGHTS
-from farm.errors import CannotRun, InvalidInput, NotFound
+from farm.capabilities import OWN_WEIGHTS, listed_model
+from farm.errors import CannotRun, InvalidInput
 from farm.planning import Choices, choices
 from farm.reporting import ModelReport, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
@@ -118,12 +118,7 @@ def models_router(
     )
     async def accept_licence(request: Request, asked: ModelRequest) -> JSONResponse:
         """Accept the licence of a model that restricts its use, once for the farm and all models under it."""
-        found = {model["model"]: model for model in await asyncio.to_thread(summaries)}
-        name = asked.model.partition("@")[0]
-        by_repository = (each for each in found.values() if each["repository"] == name)
-        model = found.get(name) or next(by_repository, None)
-        if model is None:
-            raise NotFound(f"model {asked.model} is none of {', '.join(found)}", param="model")
+        model = listed_model(await asyncio.to_thread(summaries), asked.model)
         if not model["accepted"]:
             principal: Principal = request.state.principal
             coordinator.ledger.record(

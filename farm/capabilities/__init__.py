@@ -21,7 +21,7 @@ from farm.capabilities.engine_spec import (
     need_bytes,
 )
 from farm.capabilities.frame_rule import FrameRule
-from farm.capabilities.licence import Licence, check_accepted
+from farm.capabilities.licence import Licence, check_accepted, listed_model
 from farm.capabilities.weights import (
     OWN_WEIGHTS,
     WEIGHT_FORMATS,
@@ -73,6 +73,7 @@ __all__ = [
     "gib",
     "host_need_bytes",
     "lack",
+    "listed_model",
     "need_bytes",
     "why_not",
     "workers_from_json",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from farm.errors import LicenceNotAccepted
+from farm.errors import LicenceNotAccepted, NotFound
 from farm.values import Value
 
 
@@ -30,3 +31,17 @@ def check_accepted(model: str, licence: Licence | None, accepted: Collection[str
         f"it once for this farm with `farm models accept {model}`",
         param="model",
     )
+
+
+def listed_model(models: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any]:
+    """The entry of a model among those that are listed, by its name or its hub repository; a commit behind it
+    changes no licence.
+
+    Raises:
+        NotFound: there is no such model.
+    """
+    name = asked.partition("@")[0]
+    for entry in models:
+        if name in (entry["model"], entry["repository"]):
+            return entry
+    raise NotFound(f"model {asked} is none of {', '.join(entry['model'] for entry in models)}", param="model")

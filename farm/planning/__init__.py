@@ -10,7 +10,7 @@ from farm.planning.framing import Framing, framing
 from farm.planning.keyframes import Keyframe, keyframes, time_s
 from farm.planning.mode_choice import Ends
 from farm.planning.modes import of_draft
-from farm.planning.plan import Draft, FrameRun, Plan, Segment
+from farm.planning.plan import Draft, FrameRun, Plan, Segment, loaded_as
 from farm.planning.planner import footprint
 from farm.planning.predict import (
     Left,
@@ -46,6 +46,7 @@ __all__ = [
     "footprint",
     "framing",
     "keyframes",
+    "loaded_as",
     "longest_path",
     "nothing_asked",
     "num_steps_run",

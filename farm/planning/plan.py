@@ -135,10 +135,11 @@ class Draft(Value):
     @property
     def loaded_as(self) -> str:
         """As ``Plan.loaded_as``."""
-        return _loaded_as(self.model, self.weights)
+        return loaded_as(self.model, self.weights)
 
 
-def _loaded_as(model: str, weights: Weights) -> str:
+def loaded_as(model: str, weights: Weights) -> str:
+    """A model with these weights, as people are told it."""
     return f"{model} with {weights}" if str(weights) else model
 
 
@@ -193,7 +194,7 @@ class Plan(Value):
     @property
     def loaded_as(self) -> str:
         """The model with its weights: what workers hold, and of which speeds and needs are learned."""
-        return _loaded_as(self.model, self.weights)
+        return loaded_as(self.model, self.weights)
 
     @property
     def read(self) -> tuple[MediaInfo, ...]:

@@ -24,8 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from farm.capabilities import Worker, gib
-from farm.planning import Plan
+from farm.capabilities import Weights, Worker, gib
+from farm.planning import Plan, loaded_as
 from farm.reporting.advice import pasteable
 from farm.reporting.keyframes import KeyframeDetail
 from farm.reporting.models import ModelReport, runnable_lines
@@ -262,6 +262,7 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
         vram = gib(worker["vram_bytes"]) if worker["vram_bytes"] else ""
         workers.add_row(worker_id, vram, str(worker["segments"]), f"{worker['busy_s']:.1f}")
     console.print(workers)
+    console.print(_models_words(report["settings"]), markup=False, soft_wrap=True)
     if why := waits_words(report):
         console.print(advised(f"waiting, {why}"), markup=False, soft_wrap=True)
     totals = report["totals"]
@@ -273,6 +274,16 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
         f"{sum(1 for s in report['seams'] if s['passed'])} of {len(report['seams'])} seams passed, "
         f"{totals['wall_s']:.1f} s from submit to video (joining {totals['stitch_s']:.1f} s), "
         f"{totals['refused_results']} late results refused"
+    )
+
+
+def _models_words(settings: Mapping[str, Any]) -> str:
+    """What rendered, and what from: its weights and LoRAs."""
+    drafted = settings.get("draft")
+    models = [("", settings), *([("draft: ", drafted)] if drafted else [])]
+    return "; ".join(
+        f"{what}{loaded_as(of['model'], Weights.model_validate(of.get('weights') or {}))}"
+        for what, of in models
     )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import EngineSpec, SpecOf, Weights, check_accepted
-from farm.errors import InvalidInput
+from farm.capabilities import EngineSpec, Licence, SpecOf, Weights, check_accepted, listed_model
 from farm.planning import of_draft
 from farm.state import JOURNAL_NAME, LicenceAccepted, locked, past, replayed
-from nodes.engines import licence_of
+from nodes.engines import known_models, licence_of
 
 
 def licensed(specs: SpecOf, accepted: Callable[[], Collection[str]]) -> SpecOf:
@@ -50,16 +49,16 @@ def check_licences(options: Mapping[str, Any], folder: Path) -> None:
 def accept_licence(model: str, folder: Path) -> str:
     """Remember in this state folder, whose farm is not up, that a model's licence is accepted; its name.
 
+    As the API does on a farm that is up: one that restricts nothing, or is accepted, is not remembered anew.
+
     Raises:
-        InvalidInput: the model has no name, or its licence restricts nothing.
+        NotFound: there is no such model.
         FolderInUse: a farm works in the folder.
     """
-    licence = licence_of(model)
-    if licence is None or not licence.restricts_use:
-        raise InvalidInput(
-            f"model {model} has no licence that has to be accepted; `farm models` names those that have",
-            param="model",
-        )
-    with locked(folder, "models"), replayed(folder) as ledger:
-        ledger.record(LicenceAccepted(licence=licence.name, model=model))
+    found = listed_model(known_models(), model)
+    licence = Licence.model_validate(found["licence"])
+    if licence.restricts_use:
+        with locked(folder, "models"), replayed(folder) as ledger:
+            if licence.name not in ledger.state.accepted_licences:
+                ledger.record(LicenceAccepted(licence=licence.name, model=found["model"]))
     return licence.name

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
-from farm.reporting.console import LookView, print_rows
+from farm.capabilities import LoraFile, Weights
+from farm.reporting.console import LookView, print_report, print_rows
 
 
 def test_brackets_in_a_table_are_text() -> None:
@@ -24,3 +26,14 @@ def test_the_look_at_an_input_is_a_line_for_every_tenth_where_there_is_no_termin
         "looking at a?long.mp4: 200 frames, 10 %",
         "looking at a?long.mp4: 640 frames, 30 %",
     ]
+
+
+def test_a_report_names_what_the_model_ran_with() -> None:
+    weights = Weights(loras=(LoraFile(path=Path("/w/fast.safetensors"), scale=0.5),), format="int8")
+    settings = {"model": "m", "weights": weights.model_dump(mode="json"), "draft": {"model": "light"}}
+    report = {"segments": [], "seams": [], "workers": {}, "settings": settings}
+    report |= {"waiting_for": "", "queue_position": None}
+    out = io.StringIO()
+    print_report(report | {"totals": {"wall_s": None, "stitch_s": None}}, Console(file=out, width=160))
+    assert f"m with {weights}; draft: light" in out.getvalue()
+    assert "fast.safetensors" in out.getvalue()

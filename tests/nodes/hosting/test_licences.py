@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.capabilities import OWN_WEIGHTS
-from farm.errors import InvalidInput, LicenceNotAccepted
+from farm.errors import LicenceNotAccepted, NotFound
 from farm.state import past
 from nodes.engines import spec_of
 from nodes.hosting.licences import accept_licence, check_licences, licensed
@@ -51,5 +52,15 @@ def test_a_state_folder_remembers_what_was_accepted(tmp_path: Path) -> None:
         assert ledger.state.accepted_licences == {NAME}
     for model in ("wan2.2-ti2v-5b", "tiny_wan", str(tmp_path)):
         check_licences({"model": model}, tmp_path)
-        with pytest.raises(InvalidInput, match="has no licence that has to be accepted"):
-            accept_licence(model, tmp_path)
+
+
+def test_accepting_says_the_same_as_a_farm_that_is_up(tmp_path: Path) -> None:
+    assert accept_licence("tiny_wan", tmp_path) == "Apache License 2.0", "nothing has to be remembered"
+    assert list(tmp_path.iterdir()) == []
+    for unknown in ("no-such-model", str(tmp_path)):
+        with pytest.raises(NotFound, match=rf"^model {re.escape(unknown)} is none of .*tiny_wan"):
+            accept_licence(unknown, tmp_path)
+    repository = "Lightricks/LTX-Video-0.9.8-13B-distilled"
+    assert (
+        accept_licence(f"{repository}@{'0' * 40}", tmp_path) == accept_licence(repository, tmp_path) == NAME
+    )
