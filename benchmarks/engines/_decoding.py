@@ -52,10 +52,12 @@ def vae_holder(folder: Path, vae: Any, device: str, dtype: torch.dtype, rung: st
     from nodes.engines.wan.causal_vae import decode as wan_decode
     from nodes.engines.wan.layout import VAE
     from nodes.engines.wan.layout import read_folder as read_wan
-    from nodes.engines.wan.loading import _facts
+    from nodes.engines.wan.loading import _facts, lay_channels_last
     from nodes.engines.wan.model import Model as WanModel
     from nodes.engines.wan.spec import PLACEMENTS
 
+    if device == "cuda":  # as it is read for a card
+        lay_channels_last(vae)
     wan = WanModel(
         read_wan(folder),
         _facts(read_wan(folder)),

@@ -145,6 +145,7 @@ def stock_steps(
         if way == "model":
             watch.begin("back")
             transformer.to("cpu")
+            torch.cuda.empty_cache()
             on_card = False
         phases = watch.close()
         found[way] = {"step_s": phases["steps"]["step_s"], "phases": phases}

@@ -10,7 +10,7 @@ from nodes.engines.common.anchor import channel_statistics, pulled_to_anchor
 from nodes.engines.common.attention import set_attention, set_attention_backend
 from nodes.engines.common.cache import image_hash
 from nodes.engines.common.components import half_of_the_card, read_component, reading
-from nodes.engines.common.cpu import convolve_with_onednn
+from nodes.engines.common.cpu import convolve_with_onednn, padded_conv3d
 from nodes.engines.common.holder import Holder
 from nodes.engines.common.noise import causal_indices, frame_noise
 from nodes.engines.common.pieces import InPieces, wrap_in_pieces
@@ -35,6 +35,7 @@ __all__ = [
     "frames_of",
     "half_of_the_card",
     "image_hash",
+    "padded_conv3d",
     "pulled_to_anchor",
     "read_component",
     "reading",

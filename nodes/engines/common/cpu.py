@@ -74,10 +74,18 @@ def convolve_with_onednn(model: nn.Module) -> None:
 def _convolved(
     layer: nn.Conv3d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
-    if x.device.type != "cpu" or x.dtype != torch.float32 or isinstance(padding, str):
-        return functional.conv3d(x, weight, bias, stride, padding, dilation, groups)
-    return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
+    if isinstance(layer.padding, str):
+        return functional.conv3d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return padded_conv3d(layer, x, layer.padding)
+
+
+def padded_conv3d(layer: nn.Conv3d, x: torch.Tensor, padding: tuple[int, ...]) -> torch.Tensor:
+    """A layer's convolution of (1, C, F, H, W) with other zeros around it than its own; by oneDNN on a CPU in
+    float32."""
+    how = (layer.stride, layer.dilation, layer.groups)
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return functional.conv3d(x, layer.weight, layer.bias, how[0], padding, *how[1:])
+    return torch.mkldnn_convolution(x, layer.weight, layer.bias, padding, *how)
 
 
 def keep_freed_memory() -> None:

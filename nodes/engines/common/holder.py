@@ -85,6 +85,7 @@ class Holder(Generic[AnyModel]):
                     read = self._read_in_files if in_files and self._read_in_files else self._read
                     self._placed = PlacedModel(read(), self._parts, self.device, placement)
                     self._is_in_files = in_files
+                    return_freed_memory()  # of headers and names by the thousand
                 else:
                     self._placed.place(placement)
         except OutOfMemory:

@@ -21,7 +21,7 @@ class OneAtATime(Placement):
 #: whole: they have more than a group of the ring, and pieces would cross each.
 CUDA: tuple[Placement, ...] = (
     Placement("resident", "resident", False, 1, 1, 16, 1.0),
-    OneAtATime("evict", "visiting", False, 4, 1, 8, 1.05),
+    OneAtATime("evict", "visiting", False, 4, 1, 16, 1.05),
     Placement("stream", "visiting", True, 1, 1, 8, 1.2),
     # Where a machine's memory is short; a guess, for disks differ.
     Placement("disk", "visiting", True, 1, 1, 8, 4.0, from_files=True),

@@ -12,6 +12,8 @@ from nodes.engines.streaming.pinned import PinnedMemory
 from nodes.engines.weights import file_span, read_each
 
 _ALIGN = 256
+#: The order in which weights of convolutions may lie, by their dimensions.
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def weights_of(module: nn.Module) -> dict[int, torch.Tensor]:
@@ -29,8 +31,11 @@ def layout(tensors: Iterable[torch.Tensor]) -> tuple[list[int], int]:
 
 
 def view(flat: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:
-    """The tensor at a byte of ``flat`` (n,) uint8."""
-    return flat[offset : offset + like.nbytes].view(like.dtype).view(like.shape)
+    """The tensor at a byte of ``flat`` (n,) uint8, its elements in the same order."""
+    elements = flat[offset : offset + like.nbytes].view(like.dtype)
+    if like.dim() in _CHANNELS_LAST and like.is_contiguous(memory_format=_CHANNELS_LAST[like.dim()]):
+        return elements.as_strided(like.shape, like.stride())
+    return elements.view(like.shape)
 
 
 def moved_into(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -75,6 +76,29 @@ class _Slot:
     wait_until_read: Any = None
 
 
+def _group_of(unit: nn.Module) -> _Group:
+    tensors = list(weights_of(unit).values())
+    offsets, end = layout(tensors)
+    host = [tensor.data for tensor in tensors]
+    return _Group(tensors, host, list(host), offsets, end, flat=None)
+
+
+def _moved_to_pinned(groups: list[_Group]) -> PinnedMemory:
+    """Memory that holds the weights of all groups, each one's in a row; all of them are read at once."""
+    pinned = PinnedMemory(sum(group.nbytes for group in groups))
+    tensors, offsets, start = [], [], 0
+    for group in groups:
+        group.flat = pinned.bytes[start : start + group.nbytes]
+        tensors += group.tensors
+        offsets += [start + offset for offset in group.offsets]
+        start += group.nbytes
+    before = iter(moved_into(pinned.bytes, tensors, offsets))
+    for group in groups:
+        group.before = list(islice(before, len(group.tensors)))
+        group.host = [tensor.data for tensor in group.tensors]
+    return pinned
+
+
 @dataclass
 class WeightRing:
     """Streams ``module``'s weights to ``device`` while it runs inside ``with ring:``.
@@ -110,13 +134,10 @@ class WeightRing:
             raise ValueError(f"slots is {self.slots}: expected 2 or more, one computes while one is copied")
         self._cuda = torch.device(self.device).type == "cuda"
         units = list(_units(self.module, self.group_bytes))
+        self._groups = [_group_of(unit) for unit in units]
         if not self.from_files:
-            self._pinned = PinnedMemory(sum(layout(weights_of(unit).values())[1] for unit in units))
-        start = 0
-        for unit in units:
-            group = self._host_group(unit, start)
-            start += group.nbytes
-            self._groups.append(group)
+            self._pinned = _moved_to_pinned(self._groups)
+        for unit, group in zip(units, self._groups, strict=True):
             self._hooks += [
                 unit.register_forward_pre_hook(partial(self._before, group)),
                 unit.register_forward_hook(partial(self._after, group)),
@@ -173,16 +194,6 @@ class WeightRing:
         if self._pinned is not None:
             self._pinned.release()
             self._pinned = None
-
-    def _host_group(self, unit: nn.Module, start: int) -> _Group:
-        tensors = list(weights_of(unit).values())
-        offsets, end = layout(tensors)
-        if self._pinned is None:
-            host = [tensor.data for tensor in tensors]
-            return _Group(tensors, host, list(host), offsets, end, flat=None)
-        flat = self._pinned.bytes[start : start + end]
-        before = moved_into(flat, tensors, offsets)
-        return _Group(tensors, [tensor.data for tensor in tensors], before, offsets, end, flat)
 
     def _evict(self, group: _Group) -> None:
         group.slot = None

@@ -86,22 +86,19 @@ def decode(held: Holder[Model], latents: torch.Tensor, *, on_latent: OnLatent | 
     latents = latents.to(held.device)
     scaled = (latents * model.latent_std.to(latents) + model.latent_mean.to(latents)).to(held.dtype)
     num_latents = latents.shape[1]
-    caches = no_caches(vae.decoder)
     stride, side = model.folder.frames_per_latent, model.folder.pixels_per_latent
     shape = ((num_latents - 1) * stride + 1, latents.shape[2] * side, latents.shape[3] * side)
 
-    def entered(place: int) -> torch.Tensor:
-        return middle(vae, caches, scaled[None, :, place : place + 1]).cpu()
-
     with held.placed.on_card(VAE), ClipOnHost(shape) as clip:
-        entrances = held.calls.map(entered, range(num_latents))
         bands = bands_of(vae, latents.shape[2], held.placed.placement.pieces)
         patch = shape[1] // bands[-1][1]
         for number, rows in enumerate(bands):
-            decoder = BandDecoder(vae.decoder, rows)
+            decoder, caches = BandDecoder(vae.decoder, rows), no_caches(vae.decoder)
 
-            def decoded(place: int, decoder: BandDecoder = decoder) -> torch.Tensor:
-                return out_of_patches(vae, decoder(entrances[place].to(held.device), first=place == 0))
+            # The middle is computed anew for every band: of each latent it takes less than keeping it would.
+            def decoded(place: int, decoder: BandDecoder = decoder, caches: Caches = caches) -> torch.Tensor:
+                entered = middle(vae, caches, scaled[None, :, place : place + 1])
+                return out_of_patches(vae, decoder(entered, first=place == 0))
 
             for place in range(num_latents):
                 for pixels in held.calls.map(decoded, [place]):

@@ -68,7 +68,13 @@ class Wan:
         held: dict[str, Any] = {"device": device, "dtype": dtype, "cpu_threads": cpu_threads}
         rungs = (*PLACEMENTS, *placements("cpu" if on_cpu else "cuda"))
         read = partial(
-            read_model, source, dtype=dtype, attention=attention, compiled=compiled, weights=weights
+            read_model,
+            source,
+            dtype=dtype,
+            attention=attention,
+            compiled=compiled,
+            weights=weights,
+            on_cpu=on_cpu,
         )
         self._held = Holder(
             spec,

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nodes.engines.common import padded_conv3d
+
 #: Of a convolution's padded input, which exists for so many rows at once.
 _PIECE_BYTES = 64 * 2**20
 
@@ -109,7 +111,7 @@ class _Convolution:
             done = last - 1 if last < rows[1] else needed[1]
             kept.rows((to_keep, done)).copy_(within[:, :, frames:, to_keep - seen[0] : done - seen[0]])
             to_keep = done
-            made = functional.conv3d(padded, self._layer.weight, self._layer.bias, padding=(0, 0, 1))
+            made = padded_conv3d(self._layer, padded, (0, 0, 1))
             del padded, within
             yield (first, last), made
             del made

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nodes.engines.streaming.pinned import PinnedMemory
+from nodes.engines.streaming.pinned_weights import PinnedWeights
 
 pytestmark = pytest.mark.torch
 
@@ -65,3 +66,13 @@ def test_a_driver_that_pins_nothing_leaves_ordinary_memory_and_says_so(
     memory.release()
     assert "CUDA error 2" in caplog.text
     assert memory.bytes.nbytes == 4096
+
+
+def test_pinned_weights_keep_the_order_of_their_elements() -> None:
+    layer = torch.nn.Conv3d(3, 4, 3).requires_grad_(False)
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
+    expected = layer.weight.clone()
+    pinned = PinnedWeights(layer, "cpu")
+    with pinned.on_card():
+        assert torch.equal(layer.weight, expected)
+        assert layer.weight.stride() == expected.stride() != layer.weight.contiguous().stride()

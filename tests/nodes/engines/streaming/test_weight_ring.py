@@ -182,9 +182,9 @@ def test_copies_of_mapped_weights_are_read_past_the_mapping(
     """Pages of the mapping would be held beside the copies."""
     read: list[int] = []
 
-    def counted(span: StoredTensor, buffer: torch.Tensor) -> None:
-        read.append(span.nbytes)
-        read_into(span, buffer)
+    def counted(span: StoredTensor, buffer: torch.Tensor, *, first: int) -> None:
+        read.append(buffer.nbytes)
+        read_into(span, buffer, first=first)
 
     monkeypatch.setattr("nodes.engines.weights.files.read_into", counted)
     expected = mapped(torch.ones(1, 16), [4])

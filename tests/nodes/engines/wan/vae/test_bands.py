@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from nodes.engines.wan.causal_vae import bands_of, middle, no_caches, out_of_patches
+from nodes.engines.wan.loading import lay_channels_last
 from nodes.engines.wan.vae import BandDecoder, bands
 
 pytestmark = pytest.mark.slow
@@ -25,14 +26,17 @@ NUM_LATENTS = 3
 
 
 @pytest.mark.parametrize("config", [WITHOUT_PATCHES, RESIDUAL], ids=["2.1", "2.2"])
+@pytest.mark.parametrize("channels_last", [False, True])
 @torch.no_grad()
 def test_a_clip_in_bands_is_what_the_stock_decoder_makes_of_it(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     vae = AutoencoderKLWan(**config).eval().requires_grad_(False)
     latents = torch.randn(1, 4, NUM_LATENTS, 5, 3)
     stock = vae.decode(latents).sample
+    if channels_last:
+        lay_channels_last(vae)
     caches = no_caches(vae.decoder)
     entered = [middle(vae, caches, latents[:, :, i : i + 1]) for i in range(NUM_LATENTS)]
     # A frame at once; pieces of a few rows; more bands than rows of latents.
@@ -42,6 +46,7 @@ def test_a_clip_in_bands_is_what_the_stock_decoder_makes_of_it(
         for rows in bands_of(vae, 5, count):
             decoder = BandDecoder(vae.decoder, rows)
             made.append(torch.cat([decoder(x, first=i == 0) for i, x in enumerate(entered)], dim=2))
+            assert (made[-1].stride(1) == 1) == channels_last  # from the first level to the last
         assert len(made) == num_bands
         pixels = out_of_patches(vae, torch.cat(made, dim=3)).clamp(-1, 1)
         assert torch.allclose(pixels, stock, atol=1e-5)
