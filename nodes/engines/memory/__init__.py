@@ -10,7 +10,6 @@ from nodes.engines.memory.vram import (
     cap_process,
     out_of_memory_is_ours,
     peak_bytes,
-    release,
     reset_peak,
     use_expandable_segments,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "out_of_memory_is_ours",
     "peak_bytes",
     "peak_rss_bytes",
-    "release",
     "reset_peak",
     "reset_peak_rss",
     "use_expandable_segments",
