@@ -102,24 +102,24 @@ def decoding(folder: Path, device: str, model: Model, window: Window, *, exact_f
         with torch.no_grad():
             return vae.decode(clip, *more, return_dict=False)[0][0]  # type: ignore[no-any-return]
 
-    def measured(call: Any, warm: Any) -> dict[str, float]:
+    def measured(call: Any, warm: Any, times: int = 2) -> dict[str, float]:
         warm()
         gc.collect()
         watch = Watch(device)
-        for _ in range(2):  # the first makes plans of convolutions for every shape
+        for _ in range(times):  # the first makes plans of convolutions for every shape
             if cuda:
                 torch.cuda.empty_cache()
             watch.begin("decode")
             call()
             watch.step()
         found = watch.close()["decode"]
-        return {**found, "first_s": found["steps_s"][0], "seconds": found["steps_s"][1]}  # type: ignore[index]
+        return {**found, "first_s": found["steps_s"][0], "seconds": found["steps_s"][-1]}  # type: ignore[index]
 
     vae = vae_of(folder, model, device, dtype)
     many, few = latents_of(num_frames, torch.float32), latents_of(9, torch.float32)
     found["stock"] = measured(lambda: stock(vae, many), lambda: stock(vae, few))
     vae.enable_tiling()
-    found["stock_tiled"] = measured(lambda: stock(vae, many), lambda: stock(vae, few))
+    found["stock_tiled"] = measured(lambda: stock(vae, many), lambda: stock(vae, few), 1)
     vae.disable_tiling()
     for rung in ("resident", "chunk" if spec.engine == "wan" else "evict"):
         holder, decode = vae_holder(folder, vae, device, dtype, rung)

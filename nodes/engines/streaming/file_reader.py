@@ -34,7 +34,7 @@ class FileReader:
         self._pinned.pin()
         #: Buffers, each with the event of the last copy from it.
         self._free: SimpleQueue[tuple[torch.Tensor, Any]] = SimpleQueue()
-        for buffer in self._pinned.bytes.split(SLICE_BYTES):
+        for buffer in torch.split(self._pinned.bytes, SLICE_BYTES):
             self._free.put((buffer, None))
 
     def read(self, parts: Sequence[Part], into: torch.Tensor, *, after: Any) -> Callable[[], Any]:
