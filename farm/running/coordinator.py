@@ -21,7 +21,7 @@ from farm.running.reopening import Reopening
 from farm.running.results import Results
 from farm.running.stalls import watch_for_stalls
 from farm.running.storage import Storage, stored_bytes
-from farm.scheduling import Assignment, StopJob, after_failure, ends_on, schedule
+from farm.scheduling import MAX_ASSIGNMENTS, Assignment, StopJob, after_failure, ends_on, schedule
 from farm.state import (
     Attempt,
     AttemptFailed,
@@ -42,6 +42,7 @@ from farm.state import (
     WorkerState,
     attempt_ids,
     blob_hashes,
+    heard,
 )
 
 log = logging.getLogger(__name__)
@@ -230,8 +231,9 @@ class Coordinator:
                 self._draining.let_go_if_drained(worker.id)
             case WorkerDown(worker_id=worker_id, reason=reason, kind=kind):
                 self.worker_down(worker_id, reason, kind)
-            case Progress():
-                self._note_progress(message)
+            case Progress(attempt_id=attempt_id, phase=phase):
+                done = message.done / message.total if phase == "denoise" else None
+                heard(self.ledger.state, attempt_id, phase, done, self.ledger.monotonic())
             case Telemetry():
                 worker_state = self.ledger.state.workers.get(message.worker_id)
                 if worker_state is not None:
@@ -253,8 +255,11 @@ class Coordinator:
 
     def dispatch(self) -> None:
         """Hand the idle workers what the schedule decides."""
-        for assignment in schedule(self.ledger.state, self.ledger.monotonic()):
-            self._start(assignment)
+        while assignments := schedule(self.ledger.state, self.ledger.monotonic()):
+            for assignment in assignments:
+                self._start(assignment)
+            if len(assignments) < MAX_ASSIGNMENTS:
+                return
 
     def _start(self, assignment: Assignment) -> None:
         job = self.ledger.state.jobs[assignment.job_id]
@@ -297,16 +302,6 @@ class Coordinator:
             ResultRefused(job_id=job.id, task_id=task.id, attempt_id=attempt_id, reason=reason)
         )
         return None
-
-    def _note_progress(self, message: Progress) -> None:
-        found = self.ledger.state.find(message.attempt_id)
-        if found is not None:
-            attempt = found[2]
-            attempt.phase = message.phase
-            attempt.heard_at = self.ledger.monotonic()
-            if message.phase == "denoise":
-                attempt.denoising_since = attempt.denoising_since or attempt.heard_at
-                attempt.done_fraction = message.done / message.total
 
     def succeeded(self, task: Task, attempt: Attempt) -> None:
         """What follows a result that counts."""

@@ -17,10 +17,11 @@ from farm.scheduling.retry import (
     why_not_retried,
 )
 from farm.scheduling.runnable import Runnable, RunnableSetting, runnable
-from farm.scheduling.schedule import Assignment, explain, schedule
+from farm.scheduling.schedule import MAX_ASSIGNMENTS, Assignment, explain, schedule
 from farm.scheduling.waiting import waiting
 
 __all__ = [
+    "MAX_ASSIGNMENTS",
     "Assignment",
     "Quote",
     "Rerender",

@@ -25,8 +25,7 @@ from farm.planning import (
     simulate,
     simulate_reviewed,
 )
-from farm.scheduling.schedule import remaining_s
-from farm.state import Job, Profiles, State, WorkerState, frames_to_join
+from farm.state import Job, Profiles, State, WorkerState, frames_to_join, remaining_s
 from farm.values import Value
 
 

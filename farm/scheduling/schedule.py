@@ -2,22 +2,47 @@
 
 Feasible (the need fits the worker at some rung, none that fits has failed the task less often) -> earliest
 predicted finish over all workers, busy ones included: a slow card is left idle when a fast one, busy
-now, would still finish the task sooner. Jobs share the farm by priority, then evenly. An idle worker
-with nothing else to do takes a second copy of a straggler that it would finish sooner.
+now, would still finish the task sooner. Jobs share the farm by priority, then evenly between people, then
+between jobs. An idle worker with nothing else to do takes a second copy of a straggler that it would finish
+sooner.
+
+Tasks are placed in turn, those that go to busy workers too, for the later ones go elsewhere then. How many of
+a run of equal tasks busy workers would end first is counted, not tried one by one (``farm.scheduling.runs``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Collection
 from dataclasses import dataclass
-from heapq import heapify, heappop, heapreplace
+from itertools import islice
+from operator import itemgetter
+
+import numpy as np
 
 from farm.capabilities import Rung, fitting_rungs, gib, why_not
 from farm.scheduling.retry import barred
-from farm.state import Attempt, Job, State, Task, WorkerState
+from farm.scheduling.runs import place_run
+from farm.state import (
+    Fleet,
+    Floats,
+    Index,
+    Job,
+    Round,
+    State,
+    Task,
+    TaskClass,
+    WorkerState,
+    index_of,
+    remaining_s,
+)
 
-#: Tasks looked at per worker and round: past this the slower workers are left to the next round.
-LOOKAHEAD_PER_WORKER = 32
+#: Tasks of several jobs are placed one by one this often, over all workers, and so often at least in a call:
+#: on a small farm all of them. Past this they are counted.
+LOOKS = 2048
+MIN_LOOKS = 8
+#: Assignments of one call; whoever is still idle is given something by the next.
+MAX_ASSIGNMENTS = 128
 #: A copy is made when the idle worker would be done this much sooner than the straggler...
 COPY_GAIN = 1.5
 #: ...and the straggler has run for at least this share of its prediction.
@@ -48,38 +73,194 @@ class Offer:
 
 
 def schedule(state: State, now: float) -> list[Assignment]:
-    """Assignments for the idle workers, to be carried out as they stand."""
-    idle = {w.worker.id for w in state.workers.values() if not w.draining and not w.attempts}
-    if not idle:
+    """Assignments for idle workers, to be carried out as they stand; ask again until there are none."""
+    index = index_of(state)
+    if not index.fleet.idle.any():
         return []
-    free_at = {w.worker.id: _free_at(state, w, now) for w in state.workers.values() if not w.draining}
-    offers_of: dict[tuple[str, tuple[int, int, bool, bool]], list[Offer]] = {}
-    assignments = []
-    budget = LOOKAHEAD_PER_WORKER * len(free_at)
-    fits_nowhere: set[str] = set()
-    for job, task in _in_turn(state, fits_nowhere):
-        if not idle or budget == 0:
-            break
-        key = (job.id, job.plan.kind_of(task.segment))
-        if key not in offers_of:
-            offers_of[key] = offers(state, job, task)
-        if not offers_of[key]:
-            fits_nowhere.add(job.id)
-            continue
-        budget -= 1
-        candidates = _allowed(task, offers_of[key])
-        by_finish = sorted(
-            candidates, key=lambda o: (free_at[o.worker.worker.id] + o.run_s, o.worker.worker.id)
+    call = _Call(state, index, now)
+    if call.place() and call.idle.any():
+        call.copy_stragglers()
+    return call.assignments
+
+
+class _Call:
+    """One call of ``schedule``: when workers will be free, as tasks are placed on them."""
+
+    def __init__(self, state: State, index: Index, now: float) -> None:
+        self._state, self._index, self._now = state, index, now
+        self._fleet: Fleet = index.fleet
+        self._free_at: Floats = self._fleet.free_at(now)
+        self.idle = self._fleet.idle.copy()
+        self.assignments: list[Assignment] = []
+        self._given: set[tuple[str, str]] = set()
+
+    def place(self) -> bool:
+        """Place what is ready; False: there was no room for more assignments."""
+        turn = Round(self._index.turns, self._state)
+        looks = max(MIN_LOOKS, LOOKS // len(self._fleet.ids))
+        while (found := turn.next()) is not None and self.idle.any():
+            if len(self.assignments) >= MAX_ASSIGNMENTS:
+                break
+            if looks == 0:
+                return self._place_pools(turn)
+            looks -= 1
+            job, position = found
+            order = job.ready[position]
+            of = self._index.class_of(job, job.outline.kinds[order])
+            if not of.num_able:
+                turn.passed_over()
+                looks += 1
+            elif turn.is_alone() and (count := _run_length(job, order)):
+                self._place_run(job, order, count, of)
+                turn.taken(count)
+            else:
+                self._place(job, job.tasks[job.order[order]], of)
+                turn.taken()
+        return len(self.assignments) < MAX_ASSIGNMENTS
+
+    def _place(self, job: Job, task: Task, of: TaskClass) -> None:
+        """One task, on whoever ends it first."""
+        run_s = self._allowed(task, of)
+        finish = self._free_at + run_s
+        best = int(finish.argmin())
+        if self.idle[best]:
+            self._assign(job, task, of, best, finish)
+        self._free_at[best] += run_s[best]
+
+    def _place_run(self, job: Job, order: int, count: int, of: TaskClass) -> None:
+        """So many equal tasks of one job, from this one on."""
+        own = job.ready_of[job.outline.kinds[order]]
+        position = bisect_left(own, order)
+        room = MAX_ASSIGNMENTS - len(self.assignments)
+        for skipped, row, finish in place_run(self._free_at, of.run_s, self.idle, count, room):
+            position += skipped
+            self._assign(job, job.tasks[job.order[own[position]]], of, row, finish)
+            position += 1
+
+    def _place_pools(self, turn: Round) -> bool:
+        """What is left, counted by class and priority; the turns tell whose task an idle worker takes."""
+        while turn.priority is not None and self.idle.any():
+            pools = self._index.turns.pools[turn.priority]
+            first = turn.next()
+            assert first is not None, "a priority has a turn to come"
+            job, position = first
+            head = self._index.class_of(job, job.outline.kinds[job.ready[position]])
+            for of in (head, *(other for other in pools if other is not head)):
+                if not of.num_able:
+                    continue
+                room = MAX_ASSIGNMENTS - len(self.assignments)
+                if not room:
+                    return False
+                count = sum(pools[of].values())
+                for skipped, row, finish in place_run(self._free_at, of.run_s, self.idle, count, room):
+                    picked = self._pick(turn, of, pools[of], skipped, row)
+                    if picked is None:
+                        break
+                    self._assign(*picked, of, row, finish)
+            turn.next_level()
+        return True
+
+    def _pick(
+        self, turn: Round, of: TaskClass, pool: dict[tuple[str, int], int], skipped: int, row: int
+    ) -> tuple[Job, Task] | None:
+        """A task of this class for a worker: of whoever has the turn, as far in as its share was skipped."""
+        found = turn.next()
+        jobs = [found[0]] if found and self._ready_of(found[0], of) else []
+        jobs += [self._state.jobs[job_id] for job_id, _ in pool]
+        for job in jobs:
+            orders = self._ready_of(job, of)
+            share = min(skipped // len(pool), len(orders) - 1)
+            for order in (*islice(orders, share, None), *islice(orders, share)):
+                task = job.tasks[job.order[order]]
+                if (job.id, task.id) not in self._given and self._allowed(task, of)[row] < np.inf:
+                    if found and job is found[0]:
+                        turn.taken()
+                    return job, task
+        return None
+
+    def _ready_of(self, job: Job, of: TaskClass) -> list[int]:
+        """A job's ready tasks of a class, in plan order."""
+        kinds = (
+            kind for kind, orders in job.ready_of.items() if orders and self._index.class_of(job, kind) is of
         )
-        best = by_finish[0]
-        worker_id = best.worker.worker.id
-        free_at[worker_id] += best.run_s
-        if worker_id in idle:
-            idle.discard(worker_id)
-            assignments.append(_assignment(job, task, best, _why(best, by_finish, free_at)))
-    if idle:
-        assignments += _copies(state, idle, now)
-    return assignments
+        return job.ready_of[kind] if (kind := next(kinds, None)) is not None else []
+
+    def _allowed(self, task: Task, of: TaskClass) -> Floats:
+        """What the task takes on each worker; infinite where it cannot or may not try it."""
+        if not task.failures:
+            return of.run_s
+        able = [self._fleet.ids[row] for row in np.flatnonzero(of.run_s < np.inf)]
+        run_s = of.run_s.copy()
+        run_s[[self._fleet.row(worker_id) for worker_id in barred(task, able)]] = np.inf
+        return run_s
+
+    def copy_stragglers(self) -> None:
+        """Second copies of what is overdue, for whoever is idle and would end it much sooner."""
+        fleet, now = self._fleet, self._now
+        overdue = now - fleet.given_at >= np.maximum(COPY_MIN_S, COPY_AFTER * fleet.predicted_s)
+        soonest = min((known.run_s[self.idle].min() for known in fleet.classes.values()), default=np.inf)
+        rows = np.flatnonzero(fleet.busy & overdue & (fleet.left_s(now) > soonest * COPY_GAIN))
+        found = [
+            (self._index.turns.number(job.id), int(fleet.joined[row]), job, task, attempt)
+            for row in rows
+            for job, task, attempt in self._state.running_on(self._state.workers[fleet.ids[row]])
+            if job.status == "running" and task.status == "running" and task.running_attempts == [attempt]
+        ]
+        for _, _, job, task, attempt in sorted(found, key=itemgetter(0, 1)):
+            of = self._index.class_of(job, job.outline.kinds[task.order])
+            left = remaining_s(attempt, now)
+            run_s = np.where(self.idle, self._allowed(task, of), np.inf)
+            best = int(run_s.argmin())
+            if run_s[best] * COPY_GAIN < left:
+                self.idle[best] = False
+                why = f"second copy: done in {run_s[best]:.1f} s, {attempt.worker_id} needs {left:.1f} s more"
+                self._give(job, task, of, best, why)
+
+    def _assign(self, job: Job, task: Task, of: TaskClass, row: int, finish: Floats) -> None:
+        """An idle worker ends it first; ``finish``: when each would."""
+        self.idle[row] = False
+        self._give(job, task, of, row, self._why(of, row, finish))
+
+    def _give(self, job: Job, task: Task, of: TaskClass, row: int, why: str) -> None:
+        worker = self._state.workers[self._fleet.ids[row]].worker
+        held = of.holding(self._state.profiles, worker)
+        assert held is not None, "a worker that cannot hold a task takes forever"
+        rung, need_bytes = held
+        self._given.add((job.id, task.id))
+        self.assignments.append(
+            Assignment(
+                job_id=job.id,
+                task_id=task.id,
+                worker_id=worker.id,
+                rung=rung,
+                need_bytes=need_bytes,
+                predicted_s=float(of.run_s[row]),
+                why=why,
+            )
+        )
+
+    def _why(self, of: TaskClass, row: int, finish: Floats) -> str:
+        worker = self._state.workers[self._fleet.ids[row]].worker
+        held = of.holding(self._state.profiles, worker)
+        assert held is not None, "a worker that cannot hold a task takes forever"
+        fits = f"{held[0]} fits ({gib(held[1])} of {gib(worker.vram_bytes)})"
+        own, finish[row] = finish[row], np.inf
+        second = int(finish.argmin())
+        ahead, finish[row] = finish[second] - own, own
+        if ahead == np.inf:
+            return f"{fits}; the only worker that can"
+        return f"{fits}; done {max(ahead, 0):.1f} s before {self._fleet.ids[second]}"
+
+
+def _run_length(job: Job, order: int) -> int:
+    """How many of a job's ready tasks, from this one on, are equal and were never tried."""
+    kind = job.outline.kinds[order]
+    own = job.ready_of[kind]
+    ends = [failed for failed in job.ready_failed if failed >= order]
+    for other, orders in job.ready_of.items():
+        if other != kind and (place := bisect_left(orders, order)) < len(orders):
+            ends.append(orders[place])
+    return (bisect_left(own, min(ends)) if ends else len(own)) - bisect_left(own, order)
 
 
 def offers(state: State, job: Job, task: Task) -> list[Offer]:
@@ -100,19 +281,13 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
     return found
 
 
-def _allowed(task: Task, found: list[Offer]) -> list[Offer]:
-    """The offers of the workers that may try it: some, where there are any."""
-    if not task.failures:
-        return found
-    out = barred(task, [offer.worker.worker.id for offer in found])
-    return [offer for offer in found if offer.worker.worker.id not in out]
-
-
-def explain(state: State, job: Job, task: Task) -> dict[str, str]:
-    """For each worker, why the task does or does not run there."""
+def explain(state: State, job: Job, task: Task, worker_ids: Collection[str] | None = None) -> dict[str, str]:
+    """For each worker, or each of these, why the task does or does not run there."""
     said = {}
-    out = barred(task, [offer.worker.worker.id for offer in offers(state, job, task)])
-    for worker_state in state.workers.values():
+    able = [offer.worker.worker.id for offer in offers(state, job, task)] if task.failures else []
+    out = barred(task, able)
+    chosen = state.workers.values() if worker_ids is None else map(state.workers.__getitem__, worker_ids)
+    for worker_state in chosen:
         worker = worker_state.worker
         needs = state.profiles.needs(job.plan, task.segment, worker.kind)
         if worker_state.draining:
@@ -127,91 +302,3 @@ def explain(state: State, job: Job, task: Task) -> dict[str, str]:
         else:
             said[worker.id] = f"can take it at {fitting_rungs(needs, worker)[0]}"
     return said
-
-
-def _in_turn(state: State, passed_over: set[str]) -> Iterator[tuple[Job, Task]]:
-    """Ready tasks: highest priority first, then the job with the least running, then plan order.
-
-    A job that is put into ``passed_over`` on the way has its turn no more.
-    """
-    queue = [
-        (-job.request.priority, job.num_running, number, 0, job)
-        for number, job in enumerate(state.jobs.values())
-        if job.status == "running" and job.ready
-    ]
-    heapify(queue)
-    while queue:
-        priority, running, number, position, job = queue[0]
-        yield job, job.tasks[job.order[job.ready[position]]]
-        if position + 1 < len(job.ready) and job.id not in passed_over:
-            heapreplace(queue, (priority, running + 1, number, position + 1, job))
-        else:
-            heappop(queue)
-
-
-def remaining_s(attempt: Attempt, now: float) -> float:
-    """Predicted seconds an attempt still takes: from its own steps, loading left out, once there are some."""
-    elapsed = now - attempt.given_at
-    if attempt.done_fraction > 0 and attempt.denoising_since is not None:
-        return (now - attempt.denoising_since) * (1 - attempt.done_fraction) / attempt.done_fraction
-    # Overdue without a sign of progress: as long again as it took so far.
-    return max(attempt.predicted_s - elapsed, elapsed if elapsed > attempt.predicted_s else 0.0)
-
-
-def _free_at(state: State, worker: WorkerState, now: float) -> float:
-    return now + sum(remaining_s(attempt, now) for _, _, attempt in state.running_on(worker))
-
-
-def _copies(state: State, idle: set[str], now: float) -> list[Assignment]:
-    copies = []
-    for job in state.jobs.values():
-        if job.status != "running" or not job.num_running:
-            continue
-        for attempt, task in _stragglers(state, job, now):
-            left = remaining_s(attempt, now)
-            able = [
-                o
-                for o in _allowed(task, offers(state, job, task))
-                if o.worker.worker.id in idle and o.run_s * COPY_GAIN < left
-            ]
-            if able:
-                best = min(able, key=lambda o: (o.run_s, o.worker.worker.id))
-                idle.discard(best.worker.worker.id)
-                why = f"second copy: done in {best.run_s:.1f} s, {attempt.worker_id} needs {left:.1f} s more"
-                copies.append(_assignment(job, task, best, why))
-    return copies
-
-
-def _stragglers(state: State, job: Job, now: float) -> Iterator[tuple[Attempt, Task]]:
-    for worker in state.workers.values():
-        for attempt_id, (job_id, task_id) in worker.attempts.items():
-            if job_id != job.id:
-                continue
-            task = job.tasks[task_id]
-            running = task.running_attempts
-            if task.status != "running" or len(running) != 1 or running[0].id != attempt_id:
-                continue
-            elapsed = now - running[0].given_at
-            if elapsed >= max(COPY_MIN_S, COPY_AFTER * running[0].predicted_s):
-                yield running[0], task
-
-
-def _assignment(job: Job, task: Task, offer: Offer, why: str) -> Assignment:
-    return Assignment(
-        job_id=job.id,
-        task_id=task.id,
-        worker_id=offer.worker.worker.id,
-        rung=offer.rung,
-        need_bytes=offer.need_bytes,
-        predicted_s=offer.run_s,
-        why=why,
-    )
-
-
-def _why(best: Offer, by_finish: list[Offer], free_at: dict[str, float]) -> str:
-    fits = f"{best.rung} fits ({gib(best.need_bytes)} of {gib(best.worker.worker.vram_bytes)})"
-    if len(by_finish) == 1:
-        return f"{fits}; the only worker that can"
-    second = by_finish[1]
-    ahead = free_at[second.worker.worker.id] + second.run_s - free_at[best.worker.worker.id]
-    return f"{fits}; done {max(ahead, 0):.1f} s before {second.worker.worker.id}"

@@ -39,6 +39,8 @@ from farm.state.events import (
     WorkerLeft,
     event_adapter,
 )
+from farm.state.fleet import Bools, Fleet, Floats, TaskClass, remaining_s
+from farm.state.index import Index, heard, index_of
 from farm.state.journal import Journal, Row, job_rows
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
@@ -78,6 +80,7 @@ from farm.state.state_folder import (
 )
 from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
+from farm.state.turns import Round
 
 __all__ = [
     "JOURNAL_NAME",
@@ -87,11 +90,15 @@ __all__ = [
     "Attempt",
     "AttemptFailed",
     "AttemptSucceeded",
+    "Bools",
     "Event",
     "FailureKind",
     "Fill",
+    "Fleet",
+    "Floats",
     "FolderInUse",
     "Found",
+    "Index",
     "Job",
     "JobCancelled",
     "JobDeleted",
@@ -115,6 +122,7 @@ __all__ = [
     "Recorded",
     "ResultRefused",
     "ReviewApproved",
+    "Round",
     "Row",
     "Seam",
     "SeamAccepted",
@@ -122,6 +130,7 @@ __all__ = [
     "State",
     "Task",
     "TaskAssigned",
+    "TaskClass",
     "TaskReopened",
     "TaskStatus",
     "Telemetry",
@@ -138,7 +147,9 @@ __all__ = [
     "default_state_folder",
     "event_adapter",
     "frames_to_join",
+    "heard",
     "in_use",
+    "index_of",
     "job_rows",
     "keyframe_of",
     "locked",
@@ -148,6 +159,7 @@ __all__ = [
     "next_seed",
     "past",
     "refusal",
+    "remaining_s",
     "replayed",
     "to_regrow",
     "to_remake",

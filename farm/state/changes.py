@@ -39,6 +39,7 @@ from farm.state.events import (
     WorkerJoined,
     WorkerLeft,
 )
+from farm.state.index import happened
 from farm.state.rerender import reopen
 from farm.state.review import goes_on, remake, review_refusal
 from farm.state.state import (
@@ -183,6 +184,7 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
         case _:
             job = state.jobs[event.job_id]
             _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
+    happened(state, event)
 
 
 def _use(state: State, hashes: Collection[str]) -> None:
@@ -204,8 +206,7 @@ def _drain(state: State, event: WorkerDraining) -> None:
     if worker is not None:
         worker.draining, worker.leaving = True, event.leaving
         return
-    off = state.starting if event.worker_id in state.starting else state.drained
-    gone = off.pop(event.worker_id)
+    gone = (state.starting if event.worker_id in state.starting else state.drained).pop(event.worker_id)
     if not event.leaving:
         state.drained[event.worker_id] = gone
 
@@ -255,6 +256,7 @@ def _apply_to_job(
     job.finished_at = None if job.status == "running" else at
     if ended or isinstance(event, JobRetried):
         job.reason = ""
+        job.ready_failed.clear()
         for task in job.tasks.values():
             task.failures.clear()
     match event:
@@ -353,7 +355,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
 
 def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, monotonic_s: float) -> None:
     if task.status == "ready":
-        job.ready.remove(task.order)
+        job.dequeue(task)
     task.status = "running"
     task.attempts.append(
         Attempt(

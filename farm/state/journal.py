@@ -63,6 +63,7 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            self._durable = False
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise CannotRun(
@@ -77,7 +78,9 @@ class Journal:
         """
         job_id = getattr(event, "job_id", None)
         try:
-            self._db.execute(f"PRAGMA synchronous={'FULL' if event.type in _DURABLE else 'NORMAL'}")
+            if (durable := event.type in _DURABLE) != self._durable:
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             cursor = self._db.execute(
                 "INSERT INTO events (at, job_id, type, body) VALUES (?, ?, ?, ?)",
                 (at, job_id, event.type, event_adapter.dump_json(event)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from farm.capabilities import DeviceKind, Need, Rung, Worker
 from farm.planning import Draft, Plan, Segment
@@ -24,6 +26,17 @@ TEXT_S = 2.0
 
 #: Model, frame size, frames of the window, rung, kind of worker: what memory depends on.
 ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
+
+
+class Pace(NamedTuple):
+    """What the seconds of a segment on a worker are worked out from, but for the worker itself."""
+
+    model: str
+    units: float
+    prior_seconds_per_unit: float
+    slowdown: Mapping[Rung, float]
+    #: Of prompts, whatever the worker; None of anything else.
+    text_s: float | None
 
 
 @dataclass
@@ -105,14 +118,16 @@ class Profiles:
 
     def render_s(self, plan: Plan, segment: Segment, worker: Worker, rung: Rung) -> float:
         """Predicted seconds of a segment on a worker with the model loaded."""
-        here = plan.footprint(segment, worker.kind)
-        if segment.level == "text":
-            return here.prior_load_s + TEXT_S
-        model = plan.rendered_as(segment).loaded_as
-        alike = self.seconds_per_unit_of_device.get((worker.device_name, model))
-        prior = here.prior_seconds_per_mpixel_step if alike is None else alike
-        per_unit = self.seconds_per_unit.get((worker.id, model), prior)
-        return per_unit * plan.timed_units(segment, worker.kind) * here.slowdown[rung]
+        return self.seconds_of(pace(plan, segment, worker.kind), worker, rung)
+
+    def seconds_of(self, work: Pace, worker: Worker, rung: Rung) -> float:
+        """As ``render_s``, of many segments that are as much work as each other."""
+        if work.text_s is not None:
+            return work.text_s
+        alike = (worker.device_name, work.model)
+        prior = self.seconds_per_unit_of_device.get(alike, work.prior_seconds_per_unit)
+        per_unit = self.seconds_per_unit.get((worker.id, work.model), prior)
+        return per_unit * work.units * work.slowdown[rung]
 
     def loading_s(self, rendered_as: Plan | Draft, worker: Worker) -> float:
         """Predicted seconds to bring the model of a plan, or of its draft, onto a worker that has another."""
@@ -121,6 +136,18 @@ class Profiles:
             (worker.device_name, model), rendered_as.on[worker.kind].prior_load_s
         )
         return self.load_s.get((worker.id, model), prior_s)
+
+
+def pace(plan: Plan, segment: Segment, kind: DeviceKind) -> Pace:
+    """Of a segment, on one kind of worker."""
+    here = plan.footprint(segment, kind)
+    return Pace(
+        model=plan.rendered_as(segment).loaded_as,
+        units=plan.timed_units(segment, kind),
+        prior_seconds_per_unit=here.prior_seconds_per_mpixel_step,
+        slowdown=here.slowdown,
+        text_s=here.prior_load_s + TEXT_S if segment.level == "text" else None,
+    )
 
 
 def frames_to_join(segment: Segment) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -143,8 +143,11 @@ class Job:
     dependents: dict[str, list[str]]
     status: JobStatus = "running"
     reason: str = ""
-    #: Numbers of the ready tasks, in plan order.
+    #: Numbers of the ready tasks, in plan order; the same by their kind (of its outline), and those of them
+    #: that were tried and failed.
     ready: list[int] = field(default_factory=list)
+    ready_of: dict[int, list[int]] = field(default_factory=dict)
+    ready_failed: set[int] = field(default_factory=set)
     num_done: int = 0
     num_running: int = 0
     num_refused: int = 0
@@ -186,6 +189,11 @@ class Job:
         return keyframes(self.plan)
 
     @property
+    def person(self) -> str:
+        """Who asked for it; those of whom nothing is known are one."""
+        return self.submitted_by_id or self.submitted_by
+
+    @property
     def held(self) -> bool:
         """None of its windows may be rendered yet."""
         return self.plan.review and not self.approved
@@ -217,11 +225,20 @@ class Job:
         else:
             task.status = "ready"
             insort(self.ready, task.order)
+            insort(self.ready_of.setdefault(self.outline.kinds[task.order], []), task.order)
+            if task.failures:
+                self.ready_failed.add(task.order)
 
     def unqueue(self, task: Task) -> None:
         """Take a ready task back from the queue."""
-        self.ready.remove(task.order)
+        self.dequeue(task)
         task.status = "waiting"
+
+    def dequeue(self, task: Task) -> None:
+        """A ready task is none any more."""
+        for ready in (self.ready, self.ready_of[self.outline.kinds[task.order]]):
+            del ready[bisect_left(ready, task.order)]
+        self.ready_failed.discard(task.order)
 
     def wait_again(self, task: Task, dependency_id: str) -> None:
         """What a task not begun depends on is rendered again. One that is done, or runs, has read it."""
@@ -283,6 +300,8 @@ class State:
     #: Names of those that restrict use and were accepted.
     accepted_licences: set[str] = field(default_factory=set)
     profiles: Profiles = field(default_factory=Profiles)
+    #: What makes the schedule fast; made when it is first asked for (``farm.state.index``).
+    index: object = field(default=None, compare=False, repr=False)
 
     @property
     def models(self) -> list[str]:

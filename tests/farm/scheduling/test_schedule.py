@@ -10,14 +10,15 @@ import pytest
 
 from farm.scheduling.retry import barred
 from farm.scheduling.schedule import (
-    LOOKAHEAD_PER_WORKER,
+    LOOKS,
+    MAX_ASSIGNMENTS,
     Assignment,
     explain,
     offers,
-    remaining_s,
     schedule,
 )
 from farm.state.events import WorkerDraining, WorkerLeft
+from farm.state.fleet import remaining_s
 from farm.state.state import State
 
 
@@ -282,7 +283,7 @@ def test_a_job_that_has_less_running_catches_up_first(make: Any) -> None:
 
 def test_a_large_job_that_fits_nowhere_does_not_hold_up_the_next(make: Any) -> None:
     state = make.state(make.joined(make.worker("a/0", 3)))
-    many = frames_of(LOOKAHEAD_PER_WORKER + 10)
+    many = frames_of(LOOKS + 10)
     make.happen(state, make.submitted("huge", num_frames=many, priority=90, width=2048, height=2048))
     make.happen(state, make.submitted("small", num_frames=8))
     assert [a.job_id for a in schedule(state, 0.0)] == ["small"]
@@ -386,3 +387,42 @@ def test_what_is_left_of_an_attempt_is_foretold_from_its_steps_and_not_from_load
     assert remaining_s(attempt, 60.0) == pytest.approx(10.0)
     attempt.denoising_since, attempt.done_fraction = 60.0, 0.1
     assert remaining_s(attempt, 61.0) == pytest.approx(9.0), "not 61 s nine times over"
+
+
+# Many workers.
+
+
+def test_what_one_call_leaves_idle_the_next_ones_give_something(make: Any) -> None:
+    ids = [f"w{number:03}/0" for number in range(2 * MAX_ASSIGNMENTS + 5)]
+    state = farm(make, dict.fromkeys(ids, 5.0), num_frames=frames_of(len(ids)))
+    given: list[Assignment] = []
+    while decided := schedule(state, 0.0):
+        assert len(decided) <= MAX_ASSIGNMENTS
+        given += decided
+        make.happen(state, *(make.assigned(a.task_id, a.worker_id, predicted_s=5.0) for a in decided))
+    assert placed(given) == {f"s0-{number}": worker_id for number, worker_id in enumerate(ids)}
+
+
+def test_on_a_large_farm_alternating_jobs_share_evenly_and_slow_cards_wait_for_fast_ones(make: Any) -> None:
+    speeds = {f"w{number:03}/0": 1.0 if number % 2 else 6.0 for number in range(512)}
+    state = farm(make, speeds, num_frames=frames_of(300))
+    make.happen(state, make.submitted("job2", num_frames=frames_of(300)))
+    given: list[Assignment] = []
+    while decided := schedule(state, 0.0):
+        given += decided
+        for a in decided:
+            event = make.assigned(a.task_id, a.worker_id, predicted_s=a.predicted_s, job=a.job_id)
+            make.happen(state, event)
+    assert len({(a.job_id, a.task_id) for a in given}) == len(given)
+    assert {speeds[a.worker_id] for a in given} == {1.0}, "256 fast ones end 600 in 3 s"
+    shares = [sum(a.job_id == job_id for a in given) for job_id in ("job", "job2")]
+    assert shares == [128, 128]
+
+
+def test_a_person_with_many_jobs_gets_as_much_as_one_with_one(make: Any) -> None:
+    state = make.state(make.joined(*(make.worker(f"w{number}/0") for number in range(6))))
+    people = {"a1": "anna", "a2": "anna", "a3": "anna", "b1": "ben"}
+    for job_id, person in people.items():
+        submitted = make.submitted(job_id, num_frames=frames_of(9))
+        make.happen(state, submitted.model_copy(update={"submitted_by_id": person}))
+    assert sorted(a.job_id for a in schedule(state, 0.0)) == ["a1", "a2", "a3", "b1", "b1", "b1"]

@@ -1,0 +1,273 @@
+"""The workers as columns of numbers, a row each in the order of their ids: what the schedule reads of them.
+
+Kept with the state and changed by the events that change a worker, a row at a time (``farm.state.index``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farm.capabilities import DeviceKind, Rung, Worker, fitting_rungs
+from farm.planning import Plan, Segment
+from farm.state.profiles import Pace, Profiles, pace
+from farm.state.state import Attempt, State, WorkerState
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class TaskClass:
+    """Tasks that are as much work as each other, of any job: what one of them takes on every worker."""
+
+    def __init__(self, plan: Plan, sample: Segment) -> None:
+        self._plan, self._sample = plan, sample
+        self.rendered_as = plan.rendered_as(sample)
+        #: The model that a worker has loaded which renders one of them.
+        self.model = self.rendered_as.loaded_as
+        self.is_text = sample.level == "text"
+        #: Seconds of one, the model brought there if need be; infinite where none may go. A row a worker.
+        self.run_s: Floats = np.empty(0)
+        #: How many may take one.
+        self.num_able = 0
+        #: By what a worker has: the fastest rung that fits and what it needs.
+        self._held: dict[tuple[DeviceKind, int, int | None], tuple[Rung, int] | None] = {}
+        self._pace: dict[DeviceKind, Pace] = {}
+
+    def holding(self, profiles: Profiles, worker: Worker) -> tuple[Rung, int] | None:
+        """The fastest rung that fits and the bytes it needs there; None where none does."""
+        has = (worker.kind, worker.vram_bytes, worker.host_bytes)
+        if has not in self._held:
+            needs = profiles.needs(self._plan, self._sample, worker.kind)
+            rungs = fitting_rungs(needs, worker)
+            self._held[has] = (rungs[0], needs[rungs[0]].vram_bytes) if rungs else None
+        return self._held[has]
+
+    def needs_changed(self) -> None:
+        """A card ran out of memory: who can hold one is asked anew."""
+        self._held.clear()
+
+    def seconds(self, profiles: Profiles, worker_state: WorkerState) -> float:
+        """What one takes on this worker, begun now; infinite where it may not go."""
+        worker = worker_state.worker
+        held = None if worker_state.draining else self.holding(profiles, worker)
+        if held is None:
+            return np.inf
+        if worker.kind not in self._pace:
+            self._pace[worker.kind] = pace(self._plan, self._sample, worker.kind)
+        run_s = profiles.seconds_of(self._pace[worker.kind], worker, held[0])
+        if worker_state.warm_model != self.model and not self.is_text:
+            run_s += profiles.loading_s(self.rendered_as, worker)
+        return run_s
+
+
+def class_key(plan: Plan, sample: Segment) -> tuple[object, ...]:
+    """Equal for segments that take as long and as many bytes on any one worker."""
+    here = plan.rendered_as(sample)
+    is_text = sample.level == "text"
+    return (
+        here.loaded_as,
+        (here.width, here.height, sample.num_frames, is_text),
+        *(
+            (kind, footprint.model_dump_json(), plan.timed_units(sample, kind))
+            for kind, footprint in sorted((here.text_on if is_text else here.on).items())
+        ),
+    )
+
+
+class Fleet:
+    """Every worker that is here. Rows move when one joins or leaves: they are good for one look."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.ids: list[str] = sorted(state.workers)
+        count = len(self.ids)
+        #: May be given something now.
+        self.idle: Bools = np.zeros(count, bool)
+        self.busy: Bools = np.zeros(count, bool)
+        #: Of the attempt there: when it was given, what was predicted, ...
+        self.given_at: Floats = np.zeros(count)
+        self.predicted_s: Floats = np.zeros(count)
+        #: ... and, once it told of its steps, when the first began and how many are done.
+        self.has_told: Bools = np.zeros(count, bool)
+        self.denoising_since: Floats = np.zeros(count)
+        self.done_fraction: Floats = np.ones(count)
+        #: The manieth to have joined.
+        self.joined: NDArray[np.int64] = np.zeros(count, np.int64)
+        self._num_joined = 0
+        self._warm: dict[str, str | None] = {}
+        #: By what a device is called: those of that name; with a model, those not measured with it.
+        self._alike: dict[str, set[str]] = {}
+        self._unmeasured: dict[tuple[str, str], set[str]] = {}
+        #: Those with more than one attempt, which no schedule makes and old journals may tell of.
+        self._several: set[str] = set()
+        self.classes: dict[tuple[object, ...], TaskClass] = {}
+        for worker_id in state.workers:
+            self._joins(worker_id)
+            self.read(worker_id)
+
+    def row(self, worker_id: str) -> int:
+        return bisect_left(self.ids, worker_id)
+
+    def class_of(self, plan: Plan, sample: Segment) -> TaskClass:
+        """The class that a segment belongs to."""
+        key = class_key(plan, sample)
+        found = self.classes.get(key)
+        if found is None:
+            found = self.classes[key] = TaskClass(plan, sample)
+            self._fill(found)
+        return found
+
+    def keep_classes(self, used: set[int]) -> None:
+        """Forget the classes that no task is of any more; ``used``: ids of the objects."""
+        self.classes = {key: kept for key, kept in self.classes.items() if id(kept) in used}
+
+    # What events change.
+
+    def join(self, worker_id: str) -> None:
+        row = self.row(worker_id)
+        self.ids.insert(row, worker_id)
+        for name in _COLUMNS:
+            setattr(self, name, np.insert(getattr(self, name), row, 0))
+        for known in self.classes.values():
+            known.run_s = np.insert(known.run_s, row, np.inf)
+        self._joins(worker_id)
+        self.read(worker_id)
+        self.speed_changed(worker_id)
+
+    def leave(self, worker_id: str) -> None:
+        row = self.row(worker_id)
+        if row == len(self.ids) or self.ids[row] != worker_id:
+            return  # it was starting, and never here
+        del self.ids[row]
+        self._several.discard(worker_id)
+        del self._warm[worker_id]
+        for alike in (*self._alike.values(), *self._unmeasured.values()):
+            alike.discard(worker_id)
+        for name in _COLUMNS:
+            setattr(self, name, np.delete(getattr(self, name), row))
+        for known in self.classes.values():
+            known.num_able -= int(known.run_s[row] < np.inf)
+            known.run_s = np.delete(known.run_s, row)
+
+    def read(self, worker_id: str) -> None:
+        """What a worker does has changed."""
+        worker = self._state.workers[worker_id]
+        row = self.row(worker_id)
+        self.busy[row] = bool(worker.attempts)
+        self.idle[row] = not (worker.attempts or worker.draining)
+        self._several.discard(worker_id)
+        if len(worker.attempts) > 1:
+            self._several.add(worker_id)
+        self.has_told[row], self.done_fraction[row] = False, 1.0
+        for _, _, attempt in self._state.running_on(worker):
+            self.given_at[row] = attempt.given_at
+            self.predicted_s[row] = attempt.predicted_s
+            self.hear(attempt)
+
+    def hear(self, attempt: Attempt) -> None:
+        """An attempt that runs has told how far it is."""
+        row = self.row(attempt.worker_id)
+        told = attempt.done_fraction > 0 and attempt.denoising_since is not None
+        self.has_told[row] = told
+        self.denoising_since[row] = attempt.denoising_since if told else 0.0
+        self.done_fraction[row] = attempt.done_fraction if told else 1.0
+
+    def warmed(self, worker_id: str) -> None:
+        """A worker may have another model loaded than before."""
+        before, after = self._warm.get(worker_id), self._state.workers[worker_id].warm_model
+        if before != after:
+            self._warm[worker_id] = after
+            self.speed_changed(worker_id, before, after)
+
+    def speed_changed(self, worker_id: str, *models: str | None) -> None:
+        """How long tasks (of these models; of all) take on a worker is asked anew."""
+        worker = self._state.workers[worker_id]
+        row = self.row(worker_id)
+        for known in self.classes.values():
+            if not models or known.model in models:
+                before, known.run_s[row] = known.run_s[row], known.seconds(self._state.profiles, worker)
+                known.num_able += int(known.run_s[row] < np.inf) - int(before < np.inf)
+
+    def measured(self, worker_id: str, model: str, *, loaded: bool) -> None:
+        """A task of a model was timed on a worker; of others of its kind, as much is expected."""
+        self.speed_changed(worker_id, model)
+        workers, profiles = self._state.workers, self._state.profiles
+        device = workers[worker_id].worker.device_name
+        if (device, model) not in self._unmeasured:
+            self._unmeasured[device, model] = {
+                other
+                for other in self._alike[device]
+                if not profiles.has_measured(model, workers[other].worker)
+            }
+        self._unmeasured[device, model].discard(worker_id)
+        others = set(self._unmeasured[device, model])
+        if loaded:
+            others |= {other for other in self._alike[device] if workers[other].warm_model != model}
+        for other in others:
+            self.speed_changed(other, model)
+
+    def needs_changed(self, model: str) -> None:
+        """Tasks of a model turned out to need more memory."""
+        for known in self.classes.values():
+            if known.model == model:
+                known.needs_changed()
+                self._fill(known)
+
+    # What the schedule asks.
+
+    def left_s(self, now: float) -> Floats:
+        """As ``remaining_s`` of what each does, were it one attempt; of idle ones anything."""
+        elapsed = now - self.given_at
+        left = np.where(elapsed > self.predicted_s, elapsed, self.predicted_s - elapsed)
+        told = (now - self.denoising_since) * (1 - self.done_fraction) / self.done_fraction
+        return np.where(self.has_told, told, left)
+
+    def free_at(self, now: float) -> Floats:
+        """When each is done with what it does."""
+        free = np.where(self.busy, now + self.left_s(now), now)
+        for worker_id in self._several:
+            free[self.row(worker_id)] = now + sum(
+                remaining_s(attempt, now)
+                for _, _, attempt in self._state.running_on(self._state.workers[worker_id])
+            )
+        return free
+
+    def _fill(self, known: TaskClass) -> None:
+        workers, profiles = self._state.workers, self._state.profiles
+        known.run_s = np.array([known.seconds(profiles, workers[worker_id]) for worker_id in self.ids])
+        known.num_able = int((known.run_s < np.inf).sum())
+
+    def _joins(self, worker_id: str) -> None:
+        worker = self._state.workers[worker_id]
+        self._warm[worker_id] = worker.warm_model
+        self._alike.setdefault(worker.worker.device_name, set()).add(worker_id)
+        for (device, model), unmeasured in self._unmeasured.items():
+            known = self._state.profiles.has_measured(model, worker.worker)
+            if device == worker.worker.device_name and not known:
+                unmeasured.add(worker_id)
+        self.joined[self.row(worker_id)] = self._num_joined
+        self._num_joined += 1
+
+
+_COLUMNS = (
+    "idle",
+    "busy",
+    "given_at",
+    "predicted_s",
+    "has_told",
+    "denoising_since",
+    "done_fraction",
+    "joined",
+)
+
+
+def remaining_s(attempt: Attempt, now: float) -> float:
+    """Predicted seconds an attempt still takes: from its own steps, loading left out, once there are some."""
+    elapsed = now - attempt.given_at
+    if attempt.done_fraction > 0 and attempt.denoising_since is not None:
+        return (now - attempt.denoising_since) * (1 - attempt.done_fraction) / attempt.done_fraction
+    # Overdue without a sign of progress: as long again as it took so far.
+    return max(attempt.predicted_s - elapsed, elapsed if elapsed > attempt.predicted_s else 0.0)
