@@ -1,0 +1,396 @@
+"""A farm under a virtual clock: the real ledger, state and schedule; cards, failures and people are drawn."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+from benchmarks._farmsim_audit import Audit
+from farm.capabilities.engine_spec import EngineSpec, Rung, RungSpec, StageCost
+from farm.capabilities.worker import GIB, Worker, fitting_rungs
+from farm.planning.plan import Plan, Segment
+from farm.planning.planner import plan
+from farm.planning.predict import longest_path
+from farm.request.job import JobRequest
+from farm.request.media import MediaInfo
+from farm.scheduling.retry import StopJob, after_failure
+from farm.scheduling.schedule import MAX_ASSIGNMENTS, Assignment, schedule
+from farm.state.events import (
+    Artifact,
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    FailureKind,
+    JobFailed,
+    JobPublished,
+    JobSubmitted,
+    TaskAssigned,
+    WorkerJoined,
+    WorkerLeft,
+)
+from farm.state.journal import Journal
+from farm.state.ledger import Ledger
+from farm.state.state import Job
+
+#: Of the farm's cards: (share, seconds of a window beside the fastest card's, GiB).
+CARDS = ((0.25, 1.0, 24), (0.25, 1.6, 12), (0.25, 2.5, 8), (0.25, 6.0, 6))
+#: Seconds of a window of eight frames on the fastest card.
+WINDOW_S = 10.0
+#: A worker that was lost comes back after this long.
+AWAY_S = 60.0
+#: Where nothing else happens, the schedule is asked this often while somebody idles: for second copies.
+TICK_S = 1.0
+MODES = ("independent", "independent", "chain", "refine")
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What goes wrong, as shares of all attempts."""
+
+    lost: float = 0.0
+    error: float = 0.0
+    #: Takes four times as long.
+    straggles: float = 0.0
+    #: Times are drawn this far around what they are on the mean.
+    noise: float = 0.05
+
+
+@dataclass
+class Told:
+    """What a simulation has come to."""
+
+    decisions: int = 0
+    copies: int = 0
+    calls_s: list[float] = field(default_factory=list)
+    #: CPU seconds of the schedule, of recording, and of both with what the simulation does itself.
+    schedule_s: float = 0.0
+    record_s: float = 0.0
+    busy_s: float = 0.0
+    kills: int = 0
+
+
+def spec(*, random_access: bool, large: bool) -> EngineSpec:
+    """A model of three rungs. In windows of 8 at 512x512 it fits every card, a large one slowly some."""
+    denoise: dict[str, Any] = {"name": "denoise", "bytes_per_pixel": 256.0, "batch": 2}
+    unet = (4 if large else 2) * GIB
+    return EngineSpec(
+        model="large" if large else "small",
+        engine="synthetic",
+        takes=frozenset({"image", "text", "video"}),
+        native_width=512,
+        native_height=512,
+        default_strength=0.6,
+        default_guidance_scale=9.0,
+        component_bytes={"text": GIB, "unet": unet},
+        context_bytes=GIB // 2,
+        rungs=(
+            RungSpec(name="resident", resident=("text", "unet"), stages=(StageCost(**denoise),)),
+            RungSpec(
+                name="evict",
+                stages=(
+                    StageCost(name="encode", components=("text",)),
+                    StageCost(**denoise, components=("unet",)),
+                ),
+                slowdown=1.2,
+            ),
+            RungSpec(name="stream", stages=(StageCost(**denoise, fixed_bytes=GIB // 2),), slowdown=3.0),
+        ),
+        prior_seconds_per_mpixel_step=1.0,
+        random_access=random_access,
+        min_fps=1.0,
+    )
+
+
+def submitted(
+    job_id: str, segments: int, *, mode: str = "independent", person: str = "", large: bool = False
+) -> JobSubmitted:
+    """A job of about so many segments; chains are of 16 shots."""
+    shots = 16 if mode == "chain" else 1
+    images = tuple(
+        MediaInfo(kind="image", width=512, height=512, num_frames=1, sha256=f"{i:064x}", path=Path(f"{i}"))
+        for i in range(shots)
+    )
+    num_frames = {
+        "independent": 8 + 5 * (segments - 1),
+        "chain": max(5 * segments, 128),
+        "refine": 4 * segments,
+    }[mode]
+    asked = JobRequest(
+        inputs=images,
+        model="large" if large else "small",
+        mode=mode,
+        num_frames=num_frames,
+        num_inference_steps=8,
+    )
+    made = plan(asked, spec(random_access=mode == "independent", large=large))
+    return JobSubmitted(job_id=job_id, request=asked, plan=made, submitted_by_id=person)
+
+
+def cards(count: int, draw: random.Random, *, memory: bool = True) -> dict[Worker, float]:
+    """Workers by share, and the seconds of a window there beside the fastest."""
+    found = {}
+    for number in range(count):
+        (_, slower, gib) = draw.choices(CARDS, [share for share, _, _ in CARDS])[0]
+        worker = Worker(
+            id=f"n{number // 4:05}/gpu{number % 4}",
+            node=f"n{number // 4:05}",
+            kind="cuda",
+            device_name=f"card of {gib} GB",
+            vram_bytes=(gib if memory else 24) * GIB,
+        )
+        found[worker] = slower
+    return found
+
+
+class Simulation:
+    """``audit`` is called after every event, with it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: dict[Worker, float],
+        jobs: Sequence[tuple[float, JobSubmitted]],
+        *,
+        seed: int = 0,
+        weather: Weather = Weather(),
+        audit: Audit | None = None,
+        kills: frozenset[int] = frozenset(),
+        at_most: int | None = None,
+    ) -> None:
+        self.now = 0.0
+        self.path = folder / "journal.sqlite"
+        self.ledger = self._open()
+        self.told = Told()
+        self._slower = {worker.id: slower for worker, slower in workers.items()}
+        self.workers = {worker.id: worker for worker in workers}
+        self._draw = random.Random(seed)
+        self._weather, self._audit, self._kills, self._at_most = weather, audit, kills, at_most
+        self._num_events = self._tie = 0
+        self._kill_due = False
+        #: (when, tie, what happens then)
+        self._coming: list[tuple[float, int, Callable[[], None]]] = []
+        self._ticking = False
+        #: Of attempts that succeeded.
+        self.worked_s = 0.0
+        self._unit_s = WINDOW_S / jobs[0][1].plan.timed_units(jobs[0][1].plan.segments[0], "cuda")
+        self._artifact = Artifact(sha256="0" * 64, size_bytes=1, num_frames=8, frames_sha256="0" * 64)
+        for worker in workers:
+            self.record(WorkerJoined(worker=worker))
+        for at, event in jobs:
+            self._at(at, lambda event=event: self._submit(event))
+
+    def measure_workers(self, example: JobSubmitted) -> None:
+        """Have every worker rendered one window before, so that its speed is known: a farm in use."""
+        made = example.model_copy(update={"job_id": "before"})
+        self.record(made)
+        job = self.ledger.state.jobs["before"]
+        for worker_id, task in zip(self.workers, list(job.tasks.values()), strict=False):
+            rung = self.held(job.plan, task.segment, worker_id)
+            assert rung is not None, "the example fits every card"
+            took = self.seconds(job.plan, task.segment, worker_id, rung)
+            attempt = {"job_id": job.id, "task_id": task.id, "attempt_id": job.attempt_id(task)}
+            given = {"worker_id": worker_id, "rung": rung, "need_bytes": 0, "predicted_s": took, "why": ""}
+            self.record(TaskAssigned(**attempt, **given))
+            self._succeed(attempt, took, 0.0)
+        self.record(JobFailed(job_id="before", reason="was made to measure"))
+
+    def run(self) -> None:
+        """Until nothing is left to do, or so many decisions were made."""
+        started = time.process_time()
+        self._dispatch()
+        while self._coming and (self._at_most is None or self.told.decisions < self._at_most):
+            self.now, _, happens = heappop(self._coming)
+            happens()
+            self._dispatch()
+        self.told.busy_s += time.process_time() - started
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(job.status != "running" for job in self.ledger.state.jobs.values())
+
+    def record(self, event: Event) -> None:
+        started = time.process_time()
+        self.ledger.record(event)
+        self.told.record_s += time.process_time() - started
+        self._num_events += 1
+        if self._audit is not None:
+            self._audit(self.ledger.state, event)
+        self._kill_due |= self._num_events in self._kills
+
+    # What happens.
+
+    def _submit(self, event: JobSubmitted) -> None:
+        self.record(event)
+
+    def _dispatch(self) -> None:
+        while True:
+            if self._kill_due:
+                self._kill()
+            started = time.process_time()
+            assignments = schedule(self.ledger.state, self.now)
+            took = time.process_time() - started
+            self.told.calls_s.append(took)
+            self.told.schedule_s += took
+            for assignment in assignments:
+                if not self._kill_due:  # else what was decided dies with the coordinator
+                    self._start(assignment)
+            if len(assignments) < MAX_ASSIGNMENTS and not self._kill_due:
+                break
+        if not self._ticking and self._coming:
+            self._ticking = True
+            self._at(self.now + TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+
+    def _start(self, a: Assignment) -> None:
+        state = self.ledger.state
+        job = state.jobs[a.job_id]
+        task = job.tasks[a.task_id]
+        self.told.decisions += 1
+        self.told.copies += task.status == "running"
+        warm = state.workers[a.worker_id].warm_model == job.plan.rendered_as(task.segment).loaded_as
+        load_s = 0.0 if warm else 5.0
+        attempt = {"job_id": job.id, "task_id": task.id, "attempt_id": job.attempt_id(task)}
+        self.record(
+            TaskAssigned(
+                **attempt,
+                worker_id=a.worker_id,
+                rung=a.rung,
+                need_bytes=a.need_bytes,
+                predicted_s=a.predicted_s,
+                why=a.why,
+            )
+        )
+        draw, weather = random.Random(attempt["attempt_id"]), self._weather
+        took = load_s + self.seconds(job.plan, task.segment, a.worker_id, a.rung) * (
+            4.0 if draw.random() < weather.straggles else 1 + weather.noise * (2 * draw.random() - 1)
+        )
+        fate = draw.random()
+        if fate < weather.lost:
+            self._at(self.now + took / 2, lambda: self._lose(a.worker_id, attempt["attempt_id"]))
+        elif fate < weather.lost + weather.error:
+            self._at(self.now + took / 2, lambda: self._fail(attempt["attempt_id"], "error"))
+        else:
+            self._at(self.now + took, lambda: self._end(attempt, took, load_s))
+
+    def _end(self, attempt: dict[str, str], took: float, load_s: float) -> None:
+        found = self.ledger.state.find(attempt["attempt_id"])
+        if found is None or not found[2].running:
+            return  # taken back
+        job, task, _ = found
+        self.worked_s += took
+        self._succeed(attempt, took, load_s)
+        for other in task.running_attempts:
+            self._fail(other.id, "cancelled")
+        if job.num_done == len(job.tasks) and job.status == "running":
+            done = {"num_frames": job.plan.num_frames, "frames_sha256": "0" * 64, "size_bytes": 1}
+            self.record(JobPublished(job_id=job.id, **done, stitch_s=1.0))
+
+    def _succeed(self, attempt: dict[str, str], took: float, load_s: float) -> None:
+        self.record(
+            AttemptSucceeded(**attempt, artifact=self._artifact, wall_s=took, load_s=load_s, peak_bytes=None)
+        )
+
+    def _fail(self, attempt_id: str, kind: FailureKind) -> None:
+        found = self.ledger.state.find(attempt_id)
+        if found is None or not found[2].running:
+            return
+        job, task, _ = found
+        self.record(
+            AttemptFailed(job_id=job.id, task_id=task.id, attempt_id=attempt_id, kind=kind, message="drawn")
+        )
+        if kind != "cancelled" and isinstance(after_failure(self.ledger.state, job, task), StopJob):
+            self._stop(job)
+
+    def _stop(self, job: Job) -> None:
+        self.record(JobFailed(job_id=job.id, reason="drawn"))
+        for task_id in list(job.running_tasks):
+            for attempt in job.tasks[task_id].running_attempts:
+                self._fail(attempt.id, "cancelled")
+
+    def _lose(self, worker_id: str, attempt_id: str) -> None:
+        found = self.ledger.state.find(attempt_id)
+        if found is not None and found[2].running:
+            self._leave(worker_id)
+            self._at(self.now + AWAY_S, lambda: self._come(worker_id))
+
+    def _leave(self, worker_id: str) -> None:
+        worker = self.ledger.state.workers.get(worker_id)
+        if worker is not None:
+            lost = list(worker.attempts)
+            self.record(WorkerLeft(worker_id=worker_id, reason="drawn"))
+            for attempt_id in lost:
+                self._fail(attempt_id, "lost")
+
+    def _come(self, worker_id: str) -> None:
+        if worker_id not in self.ledger.state.workers:
+            self.record(WorkerJoined(worker=self.workers[worker_id]))
+
+    def _kill(self) -> None:
+        """The coordinator dies between two events; the next one has the journal, and workers come back."""
+        before = self.ledger
+        before.journal.close()
+        self.ledger = self._open()
+        self.ledger.replay()
+        assert self.ledger.state == before.state, "a replay gives another state"
+        decided = schedule(before.state, self.now)
+        assert schedule(self.ledger.state, self.now) == decided, "a replay decides otherwise"
+        self._kill_due = False
+        self.told.kills += 1
+        here = list(self.ledger.state.workers)
+        with self.ledger.watch() as recorded:
+            self.ledger.recover(lambda artifact: True)
+            while self._audit is not None and not recorded.empty():
+                self._audit.note(self.ledger.state, recorded.get_nowait()[2])
+        for worker_id in here:
+            self._at(self.now, lambda worker_id=worker_id: self._come(worker_id))
+
+    def _open(self) -> Ledger:
+        return Ledger(Journal(self.path), clock=lambda: self.now, monotonic=lambda: self.now)
+
+    def _at(self, when: float, happens: Callable[[], None]) -> None:
+        self._tie += 1
+        heappush(self._coming, (when, self._tie, happens))
+
+    # What is true, and the farm does not know.
+
+    def held(self, made: Plan, segment: Segment, worker_id: str) -> Rung | None:
+        """The fastest rung that fits there."""
+        fitting = fitting_rungs(made.footprint(segment, "cuda").needs, self.workers[worker_id])
+        return fitting[0] if fitting else None
+
+    def seconds(self, made: Plan, segment: Segment, worker_id: str, rung: Rung) -> float:
+        slowdown = made.footprint(segment, "cuda").slowdown[rung]
+        return self._slower[worker_id] * self._unit_s * made.timed_units(segment, "cuda") * slowdown
+
+    def bound_s(self, jobs: Sequence[tuple[float, JobSubmitted]]) -> float:
+        """No schedule is done sooner: all work over all speed, or the longest chain on the fastest."""
+        total = chain = 0.0
+        rates: dict[str, float] = dict.fromkeys(self.workers, 0.0)
+        for at, event in jobs:
+            made = event.plan
+            slowest = {
+                worker.vram_bytes: min(
+                    (made.on["cuda"].slowdown[r] for r in fitting_rungs(made.on["cuda"].needs, worker)),
+                    default=float("inf"),
+                )
+                for worker in self.workers.values()
+            }
+            for worker_id, worker in self.workers.items():
+                rates[worker_id] = max(
+                    rates[worker_id],
+                    1 / (self._slower[worker_id] * self._unit_s * slowest[worker.vram_bytes]),
+                )
+            total += sum(made.timed_units(s, "cuda") for s in made.segments)
+            chain = max(
+                chain,
+                at + longest_path(made, lambda s: self._unit_s * made.timed_units(s, "cuda")),  # noqa: B023
+            )
+        return max(total / sum(rates.values()), chain)

@@ -1,0 +1,165 @@
+"""How the schedule grows: up to 10,000 workers under a virtual clock, beside two plain ways to share out.
+
+    python benchmarks/farmsim.py [--case NAME ...] [--decisions 50000] [--out ...json]
+
+The ledger with its journal, the state and the schedule are the real ones; workers, failures and the times
+segments take are drawn. Four kinds of cards, a quarter each, take 1, 1.6, 2.5 and 6 times as long. Every
+event is audited, everything every 10,000 events (``_farmsim_audit.py``). CPU seconds are of this process, the
+garbage collector's pauses counted; ``decisions_per_s`` is of the schedule and the recording, not of audits.
+The rivals have neither failures nor noise. ``bound_s`` is what no schedule can beat: all work over all speed,
+or the longest chain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks._farmsim import MODES, Simulation, Weather, cards, submitted
+from benchmarks._farmsim_audit import Audit
+from benchmarks._farmsim_rivals import pulled, split_evenly
+
+#: name -> workers, segments, jobs, people, mixed memory and modes, what goes wrong
+CASES: dict[str, dict[str, Any]] = {
+    "64 x 2,000": {"workers": 64, "segments": 2_000},
+    "1,200 x 6,000": {"workers": 1_200, "segments": 6_000},
+    "1,200 x 24,000, mixed memory, 1 % lost": {
+        "workers": 1_200,
+        "segments": 24_000,
+        "jobs": 12,
+        "people": 4,
+        "memory": True,
+        "weather": Weather(lost=0.01, straggles=0.002),
+    },
+    "10,000 x 1,000,000": {
+        "workers": 10_000,
+        "segments": 1_000_000,
+        "jobs": 200,
+        "people": 20,
+        "memory": True,
+    },
+}
+SEEDS = 200
+
+
+def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[str, Any]:
+    draw = random.Random(1)
+    workers = cards(case["workers"], draw, memory=case.get("memory", False))
+    num_jobs = case.get("jobs", 1)
+    jobs = [
+        (0.0, submitted(f"job{n}", case["segments"] // num_jobs, person=f"person{n % case.get('people', 1)}"))
+        for n in range(num_jobs)
+    ]
+    audit = Audit()
+    farm = Simulation(
+        folder, workers, jobs, weather=case.get("weather", Weather()), audit=audit, at_most=at_most
+    )
+    farm.measure_workers(submitted("before", case["workers"]))
+    began = farm.now
+    farm.told.record_s = 0.0
+    farm.run()
+    told, whole = farm.told, farm.finished
+    if whole:
+        audit.end(farm.ledger.state)
+    else:
+        audit.full(farm.ledger.state)
+    calls = sorted(told.calls_s)
+    bound_s = farm.bound_s(jobs)
+    row = {
+        "decisions": told.decisions,
+        "decisions_per_s": round(told.decisions / (told.schedule_s + told.record_s)),
+        "schedule_us": round(1e6 * told.schedule_s / len(calls)),
+        "record_us_a_decision": round(1e6 * told.record_s / told.decisions),
+        "worst_call_ms": round(1e3 * calls[-1], 1),
+        "second_worst_call_ms": round(1e3 * calls[-2], 1),
+        "copies_share": round(told.copies / told.decisions, 4),
+        "bound_s": round(bound_s, 1),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+    }
+    if whole:
+        makespan = farm.now - began
+        row |= {
+            "makespan_over_bound": round(makespan / bound_s, 4),
+            "idle_share": round(1 - farm.worked_s / (makespan * len(workers)), 4),
+            "rivals": {
+                "pulled_over_bound": round(pulled(farm, jobs) / bound_s, 4),
+                "split_over_bound": round(split_evenly(farm, jobs) / bound_s, 4),
+            },
+        }
+    return row
+
+
+def broken(seed: int, folder: Path) -> str | None:
+    """What breaks on a small farm on which everything happens; None: nothing."""
+    draw = random.Random(seed)
+    try:
+        small_farm(draw, folder)
+    except AssertionError as error:
+        return f"seed {seed}: {error}"
+    return None
+
+
+def small_farm(draw: random.Random, folder: Path) -> Simulation:
+    """At most 64 workers and 500 segments: jobs of every mode, people, failures, kills of the coordinator."""
+    workers = cards(draw.randint(2, 64), draw)
+    num_jobs = draw.randint(1, 5)
+    jobs = []
+    for number in range(num_jobs):
+        event = submitted(
+            f"job{number}",
+            draw.randint(2, 500 // num_jobs),
+            mode=draw.choice(MODES),
+            person=f"person{draw.randint(0, 2)}",
+            large=draw.random() < 0.3 and any(worker.vram_bytes > 8 << 30 for worker in workers),
+        )
+        jobs.append((draw.uniform(0, 60), event))
+    audit = Audit(full_every=500)
+    farm = Simulation(
+        folder,
+        workers,
+        jobs,
+        seed=draw.randint(0, 1 << 30),
+        weather=Weather(lost=0.01, error=0.01, straggles=0.02, noise=0.2),
+        audit=audit,
+        kills=frozenset(draw.sample(range(len(workers) + num_jobs + 1, 900), 3)),
+    )
+    farm.run()
+    audit.end(farm.ledger.state)
+    return farm
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--case", action="append", choices=[*CASES, "seeds"])
+    parser.add_argument("--decisions", type=int, help="of each case, at most; all where not given")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name in args.case or [*CASES, "seeds"]:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "seeds":
+                said = []
+                for seed in range(SEEDS):
+                    (own := Path(folder) / str(seed)).mkdir()
+                    said.append(broken(seed, own))
+                found["seeds"] = {"seeds": SEEDS, "broken": [text for text in said if text]}
+            else:
+                found[name] = measured(CASES[name], Path(folder), args.decisions)
+        print(name, json.dumps(found[name]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr)
+    text = json.dumps({"command": " ".join(sys.argv), "cases": found}, indent=1) + "\n"
+    if args.out:
+        args.out.write_text(text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
