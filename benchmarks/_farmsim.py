@@ -41,8 +41,8 @@ from farm.state.state import Job
 CARDS = ((0.25, 1.0, 24), (0.25, 1.6, 12), (0.25, 2.5, 8), (0.25, 6.0, 6))
 #: Seconds of a window of eight frames on the fastest card.
 WINDOW_S = 10.0
-#: A worker that was lost comes back after this long.
-AWAY_S = 60.0
+#: A worker that was lost is a fresh process after this long, and has its model loaded so much later.
+AWAY_S, LOAD_S = 10.0, 5.0
 #: Where nothing else happens, the schedule is asked this often while somebody idles: for second copies.
 TICK_S = 1.0
 MODES = ("independent", "independent", "chain", "refine")
@@ -175,8 +175,8 @@ class Simulation:
         #: (when, tie, what happens then)
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
         self._ticking = False
-        #: Of attempts that succeeded.
-        self.worked_s = 0.0
+        #: Of attempts that succeeded: how long they took together, and when the last one ended.
+        self.worked_s = self.done_at = 0.0
         self._unit_s = WINDOW_S / jobs[0][1].plan.timed_units(jobs[0][1].plan.segments[0], "cuda")
         self._artifact = Artifact(sha256="0" * 64, size_bytes=1, num_frames=8, frames_sha256="0" * 64)
         for worker in workers:
@@ -256,7 +256,7 @@ class Simulation:
         self.told.decisions += 1
         self.told.copies += task.status == "running"
         warm = state.workers[a.worker_id].warm_model == job.plan.rendered_as(task.segment).loaded_as
-        load_s = 0.0 if warm else 5.0
+        load_s = 0.0 if warm else LOAD_S
         attempt = {"job_id": job.id, "task_id": task.id, "attempt_id": job.attempt_id(task)}
         self.record(
             TaskAssigned(
@@ -286,6 +286,7 @@ class Simulation:
             return  # taken back
         job, task, _ = found
         self.worked_s += took
+        self.done_at = self.now
         self._succeed(attempt, took, load_s)
         for other in task.running_attempts:
             self._fail(other.id, "cancelled")

@@ -21,25 +21,27 @@ def place_run(
     Yields, for each that goes to an idle worker: how many went to busy ones since, its row, and when each
     worker would end it. ``free_at`` and ``idle`` are changed as tasks are placed.
     """
+    able = run_s < np.inf
     while count and room:
         finish = free_at + run_s
-        waiting = np.where(idle, finish, np.inf)
-        row = int(waiting.argmin())
-        end = waiting[row]
-        if end == np.inf:
+        waiting = np.flatnonzero(idle & able)
+        if not waiting.size:
             break
-        rows = np.flatnonzero(~idle & (finish <= end))
+        row = int(waiting[finish[waiting].argmin()])
+        end = finish[row]
+        rows = np.flatnonzero(finish <= end)
+        rows = rows[~idle[rows]]
         skipped = 0
         if rows.size:
-            runs = run_s[rows]
-            more = np.floor((end - free_at[rows]) / runs)
-            ends = free_at[rows] + more * runs
+            free, runs = free_at[rows], run_s[rows]
+            more = np.floor((end - free) / runs)
+            ends = free + more * runs
             more -= (ends > end) | ((ends == end) & (rows > row))
             skipped = int(more.sum())
             if skipped >= count:
                 break
-            free_at[rows] += more * runs
-            finish = free_at + run_s
+            free_at[rows] = free + more * runs
+            finish[rows] = free_at[rows] + runs
         yield skipped, row, finish
         free_at[row] = end
         idle[row] = False

@@ -199,7 +199,8 @@ class _Call:
         fleet, now = self._fleet, self._now
         overdue = now - fleet.given_at >= np.maximum(COPY_MIN_S, COPY_AFTER * fleet.predicted_s)
         soonest = min((known.run_s[self.idle].min() for known in fleet.classes.values()), default=np.inf)
-        rows = np.flatnonzero(fleet.busy & overdue & (fleet.left_s(now) > soonest * COPY_GAIN))
+        left_s = fleet.free_at(now) - now
+        rows = np.flatnonzero(fleet.busy & overdue & (left_s > soonest * COPY_GAIN))
         found = [
             (self._index.turns.number(job.id), int(fleet.joined[row]), job, task, attempt)
             for row in rows

@@ -307,16 +307,13 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
             worker = state.workers.get(attempt.worker_id)
             if worker is not None:
                 kind = worker.worker.kind
-                render_s = event.wall_s - event.load_s
                 state.profiles.learn_success(
-                    job.plan,
-                    task.segment,
+                    job.pace(task, kind),
                     attempt.worker_id,
                     attempt.rung,
-                    kind,
-                    render_s=render_s,
+                    render_s=event.wall_s - event.load_s,
                     load_s=event.load_s,
-                    device_name=worker.worker.device_name,
+                    card=worker.worker.device_name if kind == "cuda" else "",
                 )
             for dependent_id in job.dependents.get(task.id, ()):
                 dependent = job.tasks[dependent_id]
@@ -377,7 +374,7 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
     if worker is not None:
         task.attempts[-1].price_per_hour = worker.worker.price_per_hour
         worker.attempts[event.attempt_id] = (job.id, task.id)
-        model = job.plan.rendered_as(task.segment).loaded_as
+        model = job.pace(task, worker.worker.kind).model
         if task.segment.level != "text" or worker.warm_model != model:  # of prompts, its encoder alone
             worker.warm_model = None if task.segment.level == "text" else model
 

@@ -87,10 +87,12 @@ class Fleet:
         #: May be given something now.
         self.idle: Bools = np.zeros(count, bool)
         self.busy: Bools = np.zeros(count, bool)
-        #: Of the attempt there: when it was given, what was predicted, ...
+        #: Of the attempt there: when it was given, what was predicted and when it ends by that; ...
         self.given_at: Floats = np.zeros(count)
         self.predicted_s: Floats = np.zeros(count)
+        self.ends_at: Floats = np.full(count, -np.inf)
         #: ... and, once it told of its steps, when the first began and how many are done.
+        self.num_told = 0
         self.has_told: Bools = np.zeros(count, bool)
         self.denoising_since: Floats = np.zeros(count)
         self.done_fraction: Floats = np.ones(count)
@@ -141,6 +143,7 @@ class Fleet:
         row = self.row(worker_id)
         if row == len(self.ids) or self.ids[row] != worker_id:
             return  # it was starting, and never here
+        self._tell(row, None)
         del self.ids[row]
         self._several.discard(worker_id)
         del self._warm[worker_id]
@@ -156,24 +159,33 @@ class Fleet:
         """What a worker does has changed."""
         worker = self._state.workers[worker_id]
         row = self.row(worker_id)
-        self.busy[row] = bool(worker.attempts)
-        self.idle[row] = not (worker.attempts or worker.draining)
-        self._several.discard(worker_id)
-        if len(worker.attempts) > 1:
-            self._several.add(worker_id)
-        self.has_told[row], self.done_fraction[row] = False, 1.0
-        for _, _, attempt in self._state.running_on(worker):
+        is_busy = bool(worker.attempts)
+        self.busy[row] = is_busy
+        self.idle[row] = not is_busy and not worker.draining
+        self._tell(row, None)
+        self.ends_at[row] = -np.inf
+        for _, _, attempt in self._state.running_on(worker) if is_busy else ():
             self.given_at[row] = attempt.given_at
             self.predicted_s[row] = attempt.predicted_s
-            self.hear(attempt)
+            self.ends_at[row] = attempt.given_at + attempt.predicted_s
+            self._tell(row, attempt)
+        if len(worker.attempts) > 1:
+            self._several.add(worker_id)
+        elif self._several:
+            self._several.discard(worker_id)
 
     def hear(self, attempt: Attempt) -> None:
         """An attempt that runs has told how far it is."""
-        row = self.row(attempt.worker_id)
-        told = attempt.done_fraction > 0 and attempt.denoising_since is not None
+        self._tell(self.row(attempt.worker_id), attempt)
+
+    def _tell(self, row: int, attempt: Attempt | None) -> None:
+        told = attempt is not None and attempt.done_fraction > 0 and attempt.denoising_since is not None
+        self.num_told += int(told) - int(self.has_told[row])
         self.has_told[row] = told
-        self.denoising_since[row] = attempt.denoising_since if told else 0.0
-        self.done_fraction[row] = attempt.done_fraction if told else 1.0
+        if told:
+            assert attempt is not None
+            self.denoising_since[row] = attempt.denoising_since
+            self.done_fraction[row] = attempt.done_fraction
 
     def warmed(self, worker_id: str) -> None:
         """A worker may have another model loaded than before."""
@@ -218,16 +230,15 @@ class Fleet:
 
     # What the schedule asks.
 
-    def left_s(self, now: float) -> Floats:
-        """As ``remaining_s`` of what each does, were it one attempt; of idle ones anything."""
-        elapsed = now - self.given_at
-        left = np.where(elapsed > self.predicted_s, elapsed, self.predicted_s - elapsed)
-        told = (now - self.denoising_since) * (1 - self.done_fraction) / self.done_fraction
-        return np.where(self.has_told, told, left)
-
     def free_at(self, now: float) -> Floats:
-        """When each is done with what it does."""
-        free = np.where(self.busy, now + self.left_s(now), now)
+        """When each is done with what it does, as ``remaining_s`` of it has it."""
+        free = self.ends_at.copy()
+        late = np.flatnonzero(free < now)  # and those that do nothing
+        free[late] = now + np.where(self.busy[late], now - self.given_at[late], 0.0)
+        if self.num_told:
+            told = np.flatnonzero(self.has_told)
+            done = self.done_fraction[told]
+            free[told] = now + (now - self.denoising_since[told]) * (1 - done) / done
         for worker_id in self._several:
             free[self.row(worker_id)] = now + sum(
                 remaining_s(attempt, now)
@@ -257,6 +268,7 @@ _COLUMNS = (
     "busy",
     "given_at",
     "predicted_s",
+    "ends_at",
     "has_told",
     "denoising_since",
     "done_fraction",

@@ -43,6 +43,23 @@ class Index:
 
     def note(self, event: Event) -> None:
         """An event happened; the state has it already."""
+        if isinstance(event, TaskAssigned):
+            if event.worker_id in self._state.workers:
+                self.fleet.read(event.worker_id)
+                self.fleet.warmed(event.worker_id)
+        elif isinstance(event, AttemptSucceeded | AttemptFailed):
+            self._ended(event)
+        else:
+            self._note_rare(event)
+        job_id = getattr(event, "job_id", None)
+        if job_id is not None:
+            job = self._state.jobs.get(job_id)
+            if job is not None:
+                self.turns.changed(job)
+            if job is None or job.status != "running":
+                self._let_go(job_id)
+
+    def _note_rare(self, event: Event) -> None:
         match event:
             case WorkerJoined(worker=worker):
                 self.fleet.join(worker.id)
@@ -52,32 +69,21 @@ class Index:
                 if worker_id in self._state.workers:
                     self.fleet.read(worker_id)
                     self.fleet.speed_changed(worker_id)
-            case TaskAssigned(worker_id=worker_id):
-                if worker_id in self._state.workers:
-                    self.fleet.read(worker_id)
-                    self.fleet.warmed(worker_id)
-            case AttemptSucceeded() | AttemptFailed():
-                self._ended(event)
             case JobDeleted(job_id=job_id):
                 self.turns.gone(job_id)
-        job = self._state.jobs.get(getattr(event, "job_id", ""))
-        if job is not None:
-            self.turns.changed(job)
-        if job is None or job.status != "running":
-            self._let_go(getattr(event, "job_id", ""))
 
     def _ended(self, event: AttemptSucceeded | AttemptFailed) -> None:
         job = self._state.jobs[event.job_id]
         task = job.tasks[event.task_id]
         attempt = task.attempt(event.attempt_id)
         assert attempt is not None, "it has just ended"
-        model = job.plan.rendered_as(task.segment).loaded_as
         if attempt.worker_id in self._state.workers:
             self.fleet.read(attempt.worker_id)
             if isinstance(event, AttemptSucceeded):
+                model = job.pace(task, self._state.workers[attempt.worker_id].worker.kind).model
                 self.fleet.measured(attempt.worker_id, model, loaded=event.load_s > 0)
         if isinstance(event, AttemptFailed) and event.kind == "oom":
-            self.fleet.needs_changed(model)
+            self.fleet.needs_changed(job.plan.rendered_as(task.segment).loaded_as)
 
     def _let_go(self, job_id: str) -> None:
         if self._classes.pop(job_id, None):

@@ -56,31 +56,28 @@ class Profiles:
 
     def learn_success(
         self,
-        plan: Plan,
-        segment: Segment,
+        work: Pace,
         worker_id: str,
         rung: Rung,
-        kind: DeviceKind,
         *,
         render_s: float,
         load_s: float,
-        device_name: str = "",
+        card: str = "",
     ) -> None:
         """A segment took ``render_s`` after the model was brought there in ``load_s``.
 
-        ``device_name``: of a card; one core is not like another, so of a CPU nothing is taken to be alike.
+        ``card``: what it is called; one core is not like another, so of a CPU nothing is taken to be alike.
         """
-        if segment.level == "text":
+        if work.text_s is not None:
             return
-        key = (worker_id, plan.rendered_as(segment).loaded_as)
-        slowdown = plan.footprint(segment, kind).slowdown[rung]
-        measured = max(render_s, 1e-6) / plan.timed_units(segment, kind) / slowdown
+        key = (worker_id, work.model)
+        measured = max(render_s, 1e-6) / work.units / work.slowdown[rung]
         before = self.seconds_per_unit.get(key, measured)
         self.seconds_per_unit[key] = before + NEWEST_WEIGHT * (measured - before)
         if load_s > 0:
             self.load_s[key] = load_s
-        if kind == "cuda" and device_name:
-            alike = (device_name, key[1])
+        if card:
+            alike = (card, work.model)
             self.seconds_per_unit_of_device[alike] = self.seconds_per_unit[key]
             if load_s > 0:
                 self.load_s_of_device[alike] = load_s

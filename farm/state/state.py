@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from farm.capabilities import Rung, Worker
+from farm.capabilities import DeviceKind, Rung, Worker
 from farm.planning import Keyframe, Outline, Plan, Segment, keyframes, outline
 from farm.request import JobRequest, MediaInfo
 from farm.state.events import (
@@ -17,7 +17,7 @@ from farm.state.events import (
     JobPublished,
     SeamMeasured,
 )
-from farm.state.profiles import Profiles
+from farm.state.profiles import Pace, Profiles, pace
 from farm.state.telemetry import Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
 
@@ -179,10 +179,18 @@ class Job:
 
     #: When its video was last predicted to be done: (worked out at, done at). See ``farm.reporting``.
     forecast: tuple[float, float | None] | None = field(default=None, compare=False)
+    _paces: dict[tuple[int, DeviceKind], Pace] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def outline(self) -> Outline:
         return outline(self.plan)
+
+    def pace(self, task: Task, kind: DeviceKind) -> Pace:
+        """What the time of a task on one kind of worker is worked out from."""
+        key = (self.outline.kinds[task.order], kind)
+        if key not in self._paces:
+            self._paces[key] = pace(self.plan, task.segment, kind)
+        return self._paces[key]
 
     @cached_property
     def keyframes(self) -> tuple[Keyframe, ...]:

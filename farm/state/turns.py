@@ -8,8 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from farm.state.state import Job, State
 
@@ -19,11 +20,14 @@ C = TypeVar("C", bound=Hashable)
 _Entry = tuple[int, int, str]
 
 
-class _Filed(NamedTuple):
+@dataclass
+class _Filed:
+    """Where a job stands among the others."""
+
     priority: int
-    person: str
     entry: _Entry
-    pools: tuple[tuple[Any, int], ...]
+    #: Ready tasks, by kind.
+    counts: dict[int, int]
 
 
 class Turns(Generic[C]):
@@ -39,8 +43,8 @@ class Turns(Generic[C]):
         #: By priority and class: how much is ready, by job and kind.
         self.pools: dict[int, dict[C, dict[tuple[str, int], int]]] = {}
         self._filed: dict[str, _Filed] = {}
-        #: (the person, how many run) as counted last, and the manieth to come, by job.
-        self._counted: dict[str, tuple[str, int]] = {}
+        #: How many run as counted last, and the manieth to come, by job.
+        self._counted: dict[str, int] = {}
         self._number: dict[str, int] = {}
         self._num_seen = 0
         for job in state.jobs.values():
@@ -55,47 +59,63 @@ class Turns(Generic[C]):
         if job.id not in self._number:
             self._number[job.id] = self._num_seen
             self._num_seen += 1
-        _, before = self._counted.get(job.id, ("", 0))
+        before = self._counted.get(job.id, 0)
         if job.num_running != before:
-            self._counted[job.id] = (job.person, job.num_running)
+            self._counted[job.id] = job.num_running
             self.running[job.person] += job.num_running - before
-        self._take_out(job.id)
-        if job.status == "running" and job.ready:
-            self._put_in(job)
+        filed = self._filed.get(job.id)
+        waits = job.status == "running" and bool(job.ready)
+        if filed is not None and (not waits or filed.priority != job.request.priority):
+            self._take_out(job)
+            filed = None
+        if waits:
+            self._put_in(job, filed)
 
     def gone(self, job_id: str) -> None:
-        """A job was deleted."""
-        self._take_out(job_id)
-        person, before = self._counted.pop(job_id, ("", 0))
-        self.running[person] -= before
+        """A job was deleted: it had ended, and nothing of it ran."""
+        self._counted.pop(job_id, None)
         self._number.pop(job_id, None)
 
-    def _put_in(self, job: Job) -> None:
+    def _put_in(self, job: Job, filed: _Filed | None) -> None:
+        """``filed``: where it is already, as it was before."""
         priority, entry = job.request.priority, (job.num_running, self._number[job.id], job.id)
-        insort(self.levels.setdefault(priority, {}).setdefault(job.person, []), entry)
-        level = self.pools.setdefault(priority, {})
-        pools = []
+        if filed is None:
+            filed = self._filed[job.id] = _Filed(priority, entry, {})
+            insort(self.levels.setdefault(priority, {}).setdefault(job.person, []), entry)
+        elif filed.entry != entry:
+            jobs = self.levels[priority][job.person]
+            del jobs[bisect_left(jobs, filed.entry)]
+            insort(jobs, entry)
+            filed.entry = entry
         for kind, orders in job.ready_of.items():
+            if len(orders) == filed.counts.get(kind, 0):
+                continue
+            filed.counts[kind] = len(orders)
+            of = self._class_of(job, kind)
+            level = self.pools.setdefault(priority, {})
             if orders:
-                pool = self._class_of(job, kind)
-                pools.append((pool, kind))
-                level.setdefault(pool, {})[job.id, kind] = len(orders)
-        self._filed[job.id] = _Filed(priority, job.person, entry, tuple(pools))
+                level.setdefault(of, {})[job.id, kind] = len(orders)
+            elif len(level[of]) > 1:
+                del level[of][job.id, kind]
+            else:
+                del level[of]
 
-    def _take_out(self, job_id: str) -> None:
-        filed = self._filed.pop(job_id, None)
+    def _take_out(self, job: Job) -> None:
+        filed = self._filed.pop(job.id, None)
         if filed is None:
             return
         people = self.levels[filed.priority]
-        jobs = people[filed.person]
+        jobs = people[job.person]
         del jobs[bisect_left(jobs, filed.entry)]
         if not jobs:
-            del people[filed.person]
+            del people[job.person]
         level = self.pools[filed.priority]
-        for pool, kind in filed.pools:
-            del level[pool][job_id, kind]
-            if not level[pool]:
-                del level[pool]
+        for kind, count in filed.counts.items():
+            if count:
+                of = self._class_of(job, kind)
+                del level[of][job.id, kind]
+                if not level[of]:
+                    del level[of]
         if not people:
             del self.levels[filed.priority], self.pools[filed.priority]
 

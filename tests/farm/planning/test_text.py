@@ -12,7 +12,7 @@ from farm.errors import CannotRun
 from farm.planning.plan import Plan
 from farm.planning.suggest import plan_over
 from farm.scheduling.forecast import quote
-from farm.state.profiles import Profiles
+from farm.state.profiles import Profiles, pace
 
 
 def text_spec(make: Any, **changes: Any) -> EngineSpec:
@@ -62,7 +62,7 @@ def test_no_window_holds_an_encoder_and_a_prompt_holds_nothing_else(make: Any) -
 def test_encoding_a_prompt_teaches_nothing_of_the_speed_of_windows(make: Any) -> None:
     made = make.plan(text_spec(make))
     profiles = Profiles()
-    profiles.learn_success(made, made.segments[0], "a/0", "chunk", "cuda", render_s=60.0, load_s=9.0)
+    profiles.learn_success(pace(made, made.segments[0], "cuda"), "a/0", "chunk", render_s=60.0, load_s=9.0)
     assert not profiles.has_measured(made.model, make.worker("a/0"))
     assert profiles.load_s == {}
 

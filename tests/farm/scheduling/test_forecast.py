@@ -12,6 +12,7 @@ from farm.planning.predict import Runner, all_of, makespan, outline, simulate
 from farm.scheduling.forecast import eta_s, quote
 from farm.scheduling.schedule import schedule
 from farm.state.events import AttemptSucceeded, JobPublished, JobReopened, TaskAssigned, WorkerDraining
+from farm.state.profiles import pace
 from farm.state.state import State
 
 #: Workers by their seconds for a unit of work: (million pixels x frames x steps).
@@ -195,7 +196,7 @@ def test_a_speed_learned_from_many_steps_holds_for_few(make: Any) -> None:
     step_units = long.mpixel_steps / 20
     state.profiles.seconds_per_unit.clear()
     state.profiles.learn_success(
-        long, segment, "a/0", "resident", "cuda", render_s=3.0 * step_units * (20 + 2), load_s=0.0
+        pace(long, segment, "cuda"), "a/0", "resident", render_s=3.0 * step_units * (20 + 2), load_s=0.0
     )
     assert quote(state, short, 0.0).predicted_s == pytest.approx(3.0 * step_units * (4 + 2))
 
@@ -216,11 +217,9 @@ def test_a_small_window_that_was_measured_foretells_a_large_one(make: Any, frame
     state = farm(make, {"a/0": 1.0})
     state.profiles.seconds_per_unit.clear()
     state.profiles.learn_success(
-        small,
-        small.segments[0],
+        pace(small, small.segments[0], "cuda"),
         "a/0",
         "resident",
-        "cuda",
         render_s=step_s(frames) * small.num_inference_steps,
         load_s=0.0,
     )

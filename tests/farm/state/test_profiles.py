@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from farm.state.profiles import Profiles
+from farm.state.profiles import Profiles, pace
 
 
 def test_what_a_card_took_is_expected_of_its_like_and_of_no_other(make: Any) -> None:
@@ -18,9 +18,13 @@ def test_what_a_card_took_is_expected_of_its_like_and_of_no_other(make: Any) -> 
         profiles.loading_s(made, first),
     )
     profiles.learn_success(
-        made, segment, "a/0", "resident", "cuda",
-        render_s=guessed_s / 10, load_s=guessed_load_s + 9, device_name="H100",
-    )  # fmt: skip
+        pace(made, segment, "cuda"),
+        "a/0",
+        "resident",
+        render_s=guessed_s / 10,
+        load_s=guessed_load_s + 9,
+        card="H100",
+    )
     assert profiles.render_s(made, segment, like, "resident") == pytest.approx(guessed_s / 10)
     assert profiles.loading_s(made, like) == guessed_load_s + 9
     assert profiles.render_s(made, segment, other, "resident") == pytest.approx(guessed_s)
