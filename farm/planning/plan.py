@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -10,7 +12,7 @@ from farm.capabilities import OWN_WEIGHTS, DeviceKind, Mode, Need, Rung, Weights
 from farm.planning.render_task import Level, RenderTask, num_steps_run
 from farm.planning.sound import Sound
 from farm.request import Fit, MediaInfo
-from farm.values import Value
+from farm.values import Value, share_names
 
 #: By what it takes there, work is compared with work. What is expected of a card nobody has measured has
 #: parts that are the same for any model, beside which small ones look alike.
@@ -83,6 +85,14 @@ class Segment(Value):
     #: Hops since the shot's image; each draws its own noise.
     hop: int = 0
     anchor_strength: float = 0.0
+
+    def model_post_init(self, context: Any, /) -> None:
+        share_names(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        share_names(copied)
+        return copied
 
     @property
     def frame_indices(self) -> tuple[int, ...]:

@@ -223,10 +223,10 @@ def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
 
 def _new_job(event: JobSubmitted, at: float) -> Job:
     segments = event.plan.segments
-    tasks = {s.id: Task(s, i, set(s.depends_on)) for i, s in enumerate(segments)}
+    tasks = {s.id: Task(s, i, frozenset(s.depends_on)) for i, s in enumerate(segments)}
     if event.plan.review:
         for task in tasks.values():
-            task.waits_for |= {REVIEW} if task.segment.level == "final" else set()
+            task.waits_for |= {REVIEW} if task.segment.level == "final" else frozenset()
     dependents: dict[str, list[str]] = {}
     job = Job(
         id=event.job_id,
@@ -317,7 +317,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
                 )
             for dependent_id in job.dependents.get(task.id, ()):
                 dependent = job.tasks[dependent_id]
-                dependent.waits_for.discard(task.id)
+                dependent.waits_for -= {task.id}
                 if dependent.status == "waiting":
                     job.queue(dependent)
         case AttemptFailed():
@@ -344,7 +344,7 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
             task.take = event.take
             task.failures.clear()
             job.num_done -= 1
-            task.waits_for = {d for d in task.segment.depends_on if job.tasks[d].status != "done"}
+            task.waits_for = job.undone(task.segment.depends_on)
             job.queue(task)
             for dependent_id in job.dependents.get(task.id, ()):
                 job.wait_again(job.tasks[dependent_id], task.id)

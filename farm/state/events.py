@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 from farm.capabilities import Rung, Worker
 from farm.planning import Plan
 from farm.request import JobRequest, MediaInfo
-from farm.values import Value
+from farm.values import Value, share_names
 
 FailureKind = Literal[
     "error",  # the engine raised
@@ -49,6 +49,9 @@ class Artifact(Value):
     handover_sha256: str | None = None
     #: Of a window between two given frames; None: it is none, or nobody measured it.
     fill: Fill | None = None
+
+    def model_post_init(self, context: Any, /) -> None:
+        share_names(self)
 
     @property
     def hashes(self) -> tuple[str, ...]:

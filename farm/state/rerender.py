@@ -57,7 +57,7 @@ def reopen(job: Job, takes: dict[str, int]) -> None:
         task.take = takes[task.id]
         task.failures.clear()
     for task in reopened:
-        task.waits_for = {d for d in task.segment.depends_on if job.tasks[d].status != "done"}
+        task.waits_for = job.undone(task.segment.depends_on)
         job.queue(task)
         for dependent_id in job.dependents.get(task.id, ()):
             job.wait_again(job.tasks[dependent_id], task.id)

@@ -118,7 +118,7 @@ def remake(job: Job, takes: Mapping[str, int], seed: int | None = None) -> None:
         if own is not None:
             task.seeds[task.take] = own
     for task in again:
-        task.waits_for = {d for d in task.segment.depends_on if job.tasks[d].status != "done"}
+        task.waits_for = job.undone(task.segment.depends_on)
         job.queue(task)
         for dependent_id in job.dependents.get(task.id, ()):
             job.wait_again(job.tasks[dependent_id], task.id)
@@ -132,7 +132,7 @@ def goes_on(job: Job, event: KeyframesReady | ReviewApproved) -> None:
     job.approved = True
     for task in job.tasks.values():
         if REVIEW in task.waits_for:
-            task.waits_for.discard(REVIEW)
+            task.waits_for -= {REVIEW}
             job.queue(task)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,7 +31,7 @@ def attempt_ids(attempt_id: str) -> dict[str, str]:
     return {"job_id": job_id, "task_id": task_id, "attempt_id": attempt_id}
 
 
-@dataclass
+@dataclass(slots=True)
 class Attempt:
     """One try at a task on one worker, fenced by its id."""
 
@@ -66,20 +66,20 @@ class Attempt:
         return self.outcome == "running"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failure:
     worker_id: str
     kind: FailureKind
     message: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Task:
     """One segment's way through the farm."""
 
     segment: Segment
     order: int
-    waits_for: set[str]
+    waits_for: frozenset[str]
     status: TaskStatus = "waiting"
     take: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -253,7 +253,11 @@ class Job:
         if task.status == "ready":
             self.unqueue(task)
         if task.status == "waiting":
-            task.waits_for.add(dependency_id)
+            task.waits_for |= {dependency_id}
+
+    def undone(self, task_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these tasks that are not done."""
+        return frozenset(task_id for task_id in task_ids if self.tasks[task_id].status != "done")
 
     def kept_take(self, task: Task) -> int:
         """The take that is joined: the one its seam was accepted with, or the newest."""
