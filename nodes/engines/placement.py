@@ -11,6 +11,9 @@ from farm.capabilities import Rung
 #: Slots of the weight ring that streams a component, and bytes of one unit unless a single tensor is larger.
 RING_SLOTS = 3
 RING_GROUP_BYTES = 64 * 2**20
+#: Elements that a slice of a layer makes on its way at most, where layers run in slices: 128 MiB in half
+#: precision, which keep a card busy.
+ELEMENTS_AT_ONCE = 2**26
 
 
 def ring_bytes(tensor_bytes: Collection[int]) -> int:

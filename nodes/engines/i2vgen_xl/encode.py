@@ -1,4 +1,4 @@
-"""Encoding: a prompt, an image and a video to what the denoising loop reads."""
+"""Encoding: a prompt and an image to what the denoising loop reads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nodes.engines.common import Holder, image_hash, vae_pixels
-from nodes.engines.engine import Frames
+from nodes.engines.common import Holder, encode_frame, image_hash
 from nodes.engines.i2vgen_xl.conditioning import Conditioning, clip_pixels, with_frame_clock
 from nodes.engines.i2vgen_xl.model import Model
 
@@ -52,9 +51,9 @@ def encode(
         first = torch.from_numpy(first_latent.copy())[None].to(held.device, held.dtype)
     elif generator is not None:
         with placed.on_card("vae"):
-            first = held.made(partial(_encode_frame, held, model, image, generator)).to(held.dtype)
+            first = held.made(partial(encode_frame, held, image, generator)).to(held.dtype)
     else:
-        first = held.cached("vae", [(f"latent {key}", partial(_encode_frame, held, model, image))])
+        first = held.cached("vae", [(f"latent {key}", partial(encode_frame, held, image))])
         first = first.to(held.dtype)
     if guidance_scale > 1:
         image_embeds = torch.cat([torch.zeros_like(image_embeds), image_embeds])
@@ -65,16 +64,6 @@ def encode(
         fps=fps,
         guidance_scale=guidance_scale,
     )
-
-
-@torch.no_grad()
-def encode_video(held: Holder[Model], frames: Frames) -> torch.Tensor:
-    """(F, H, W, 3) uint8 to latents (F, C, h, w) float32: each frame's mode, one frame at a time."""
-    placed = held.placed
-    one = partial(_encode_frame, held, placed.model)
-    with placed.on_card("vae"):
-        latents = held.calls.map(one, frames, at_once=placed.placement.decode_frames)
-    return torch.cat(latents)
 
 
 def _embed_text(held: Holder[Model], model: Model, text: str) -> torch.Tensor:
@@ -94,15 +83,3 @@ def _embed_image(held: Holder[Model], model: Model, image: NDArray[np.uint8]) ->
     encoded = model.components["image_encoder"](pixels.to(held.device, held.dtype))
     embeds: torch.Tensor = encoded.image_embeds
     return embeds[:, None]
-
-
-def _encode_frame(
-    held: Holder[Model],
-    model: Model,
-    frame: NDArray[np.uint8],
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    vae = model.components["vae"]
-    distribution = vae.encode(vae_pixels(frame).to(held.device, held.dtype)).latent_dist
-    latent: torch.Tensor = distribution.mode() if generator is None else distribution.sample(generator)
-    return latent.float() * float(vae.config.scaling_factor)

@@ -14,12 +14,18 @@ import torch
 
 from farm.capabilities import EngineSpec, Rung
 from farm.planning import RenderTask
-from nodes.engines.common import Holder, PlacedModel, channel_statistics
+from nodes.engines.common import (
+    Holder,
+    PlacedModel,
+    channel_statistics,
+    decode_frames,
+    encode_frames,
+    starting_latents,
+)
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
 from nodes.engines.folders import model_folder
-from nodes.engines.i2vgen_xl.decode import decode
-from nodes.engines.i2vgen_xl.denoise import denoise, initial_latents
-from nodes.engines.i2vgen_xl.encode import encode, encode_video
+from nodes.engines.i2vgen_xl.denoise import denoise
+from nodes.engines.i2vgen_xl.encode import encode
 from nodes.engines.i2vgen_xl.inputs import first_latent
 from nodes.engines.i2vgen_xl.layout import LAYOUT, PARTS
 from nodes.engines.i2vgen_xl.loading import read_model
@@ -73,10 +79,10 @@ class I2VGenXL:
         )
         # The verbs, each usable alone.
         self.encode = partial(encode, self._held)
-        self.encode_video = partial(encode_video, self._held)
-        self.initial_latents = partial(initial_latents, self._held)
+        self.encode_video = partial(encode_frames, self._held)
+        self.initial_latents = partial(starting_latents, self._held)
         self.denoise = partial(denoise, self._held)
-        self.decode = partial(decode, self._held)
+        self.decode = partial(decode_frames, self._held)
 
     def load(self, rung: Rung) -> None:
         """Read the model when it is not in memory, and place it as the rung says.

@@ -25,7 +25,7 @@ from typing import Any
 from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
 from farm.errors import CannotRun
 from nodes.engines.folders import StoredTensor, check_folder, component_tensors, model_facts, read_json
-from nodes.engines.placement import Placement, ring_bytes
+from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
 from nodes.engines.svd.facts import MAX_FRAMES, ModelFacts
 from nodes.engines.svd.layout import IMAGE_ENCODER, LAYOUT, PARTS, UNET, VAE, VAE_DECODER, VAE_ENCODER
 from nodes.engines.svd.placements import placements
@@ -36,8 +36,6 @@ TAKES: frozenset[Conditioning] = frozenset({"image", "video"})
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.05, "cpu": 1.2}
 WORKSPACE_BYTES = 64 * 2**20
-#: Elements that a slice of a layer makes on its way at most (see ``unet.py``).
-ELEMENTS_AT_ONCE = 2**26
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: Of attention to one token, what the engine does not compute and so does not keep.
 _NOT_KEPT = (".attn2.to_q.", ".attn2.to_k.", "transformer_blocks.0.norm2.")

@@ -11,68 +11,23 @@ tests/nodes/engines/svd/test_stock.py holds the two equal, test_live_bytes.py th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from nodes.engines.svd.spec import ELEMENTS_AT_ONCE
-
-#: What layers make on their way, in inputs: a norm and GEGLU (1 + 8 + 4 + 4); queries to output, or a norm
-#: and its transposition; a resnet and the samplers with cuDNN's copies.
-_FEED_FORWARD, _ATTENTION, _RESNET = 17, 6, 8
-
-
-def slices(rows: int, row_elements: int, factor: int) -> Iterator[slice]:
-    """Runs of rows that make no more than ``ELEMENTS_AT_ONCE`` on their way, of one row at least."""
-    size = max(1, ELEMENTS_AT_ONCE // (factor * row_elements))
-    for first in range(0, rows, size):
-        yield slice(first, min(first + size, rows))
-
-
-def _sliced(
-    call: Callable[[slice], torch.Tensor],
-    rows: int,
-    row_elements: int,
-    factor: int,
-    used: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """What ``call`` gives of every slice, one after the other, in one tensor.
-
-    ``used``: a tensor of whose rows nothing is needed once they were called with: where it has the shape, it
-    is the one.
-    """
-    out: torch.Tensor | None = None
-    for piece in slices(rows, row_elements, factor):
-        made = call(piece)
-        if out is None:
-            fits = used is not None and made.shape[1:] == used.shape[1:]
-            out = used if fits else made.new_empty((rows, *made.shape[1:]))
-            assert out is not None
-        out[piece] = made
-        del made  # else it lives through the next slice
-    assert out is not None
-    return out
-
-
-def _by_frame(layer: Any, hidden: torch.Tensor, *, grows: int = 1) -> torch.Tensor:
-    """A layer that acts on each of (N, C, h, w) alone, and gives ``grows`` times as much."""
-    return _sliced(lambda piece: layer(hidden[piece]), len(hidden), grows * hidden[0].numel(), _RESNET)
-
-
-def _add_by_token(layer: Any, norm: Any, x: torch.Tensor) -> None:
-    """Add what a feed-forward layer makes of the normed tokens to them, in place."""
-    tokens = x.view(-1, x.shape[-1])
-    for piece in slices(len(tokens), x.shape[-1], _FEED_FORWARD):
-        tokens[piece] += layer(norm(tokens[piece]))
-
-
-def _add_by_row(attention: Any, norm: Any, x: torch.Tensor) -> None:
-    """Add what self-attention makes of the normed rows (N, T, C) to them, in place."""
-    for piece in slices(len(x), x[0].numel(), _ATTENTION):
-        x[piece] += attention(norm(x[piece]))
+from nodes.engines.common import (
+    ATTENTION,
+    RESNET,
+    SlicedResnet,
+    add_by_row,
+    add_by_token,
+    by_frame,
+    moments_over_frames,
+    sliced,
+    slices,
+)
 
 
 class _OneTokenAttention(nn.Module):
@@ -97,9 +52,9 @@ class _SpatialBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> None:
         """(B x F, T, C) and the picture's embedding (B, 1, D)."""
-        _add_by_row(self.attn1, self.norm1, x)
+        add_by_row(self.attn1, self.norm1, x)
         x.view(len(context), -1, x.shape[-1]).add_(self.attn2(context))
-        _add_by_token(self.ff, self.norm3, x)
+        add_by_token(self.ff, self.norm3, x)
 
 
 class _TemporalBlock(nn.Module):
@@ -113,10 +68,10 @@ class _TemporalBlock(nn.Module):
 
     def forward(self, y: torch.Tensor, context: torch.Tensor) -> None:
         """(B x T, F, C) and the picture's embedding (B, 1, D), in place."""
-        _add_by_token(self.ff_in, self.norm_in, y)
-        _add_by_row(self.attn1, self.norm1, y)
+        add_by_token(self.ff_in, self.norm_in, y)
+        add_by_row(self.attn1, self.norm1, y)
         y.view(len(context), -1, y.shape[-1]).add_(self.attn2(context))
-        _add_by_token(self.ff, self.norm3, y)
+        add_by_token(self.ff, self.norm3, y)
 
 
 class _Transformer(nn.Module):
@@ -133,11 +88,11 @@ class _Transformer(nn.Module):
     def forward(self, hidden: torch.Tensor, context: torch.Tensor, num_frames: int) -> torch.Tensor:
         """(B x F, C, h, w) and the picture's embedding (B, 1, D)."""
         size = hidden.shape[2:]
-        x = _sliced(
+        x = sliced(
             lambda piece: self.proj_in(self.norm(hidden[piece]).flatten(2).transpose(1, 2)),
             len(hidden),
             hidden[0].numel(),
-            _ATTENTION,
+            ATTENTION,
         )
         places = self.time_proj(torch.arange(num_frames, device=hidden.device)).to(hidden.dtype)
         places = self.time_pos_embed(places)[:, None]
@@ -147,10 +102,10 @@ class _Transformer(nn.Module):
             frames = x.view(len(context), num_frames, *x.shape[1:])
             turned = _turned(frames, places)
             temporal(turned.view(-1, num_frames, x.shape[-1]), context)
-            for piece in slices(x.shape[1], frames[:, :, 0].numel(), _ATTENTION):
+            for piece in slices(x.shape[1], frames[:, :, 0].numel(), ATTENTION):
                 frames[:, :, piece].lerp_(turned[:, piece].transpose(1, 2), mix)
             del turned
-        for piece in slices(len(x), x[0].numel(), _ATTENTION):
+        for piece in slices(len(x), x[0].numel(), ATTENTION):
             hidden[piece] += self.proj_out(x[piece]).transpose(1, 2).unflatten(2, size)
         return hidden
 
@@ -159,28 +114,9 @@ def _turned(frames: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """(B, F, T, C) with the frames' places (F, 1, C) added, as (B, T, F, C)."""
     batch, num_frames, tokens, channels = frames.shape
     out = frames.new_empty((batch, tokens, num_frames, channels))
-    for piece in slices(tokens, frames[:, :, 0].numel(), _ATTENTION):
+    for piece in slices(tokens, frames[:, :, 0].numel(), ATTENTION):
         out[:, piece] = (frames[:, :, piece] + places).transpose(1, 2)
     return out
-
-
-class _SpatialResnet(nn.Module):
-    """ResnetBlock2D frame by frame, of a hidden state and the skip that is joined to it. Takes it over."""
-
-    def __init__(self, resnet: Any) -> None:
-        super().__init__()
-        self.whole = resnet
-
-    def forward(self, hidden: torch.Tensor, skip: torch.Tensor | None, emb: torch.Tensor) -> torch.Tensor:
-        """(B x F, C, h, w) and the embedding of the step (B, E). The skip is used up."""
-        by_frame = emb.repeat_interleave(len(hidden) // len(emb), dim=0)
-
-        def made(piece: slice) -> torch.Tensor:
-            joined = hidden[piece] if skip is None else torch.cat([hidden[piece], skip[piece]], dim=1)
-            return self.whole(joined, by_frame[piece])  # type: ignore[no-any-return]
-
-        elements = hidden[0].numel() + (0 if skip is None else skip[0].numel())
-        return _sliced(made, len(hidden), elements, _RESNET, used=skip)
 
 
 class _TemporalResnet(nn.Module):
@@ -198,41 +134,23 @@ class _TemporalResnet(nn.Module):
         x = hidden.view(len(emb), num_frames, hidden.shape[1], -1)
         made = torch.empty_like(x)
         step = self.time_emb_proj(functional.silu(emb))[:, :, None, None, None]
-        pieces = list(slices(x.shape[-1], x[..., 0].numel(), _RESNET))
-        moments = _moments(self.norm1, x)
+        pieces = list(slices(x.shape[-1], x[..., 0].numel(), RESNET))
+        moments = moments_over_frames(self.norm1, x)
         for piece in pieces:
-            after = self.conv1(_activated(x[..., piece], self.norm1, moments)) + step
+            after = self.conv1(_activated(x[..., piece], moments)) + step
             made[..., piece] = after[..., 0].transpose(1, 2)
             del after
-        moments = _moments(self.norm2, made)
+        moments = moments_over_frames(self.norm2, made)
         mix = 1 - torch.sigmoid(self.mixer.mix_factor.float()).to(hidden.dtype)
         for piece in pieces:
-            after = self.conv2(_activated(made[..., piece], self.norm2, moments))
+            after = self.conv2(_activated(made[..., piece], moments))
             before = x[..., piece]
             before.lerp_(before + after[..., 0].transpose(1, 2), mix)
             del after
         return hidden
 
 
-_Moments = tuple[torch.Tensor, torch.Tensor]
-
-
-def _moments(norm: nn.GroupNorm, x: torch.Tensor) -> _Moments:
-    """By what (B, 1, C, 1) a group norm over all frames of (B, F, C, P) multiplies, and what it adds."""
-    grouped = x.view(*x.shape[:2], norm.num_groups, -1, x.shape[-1])
-    # Frame by frame in float32: as many numbers in each, so that their moments can be joined.
-    each = [torch.var_mean(frame.float(), dim=(2, 3), correction=0) for frame in grouped.unbind(1)]
-    variances, means = (torch.stack(which) for which in zip(*each, strict=True))
-    mean = means.mean(0)
-    variance = variances.mean(0) + (means - mean).square().mean(0)
-    scale = torch.rsqrt(variance + norm.eps).repeat_interleave(x.shape[2] // norm.num_groups, dim=1)
-    mean = mean.repeat_interleave(x.shape[2] // norm.num_groups, dim=1)
-    scale = scale * norm.weight.float()
-    shape = (len(x), 1, x.shape[2], 1)
-    return scale.view(shape), (norm.bias.float() - mean * scale).view(shape)
-
-
-def _activated(x: torch.Tensor, norm: nn.GroupNorm, moments: _Moments) -> torch.Tensor:
+def _activated(x: torch.Tensor, moments: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Places of (B, F, C, P), normed and activated, as a convolution over time has them: (B, C, F, P, 1)."""
     scale, shift = moments
     normed = (x * scale).add_(shift).to(x.dtype)
@@ -244,7 +162,7 @@ class _Level(nn.Module):
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.spatial = nn.ModuleList(_SpatialResnet(each.spatial_res_block) for each in stock.resnets)
+        self.spatial = nn.ModuleList(SlicedResnet(each.spatial_res_block) for each in stock.resnets)
         self.temporal = nn.ModuleList(
             _TemporalResnet(each.temporal_res_block, each.time_mixer) for each in stock.resnets
         )
@@ -283,7 +201,7 @@ class SlicedUNet(nn.Module):
         """
         batch, num_frames = sample.shape[:2]
         emb = self._embedded(timestep, added_time_ids, sample.dtype)
-        hidden = _by_frame(self.conv_in, sample.flatten(0, 1))
+        hidden = by_frame(self.conv_in, sample.flatten(0, 1))
         skips = [hidden]
         for level in self.down:
             for i in range(len(level.spatial)):
@@ -291,7 +209,7 @@ class SlicedUNet(nn.Module):
                 hidden = self._over_time(level, i, hidden, emb, context, num_frames)
                 skips.append(hidden)
             for sampler in level.samplers:
-                hidden = _by_frame(sampler, hidden)
+                hidden = by_frame(sampler, hidden)
                 skips.append(hidden)
         hidden = self.middle.spatial[0](hidden, None, emb)
         hidden = self._over_time(self.middle, 0, hidden, emb, context, num_frames)
@@ -303,8 +221,8 @@ class SlicedUNet(nn.Module):
                 hidden = level.spatial[i](hidden, skips.pop(), emb)
                 hidden = self._over_time(level, i, hidden, emb, context, num_frames)
             for sampler in level.samplers:
-                hidden = _by_frame(sampler, hidden, grows=4)
-        made = _by_frame(lambda x: self.conv_out(functional.silu(self.conv_norm_out(x))), hidden)
+                hidden = by_frame(sampler, hidden, grows=4)
+        made = by_frame(lambda x: self.conv_out(functional.silu(self.conv_norm_out(x))), hidden)
         return made.view(batch, num_frames, *made.shape[1:]).float()
 
     def _embedded(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from farm.planning.render_task import RenderTask
-from nodes.engines.svd import unet
+from nodes.engines.common import slicing
 from nodes.engines.svd.engine import StableVideoDiffusion, picture_noise
 
 
@@ -48,7 +48,9 @@ def test_latents_and_frames_equal_the_stock_pipelines(
     guidance_scale: float,
     elements_at_once: int,
 ) -> None:
-    monkeypatch.setattr(unet, "ELEMENTS_AT_ONCE", elements_at_once)  # of which a small one cuts every layer
+    monkeypatch.setattr(
+        slicing, "ELEMENTS_AT_ONCE", elements_at_once
+    )  # of which a small one cuts every layer
     task = task.model_copy(update={"guidance_scale": guidance_scale})
     start, _ = svd.initial_latents(task)
     given = picture_noise(task)
