@@ -13,6 +13,7 @@ from typing import Any
 
 from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker, check_weights
 from farm.errors import InvalidInput, NotFound
+from nodes.engines.animatediff import FAMILY as ANIMATEDIFF
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
 from nodes.engines.folders import FOLDER_VARIABLE, found_here
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     PROCEDURAL,
     INSTANT,
     I2VGEN_XL,
+    ANIMATEDIFF,
     LTX,
     SVD,
     WAN,

@@ -1,0 +1,57 @@
+"""Denoising: the loop over a window's steps."""
+
+from __future__ import annotations
+
+import torch
+
+from nodes.engines.animatediff.encode import Conditioning
+from nodes.engines.animatediff.layout import DENOISER
+from nodes.engines.animatediff.model import Model
+from nodes.engines.common import Holder, OnStep, run_steps
+
+
+@torch.no_grad()
+def denoise(
+    held: Holder[Model],
+    latents: torch.Tensor,
+    conditioning: Conditioning,
+    *,
+    num_inference_steps: int,
+    steps: range | None = None,
+    on_step: OnStep | None = None,
+) -> torch.Tensor:
+    """Run the given steps of a schedule of ``num_inference_steps`` on latents (F, C, h, w) float32.
+
+    Raises:
+        FloatingPointError: a step gave values that are not finite.
+    """
+    return run_steps(
+        held,
+        DENOISER,
+        latents,
+        lambda latents, timestep: _predict(held, latents, timestep, conditioning),
+        num_inference_steps=num_inference_steps,
+        steps=steps,
+        on_step=on_step,
+    )
+
+
+def _predict(
+    held: Holder[Model], latents: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    placed = held.placed
+    denoiser = placed.model.components[DENOISER]
+    sample = latents.to(held.dtype)
+    at_once = placed.placement.guided_batch
+    size = 1 if held.on_cpu else at_once
+
+    def predict(first: int) -> torch.Tensor:
+        text = conditioning.text[first : first + size]
+        predicted: torch.Tensor = denoiser(sample, timestep.to(held.device), text, conditioning.given)
+        return predicted
+
+    firsts = range(0, len(conditioning.text), size)
+    # Streamed weights are there for one pass at a time.
+    streamed = placed.placement.denoiser_streamed
+    rows = torch.cat(held.calls.map(predict, firsts, at_once=1 if streamed else at_once))
+    return rows[0] + conditioning.guidance_scale * (rows[1] - rows[0]) if conditioning.guided else rows[0]

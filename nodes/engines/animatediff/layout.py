@@ -1,0 +1,114 @@
+"""What a folder of AnimateDiff holds: Stable Diffusion 1.5 with a motion adapter, and perhaps a SparseCtrl.
+
+As diffusers saves its AnimateDiff pipelines, whose U-Net has the motion modules within; or a folder of Stable
+Diffusion 1.5 into which the adapter's folder was put as ``motion_adapter``, and the SparseCtrl's as
+``controlnet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farm.errors import CannotRun
+from nodes.engines.folders import Layout, check_folder, config_of, read_json
+from nodes.engines.placement import Parts
+
+PIPELINES = (
+    "AnimateDiffPipeline",
+    "AnimateDiffSparseControlNetPipeline",
+    "AnimateDiffVideoToVideoPipeline",
+)
+_STABLE_DIFFUSION = "StableDiffusionPipeline"
+UNET, ADAPTER, CONTROL, VAE, TEXT_ENCODER = "unet", "motion_adapter", "controlnet", "vae", "text_encoder"
+#: The U-Net with its motion modules and the SparseCtrl before it.
+DENOISER = "denoiser"
+PARTS = Parts(denoisers=(DENOISER,), vae=VAE, encoders=(TEXT_ENCODER,))
+_STEM = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class AnimateDiffFolder:
+    """What the configs of a folder say."""
+
+    path: Path
+    unet: dict[str, Any]
+    #: None: the U-Net has the motion modules within.
+    adapter: dict[str, Any] | None
+    #: None: no frames can be given.
+    control: dict[str, Any] | None
+    vae: dict[str, Any]
+    scheduler: dict[str, Any]
+
+    def weights(self) -> dict[str, str]:
+        """The folders with weights that are read, and the stem of their weight files."""
+        here = {ADAPTER: self.adapter, CONTROL: self.control}
+        names = (UNET, *(name for name, config in here.items() if config is not None), VAE)
+        return {**dict.fromkeys(names, _STEM), TEXT_ENCODER: "model"}
+
+    @property
+    def pixels_per_latent(self) -> int:
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+
+def claims(path: Path) -> bool:
+    """Whether ``path`` is a folder of this family: of a pipeline, or of pictures with an adapter in it."""
+    pipeline = config_of(path, "model_index.json").get("_class_name")
+    has_adapter = config_of(path, f"{ADAPTER}/config.json").get("_class_name") == "MotionAdapter"
+    return pipeline in PIPELINES or (pipeline == _STABLE_DIFFUSION and has_adapter)
+
+
+def read_folder(path: Path) -> AnimateDiffFolder:
+    """What the configs of a folder say.
+
+    Raises:
+        CannotRun: a file is missing or cannot be read, or the folder is of a model that this engine does not
+            run.
+    """
+    is_merged = config_of(path, f"{UNET}/config.json").get("_class_name") == "UNetMotionModel"
+    has_control = (path / CONTROL / "config.json").is_file()
+    parts = (UNET, *(() if is_merged else (ADAPTER,)), *((CONTROL,) if has_control else ()), VAE)
+    check_folder(path, _layout((*parts, TEXT_ENCODER)))
+    configs = {name: read_json(path, f"{name}/config.json") for name in parts}
+    for name, known in (
+        (UNET, ("UNetMotionModel", "UNet2DConditionModel")),
+        (ADAPTER, ("MotionAdapter",)),
+        (CONTROL, ("SparseControlNetModel",)),
+    ):
+        if name in configs and configs[name].get("_class_name") not in known:
+            raise CannotRun(
+                f"{path / name} is {configs[name].get('_class_name')}, expected {' or '.join(known)}"
+            )
+    control = configs.get(CONTROL)
+    if control is not None and not control.get("use_simplified_condition_embedding", True):
+        raise CannotRun(
+            f"{path / CONTROL} is a SparseCtrl for scribbles, and frames are given as pictures: put the one "
+            "for rgb there"
+        )
+    if configs[UNET].get("addition_embed_type") is not None:
+        raise CannotRun(f"{path / UNET} is of Stable Diffusion XL, and this engine runs 1.5")
+    return AnimateDiffFolder(
+        path=path,
+        unet=configs[UNET],
+        adapter=configs.get(ADAPTER),
+        control=control,
+        vae=configs[VAE],
+        scheduler=read_json(path, "scheduler/scheduler_config.json"),
+    )
+
+
+def _layout(weights: Iterable[str]) -> Layout:
+    stems = {name: "model" if name == TEXT_ENCODER else _STEM for name in weights}
+    return Layout(
+        family="AnimateDiff",
+        weights=stems,
+        data=(
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "tokenizer/vocab.json",
+            "tokenizer/merges.txt",
+            *(f"{component}/config.json" for component in stems),
+        ),
+    )

@@ -1,0 +1,181 @@
+"""What an AnimateDiff model needs and allows, from its configs and file headers (no torch).
+
+Activation bytes follow the tensors alive at the peak of each stage, at e bytes an element (c = first width of
+the U-Net, v = widths of the VAE):
+
+* denoising, per latent voxel and batch row: 6.1 c elements; with a SparseCtrl 9.25 c, for what it adds to
+  every skip is there from the start; beside them what a slice of a layer makes on its way;
+* the VAE as that of I2VGen-XL, per pixel and frame: 5 v1 to decode and 4 v0 to encode.
+
+Traced by tests/nodes/engines/animatediff/test_live_bytes.py; not measured on a card yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from nodes.engines.animatediff.facts import ModelFacts
+from nodes.engines.animatediff.layout import (
+    DENOISER,
+    PARTS,
+    TEXT_ENCODER,
+    VAE,
+    AnimateDiffFolder,
+    read_folder,
+)
+from nodes.engines.animatediff.placements import placements
+from nodes.engines.folders import component_tensors, model_facts
+from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
+
+_FRAMES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes"})
+TAKES: frozenset[Conditioning] = _FRAMES | {"text", "video"}
+
+#: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
+CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
+RESERVE_RATIO = {"cuda": 1.05, "cpu": 1.2}
+WORKSPACE_BYTES = 64 * 2**20
+_ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
+
+#: Work for a million pixels of a frame: a guided step, counted from the full-size U-Net's graph, decoding
+#: and encoding; their parameters; and what unmeasured workers are taken to do.
+_TFLOP = {DENOISER: 7.0, VAE: 10.0}
+_FULL_PARAMETERS = {DENOISER: 1_276_658_564, VAE: 83_653_863}
+_PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.1}
+_ENCODE_SHARE = 0.4
+
+
+def animatediff_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+    """Read the spec of a model folder in diffusers format.
+
+    Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
+
+    Args:
+        path: Holds model_index.json, unet, vae, text_encoder, tokenizer, scheduler, ``motion_adapter`` where
+            the unet has no motion modules, perhaps ``controlnet``; and farm.json when the weights were not
+            trained for what the published ones were.
+        model: The name the farm knows it by.
+        revision: Pinned hub revision; None for a local folder.
+
+    Raises:
+        CannotRun: the folder lacks a component, is of another model, or its farm.json is wrong.
+    """
+    folder = read_folder(path)
+    facts = model_facts(path, ModelFacts)
+    elements = _elements(folder)
+    tflop = {name: each * sum(elements[name]) / _FULL_PARAMETERS[name] for name, each in _TFLOP.items()}
+    longest = int((folder.adapter or folder.unet).get("motion_max_seq_length", 32))
+
+    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
+        cost = _Cost.of(folder, facts, elements, kind)
+        return EngineSpec(
+            model=model,
+            engine="animatediff",
+            revision=revision,
+            takes=TAKES if folder.control is not None else TAKES - _FRAMES,
+            frames=FrameRule(max_frames=longest),
+            trained_windows=(facts.window_frames,),
+            knows_rates=False,
+            side_multiple=folder.pixels_per_latent * 2 ** (len(folder.unet["block_out_channels"]) - 1),
+            **facts.model_dump(),
+            component_bytes=cost.component_bytes,
+            context_bytes=CONTEXT_BYTES[kind],
+            reserve_ratio=RESERVE_RATIO[kind],
+            rungs=tuple(cost.rung(placement) for placement in placements(kind)),
+            prior_seconds_per_mpixel_step=tflop[DENOISER] / _PRIOR_TFLOPS[kind],
+            decode_steps=tflop[VAE] / tflop[DENOISER],
+            encode_steps=_ENCODE_SHARE * tflop[VAE] / tflop[DENOISER],
+            on_cpu=on_cpu,
+        )
+
+    return on("cuda", on("cpu", None))
+
+
+def _elements(folder: AnimateDiffFolder) -> dict[str, list[int]]:
+    """Of every tensor of each component."""
+    found: dict[str, list[int]] = {DENOISER: []}
+    for name, stem in folder.weights().items():
+        tensors = component_tensors(folder.path / name, stem, half=False)
+        component = name if name in (VAE, TEXT_ENCODER) else DENOISER
+        found.setdefault(component, []).extend(math.prod(tensor.shape) for tensor in tensors.values())
+    return found
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Bytes of the stages of one model on one kind of device (formulas: see the module)."""
+
+    denoise: float
+    decode: float
+    encode: float
+    #: Of what a slice of the U-Net's layers makes on its way.
+    slice_bytes: int
+    component_bytes: dict[str, int]
+    #: Card bytes of the ring that streams a component.
+    ring: dict[str, int]
+    on_cpu: bool
+
+    @classmethod
+    def of(
+        cls,
+        folder: AnimateDiffFolder,
+        facts: ModelFacts,
+        elements: Mapping[str, list[int]],
+        kind: DeviceKind,
+    ) -> _Cost:
+        element, side = _ELEMENT_BYTES[kind], folder.pixels_per_latent
+        width, widths = folder.unet["block_out_channels"][0], folder.vae["block_out_channels"]
+        alive = 6.1 if folder.control is None else 9.25
+        voxels = 2 * facts.window_frames * facts.native_width * facts.native_height / side**2
+        return cls(
+            denoise=element * alive * width / side**2,
+            decode=element * 5.0 * widths[min(1, len(widths) - 1)],
+            encode=element * 4.0 * widths[0],
+            # A window of a small model is no more than a slice.
+            slice_bytes=element * min(ELEMENTS_AT_ONCE, round(17 * width * voxels)),
+            component_bytes={name: element * sum(each) for name, each in elements.items()},
+            ring={name: ring_bytes([element * n for n in each]) for name, each in elements.items()},
+            on_cpu=kind == "cpu",
+        )
+
+    def rung(self, placement: Placement) -> RungSpec:
+        streamed = placement.streamed(PARTS)
+
+        def stage(name: str, component: str, *, beside: int = 0, **cost: Any) -> StageCost:
+            ring = self.ring[component] if component in streamed else 0
+            return StageCost(
+                name=name,
+                components=() if component in streamed else (component,),
+                fixed_bytes=WORKSPACE_BYTES + beside + ring,
+                **cost,
+            )
+
+        # On a CPU both passes run side by side, and so do some frames.
+        passes = placement.guided_batch if self.on_cpu else 1
+        at_once = placement.decode_frames
+        return RungSpec(
+            name=placement.rung,
+            resident=placement.resident(PARTS),
+            stages=(
+                stage("text_encode", TEXT_ENCODER),
+                stage(
+                    "vae_encode",
+                    VAE,
+                    bytes_per_pixel=self.encode,
+                    frames_at_once=at_once if self.on_cpu else 1,
+                ),
+                stage(
+                    "denoise",
+                    DENOISER,
+                    beside=self.slice_bytes * passes,
+                    bytes_per_pixel=self.denoise,
+                    batch=placement.guided_batch,
+                ),
+                stage("vae_decode", VAE, bytes_per_pixel=self.decode, frames_at_once=at_once),
+            ),
+            slowdown=placement.slowdown,
+        )

@@ -1,0 +1,104 @@
+"""Prompts, given frames, U-Net with motion modules and SparseCtrl, loop and VAE against diffusers'
+AnimateDiffSparseControlNetPipeline over the same folder.
+
+Of an encoded picture the stock pipeline draws a sample, outside its generator; here its mode is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AnimateDiffSparseControlNetPipeline,
+    DDIMScheduler,
+    MotionAdapter,
+    SparseControlNetModel,
+    UNet2DConditionModel,
+)
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from farm.planning.render_task import RenderTask
+from nodes.engines.animatediff.engine import AnimateDiff
+from nodes.engines.common import slicing
+from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER
+
+Picture = Callable[[int], NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def stock(tiny_animatediff_folder: Path) -> Any:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel
+
+    def read(kind: Any, name: str) -> Any:
+        return kind.from_pretrained(tiny_animatediff_folder / name).eval()
+
+    # As the documentation of AnimateDiff says for Stable Diffusion's folders.
+    scheduler = DDIMScheduler(
+        **{name: SCHEDULER[name] for name in ("beta_end", "beta_start", "set_alpha_to_one")},
+        beta_schedule="linear",
+        clip_sample=False,
+        timestep_spacing="linspace",
+        steps_offset=1,
+    )
+    pipeline = AnimateDiffSparseControlNetPipeline(
+        vae=read(AutoencoderKL, "vae"),
+        text_encoder=read(CLIPTextModel, "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(tiny_animatediff_folder / "tokenizer"),
+        unet=read(UNet2DConditionModel, "unet"),
+        motion_adapter=read(MotionAdapter, "motion_adapter"),
+        controlnet=read(SparseControlNetModel, "controlnet"),
+        scheduler=scheduler,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("guidance_scale", "places", "elements_at_once"), [(4.0, (0, 2), 2**26), (1.0, (3,), 20_000)]
+)
+def test_latents_and_frames_equal_the_stock_pipelines(
+    animatediff: AnimateDiff,
+    stock: Any,
+    task: RenderTask,
+    picture: Picture,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance_scale: float,
+    places: tuple[int, ...],
+    elements_at_once: int,
+) -> None:
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    monkeypatch.setattr(slicing, "ELEMENTS_AT_ONCE", elements_at_once)  # a few cut every layer
+    noise, _ = animatediff.initial_latents(task)
+    known = {place: picture(place) for place in places}
+    conditioning = animatediff.encode(
+        task.prompt, task.negative_prompt, known=known, num_frames=FRAMES, guidance_scale=guidance_scale
+    )
+    ours = animatediff.denoise(noise, conditioning, num_inference_steps=task.num_inference_steps)
+    theirs = stock(
+        prompt=task.prompt,
+        negative_prompt=task.negative_prompt,
+        height=task.height,
+        width=task.width,
+        num_frames=FRAMES,
+        num_inference_steps=task.num_inference_steps,
+        guidance_scale=guidance_scale,
+        conditioning_frames=[Image.fromarray(frame) for frame in known.values()],
+        controlnet_frame_indices=list(places),
+        latents=noise.transpose(0, 1)[None],
+        output_type="latent",
+    ).frames[0]
+    theirs = theirs.transpose(0, 1)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert not torch.allclose(ours, noise, atol=0.1)
+    decoded = stock.decode_latents(theirs.transpose(0, 1)[None])[0]
+    pixels = ((decoded.permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1) * 255).detach().numpy()
+    assert np.abs(animatediff.decode(ours) - pixels).max() <= 0.51
