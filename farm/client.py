@@ -15,7 +15,9 @@ import httpx2
 
 from farm import outputs
 from farm.connection import Connection, bearer
+from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun
+from farm.state import default_state_folder
 
 #: Lost event streams in a row, without an event between them, before the client gives up.
 MAX_RECONNECTS = 5
@@ -314,6 +316,27 @@ class FarmClient(Connection):
             for event in httpx2.EventSource(answer, max_event_size=MAX_EVENT_BYTES):
                 seq = None if event.event in ("progress", "end") else int(event.id)
                 yield event.event, seq, json.loads(event.data)
+
+
+def find_farm(
+    url: str | None = None, token: str | None = None, state: Path | None = None
+) -> FarmClient | None:
+    """The farm that is meant: the one at ``url``, else the one of the state folder when it is up.
+
+    The token of a farm of this user's own on this machine is known.
+
+    Raises:
+        InvalidInput: ``url`` is none.
+        CannotRun: somebody else answers where that farm was.
+    """
+    if url is not None:
+        known = endpoint_at(url) if token is None else None
+        return FarmClient(url, token if known is None else known.token)
+    endpoint = read_endpoint(state or default_state_folder())
+    if endpoint is None:
+        return None
+    client = FarmClient(endpoint.url, token or endpoint.token)
+    return client if client.is_up() else None
 
 
 def _part(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("farm", "nodes", "stitching", "dashboard")
+ROOMS = ("farm", "nodes", "stitching", "dashboard", "reelfarm")
 MAX_LINES = 400
 #: Source files of one kind in a folder.
 MAX_FILES = 15
@@ -25,6 +25,7 @@ DOORS: dict[str, set[str]] = {
     "nodes": {"farm", "stitching"},
     "stitching": set(),
     "dashboard": {"farm"},
+    "reelfarm": {"farm", "nodes", "stitching", "dashboard"},
 }
 #: The command line may enter every room.
 DOORLESS = {"farm/cli/main.py", "farm/cli/machine_commands.py", "farm/cli/video_commands.py"}

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("farm", "nodes", "stitching", "dashboard")
+ROOMS = ("farm", "nodes", "stitching", "dashboard", "reelfarm")
 DOCUMENTS = sorted(
     (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*/README.md")),
 )
 #: A file of this repository by its path, and perhaps what it defines: ``farm/state/changes.py: apply``.
 _NAMED = re.compile(
-    r"(?<![\w./-])((?:farm|nodes|stitching|dashboard|models|tests|benchmarks|examples|docs)/[\w./-]*\.\w+)"
+    r"(?<![\w./-])((?:farm|nodes|stitching|dashboard|reelfarm|models|tests|benchmarks|examples|docs)/[\w./-]*\.\w+)"
     r"(?:: (\w+))?"
 )
 _LINKED = re.compile(r"\]\(([^)#:]+)\)")

@@ -9,8 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from farm.client import FarmClient
-from farm.endpoint import endpoint_at, read_endpoint
+from farm.client import FarmClient, find_farm
 from farm.errors import CannotRun, InvalidInput, JobFailed, LicenceNotAccepted
 from farm.outputs import DEFAULT_VIDEO, Outputs, outputs
 from farm.reporting import console, made_lines, waits_words
@@ -46,28 +45,16 @@ JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]
 Result = TypeVar("Result")
 
 
-def client_or_none(farm: str | None, token: str | None, state: Path | None) -> FarmClient | None:
-    """The farm that is meant: the one named, else the one of the state folder when it is up."""
-    if farm is not None:
-        known = endpoint_at(farm) if token is None else None
-        return FarmClient(farm, token if known is None else known.token)
-    endpoint = read_endpoint(state or default_state_folder())
-    if endpoint is None:
-        return None
-    client = FarmClient(endpoint.url, token or endpoint.token)
-    return client if client.is_up() else None
-
-
 def client_unless_here(
     here: Sequence[str | None], farm: str | None, token: str | None, state: Path | None
 ) -> FarmClient | None:
-    """As ``client_or_none``; none where options, ``here``, tell of this machine's own workers.
+    """As ``find_farm``; none where options, ``here``, tell of this machine's own workers.
 
     Raises:
         InvalidInput: those and a farm elsewhere are both named.
     """
     if all(option is None for option in here):
-        return client_or_none(farm, token, state)
+        return find_farm(farm, token, state)
     if farm is not None:
         raise InvalidInput(
             "--workers and --vram-limit are of this machine, and --farm is another; give one", param="farm"
@@ -76,7 +63,7 @@ def client_unless_here(
 
 
 def client_of(farm: str | None, token: str | None, state: Path | None) -> FarmClient:
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     if client is None:
         if used := in_use(state or default_state_folder()):
             raise used

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -21,11 +20,8 @@ from farm.machines import (
     DEFAULT_PORTS,
     HeadMachine,
     check_price,
-    cpu_workers,
     node_name,
-    parse_bytes,
     parse_ports,
-    shared_cpu,
 )
 from farm.reporting import ModelReport, console, report_json
 from farm.state import default_state_folder
@@ -199,25 +195,11 @@ def _absolute(name: str) -> str:
     return str(Path(name).resolve()) if "/" in name else name
 
 
-def workers_here(
-    workers: str | None,
-    vram_limit: str | None,
-    *,
-    name: str | None = None,
-    address: str = "127.0.0.1",
-    price_per_hour: float | None = None,
-) -> list[Worker]:
-    """This machine's workers: as asked for, or its cards, or its CPU shared out."""
-    from nodes.machine import probe
+def workers_here(workers: str | None, vram_limit: str | None, **about: Any) -> list[Worker]:
+    """As that of ``nodes.machine``, which takes its time to be imported."""
+    from nodes.machine import workers_here as found_here
 
-    node = node_name(name)
-    limit = None if vram_limit is None else parse_bytes(vram_limit)
-    if workers is None:
-        found = probe(node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour)
-        return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
-    return cpu_workers(
-        workers, node=node, address=address, vram_limit_bytes=limit, price_per_hour=price_per_hour
-    )
+    return found_here(workers, vram_limit, **about)
 
 
 def head_workers(head: HeadMachine, name: str | None) -> list[Worker]:

@@ -19,10 +19,10 @@ from farm.cli.farm_meant import (
     StateFolder,
     Token,
     client_of,
-    client_or_none,
     follow,
     target_of,
 )
+from farm.client import find_farm
 from farm.errors import InvalidInput
 from farm.reporting import console, job_report, job_summary, print_jobs, waits_words, workers_seen
 from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, in_use, past
@@ -47,7 +47,7 @@ def parse_frames(text: str) -> tuple[int, int]:
 @remote.command()
 def jobs(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
     """List the jobs, newest first."""
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     found = list(client.jobs()) if client else journal_jobs(state or default_state_folder())
     if as_json:
         console.print_json(found)
@@ -60,7 +60,7 @@ def report(
     job_id: JobId, farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False
 ) -> None:
     """Tell the story of a job: segments, workers, memory, seams, times."""
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     if client:
         told: dict[str, Any] = client.report(job_id)
     else:

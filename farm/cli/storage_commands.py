@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli.farm_meant import Farm, Json, StateFolder, Token, client_or_none
+from farm.cli.farm_meant import Farm, Json, StateFolder, Token
 from farm.cli.key_commands import parse_duration_s
 from farm.cli.remote_commands import journal_jobs
-from farm.client import FarmClient
+from farm.client import FarmClient, find_farm
 from farm.errors import InvalidInput
 from farm.keeping import (
     Amount,
@@ -65,7 +65,7 @@ def storage(
     if remove and older_than is None:
         raise InvalidInput("--delete goes with --older-than, such as --older-than 30d", param="older_than")
     age_s = None if older_than is None else parse_duration_s(older_than, "older-than")
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     folder = state or default_state_folder()
     jobs = client.jobs() if client else journal_jobs(folder)
     old = [] if age_s is None else ended_before(jobs, time.time() - age_s)
@@ -105,7 +105,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Forget jobs that have ended, and remove their files: on the farm that is up, else here alone."""
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     folder = state or default_state_folder()
     jobs = [client.job(job_id) for job_id in job_ids] if client else _named(folder, job_ids)
     _delete(client, folder, jobs)

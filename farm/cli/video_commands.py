@@ -20,7 +20,6 @@ from farm.cli.farm_meant import (
     Token,
     agreed,
     client_of,
-    client_or_none,
     client_unless_here,
     follow,
     say_made,
@@ -39,7 +38,7 @@ from farm.cli.reviewing import (
 )
 from farm.cli.storage_commands import Adopt, Ignore, settled
 from farm.cli.video_options import describes_video
-from farm.client import FarmClient
+from farm.client import FarmClient, find_farm
 from farm.errors import InvalidInput
 from farm.outputs import Outputs
 from farm.planning import Plan
@@ -191,7 +190,7 @@ def retry(
 ) -> None:
     """Continue a job that failed, was stopped or waits: on the farm that is up, else here alone."""
     target = target_of(output, force=force)
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     if client:
         client.retry(job_id)
         follow(client, job_id, target, as_json=as_json)
@@ -233,7 +232,7 @@ def review(
     """
     changes = review_changes(remake, seed, replace, take_back, approve)
     shown_in = pictures or Path(f"{job_id}-keyframes")
-    client = client_or_none(farm, token, state)
+    client = find_farm(farm, token, state)
     if client:
         review_over(client, job_id, changes, shown_in, as_json, video=output)
         return

@@ -5,14 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from farm.capabilities import LoraFile, WeightFile
-from farm.request import DEFAULT_MODEL, PRESETS, request_options
-
-_File = TypeVar("_File", WeightFile, LoraFile)
+from farm.request import DEFAULT_MODEL, PRESETS, file_here, request_options
 
 
 def _options(
@@ -138,8 +136,8 @@ def _options(
         prompts=prompt or (),
         negative_prompt=negative_prompt,
         model=model,
-        weights=[_here(WeightFile.model_validate(text)) for text in weights or ()],
-        loras=[_here(LoraFile.model_validate(text)) for text in lora or ()],
+        weights=[file_here(WeightFile.model_validate(text)) for text in weights or ()],
+        loras=[file_here(LoraFile.model_validate(text)) for text in lora or ()],
         weight_format=weight_format,
         mode=mode,
         draft_model=draft_model,
@@ -163,11 +161,6 @@ def _options(
         review=review,
     )
     return options | {"clip": True} if clip else options
-
-
-def _here(file: _File) -> _File:
-    """A weight file by its whole path where it is on this machine; else its name in the weights folder."""
-    return file.model_copy(update={"path": file.path.absolute()}) if file.path.exists() else file
 
 
 def describes_video(command: Callable[..., None]) -> Callable[..., None]:

@@ -25,7 +25,7 @@ from farm.request.job import (
 )
 from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
 from farm.request.media_tools import MediaTools, OnLook
-from farm.request.options import DEFAULT_MODEL, parse_size, request_options
+from farm.request.options import DEFAULT_MODEL, file_here, parse_size, request_options
 from farm.request.presets import PRESETS, Preset
 from farm.request.review import (
     HOW,
@@ -71,6 +71,7 @@ __all__ = [
     "check_numbers",
     "check_priority",
     "check_seed",
+    "file_here",
     "parse_replacement",
     "parse_review",
     "parse_size",

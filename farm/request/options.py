@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +18,8 @@ from farm.request.presets import apply
 
 #: It comes with the farm and renders on any CPU.
 DEFAULT_MODEL = "tiny_wan"
+
+_File = TypeVar("_File", WeightFile, LoraFile)
 
 _frame_rate: TypeAdapter[Fraction] = TypeAdapter(FrameRate)
 
@@ -38,6 +40,11 @@ def parse_fps(text: str) -> Fraction:
         raise InvalidInput(
             f"fps is {text!r}, expected a number such as 8 or 30000/1001", param="fps"
         ) from None
+
+
+def file_here(file: _File) -> _File:
+    """A weight file by its whole path where it is on this machine; else its name in the weights folder."""
+    return file.model_copy(update={"path": file.path.absolute()}) if file.path.exists() else file
 
 
 def request_options(

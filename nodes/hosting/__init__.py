@@ -10,12 +10,13 @@ from nodes.hosting.host import planned
 from nodes.hosting.keep_up import keep_up
 from nodes.hosting.licences import accept_licence, check_licences
 from nodes.hosting.models_here import models_here
-from nodes.hosting.render_here import described, render_here, retry_here, review_here
+from nodes.hosting.render_here import deliver, described, render_here, retry_here, review_here
 from nodes.hosting.review_here import save_keyframes
 
 __all__ = [
     "accept_licence",
     "check_licences",
+    "deliver",
     "described",
     "examine",
     "examine_joining",

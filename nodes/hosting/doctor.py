@@ -21,7 +21,7 @@ from nodes.hosting.models_here import models_here
 from nodes.machine import listening, look, member, problems
 
 #: The top-level packages of this distribution.
-ROOMS = ("farm", "nodes", "stitching", "dashboard")
+ROOMS = ("farm", "nodes", "stitching", "dashboard", "reelfarm")
 OURS = "reelfarm"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 MIN_FREE_DISK_BYTES = 5 * 10**9

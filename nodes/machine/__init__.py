@@ -10,7 +10,7 @@ from nodes.machine.addresses import allowed_hosts, how_to_join, own_addresses, r
 from nodes.machine.head import ensure_head, head_pids, remembered_head, restart_head, spend_token, stop_head
 from nodes.machine.listeners import listening
 from nodes.machine.member import versions
-from nodes.machine.probe import probe
+from nodes.machine.probe import probe, workers_here
 from nodes.machine.ray_node import (
     ESSENTIAL_PROCESSES,
     NAMESPACE,
@@ -55,4 +55,5 @@ __all__ = [
     "stop_head",
     "threads_per_worker",
     "versions",
+    "workers_here",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from farm.capabilities import GIB, Worker
 from farm.errors import CannotRun
+from farm.machines import cpu_workers, node_name, parse_bytes, shared_cpu
 from nodes.machine.host_memory import host_memory
 
 #: Left to the desktop and the driver on every card.
@@ -43,6 +45,38 @@ def probe(
         )
         for worker in workers
     ]
+
+
+def workers_here(
+    workers: str | None = None,
+    vram_limit: str | None = None,
+    *,
+    name: str | None = None,
+    address: str = "127.0.0.1",
+    price_per_hour: float | None = None,
+) -> list[Worker]:
+    """This machine's workers: as asked for, or its cards, or its CPU shared out.
+
+    Args:
+        workers: CPU workers with these memory budgets, such as ``12GiB,8GiB``.
+        vram_limit: What every worker is capped at, such as ``8GiB``.
+        name: Of this machine; None: its host name.
+        address: Of this machine.
+        price_per_hour: Of this machine.
+
+    Raises:
+        InvalidInput: one of them is none.
+    """
+    about: dict[str, Any] = {
+        "node": node_name(name),
+        "address": address,
+        "vram_limit_bytes": None if vram_limit is None else parse_bytes(vram_limit),
+        "price_per_hour": price_per_hour,
+    }
+    if workers is not None:
+        return cpu_workers(workers, **about)
+    found = probe(**about)
+    return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
 
 
 def _cards(node: str, address: str) -> Iterator[Worker]:
