@@ -38,7 +38,7 @@ class Options(TypedDict, total=False):
         preset: Settings by name ("careful", "restyle", ...); what is given besides wins.
         clip: An animated GIF, WebP, PNG or AVIF is a video to restyle.
         audio: A file with sound for the video; a restyled video keeps its own.
-        mask: A picture or video that says where (white) an input video is changed, for a model that takes one.
+        mask: Where an input video is changed (white), a picture or a video; for a model that takes one.
         references: Pictures of what is to be seen, likewise; one or several.
 
     How it is made
