@@ -7,14 +7,18 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from subprocess import PIPE, Popen
 
-from farm.endpoint import endpoint_at
+from farm.client import FarmClient
+from farm.endpoint import Endpoint, endpoint_at
 from farm.errors import CannotRun
 
 #: A farm that is asked to end has let its workers go by then.
 END_S = 60.0
+#: Between looks at whether it answers.
+ANSWERS_INTERVAL_S = 0.05
 
 
 def started(workers: str | None, vram_limit: str | None, state: Path | None) -> tuple[Popen[bytes], str, str]:
@@ -32,7 +36,7 @@ def started(workers: str | None, vram_limit: str | None, state: Path | None) -> 
         process = Popen(command, stdout=PIPE, stderr=said, start_new_session=True)
         try:
             url = _told_url(process)
-            endpoint = endpoint_at(url) if url else None
+            endpoint = _answering(process, url) if url else None
         except BaseException:
             ended(process)
             raise
@@ -64,6 +68,20 @@ def _told_url(process: Popen[bytes]) -> str | None:
         told += line
         if line == b"}\n":
             return str(json.loads(told)["url"])
+    return None
+
+
+def _answering(process: Popen[bytes], url: str) -> Endpoint | None:
+    """The farm once it answers, which is soon after it has said where; None: it ended."""
+    while process.poll() is None:
+        endpoint = endpoint_at(url)
+        if endpoint is not None:
+            client = FarmClient(endpoint.url, endpoint.token)
+            is_up = client.is_up()
+            client.close()
+            if is_up:
+                return endpoint
+        time.sleep(ANSWERS_INTERVAL_S)
     return None
 
 
