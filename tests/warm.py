@@ -1,26 +1,33 @@
 """The ``farm`` command without its imports: run by ``tests/conftest.py``, which says what for.
 
-What it runs is a fork of a process that has imported the command and has done nothing with it.
+What it runs is a fork of a process that has imported the command and has done nothing with it but to take in
+the photo that most commands are given: looking at it is half of what such a command does.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import json
 import os
 import runpy
 import select
-import signal
+import shutil
 import socket
 import sys
 import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer.rich_utils
 
 import farm.cli.main
 import nodes.hosting
 import nodes.machine
+from nodes.media import intake_sandbox
 
 __all__ = ["farm", "nodes", "typer"]
 
@@ -31,34 +38,63 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 PR_CAPBSET_DROP = 24
 
 
+PHOTO = Path(__file__).parents[1] / "examples" / "coffee.jpg"
+
+
+def take_in_once(photo: Path) -> Path:
+    """Of this photo, commands get what the intake's child process has said here; returns where that lies."""
+    look, folder = intake_sandbox._run, Path(tempfile.mkdtemp())
+    limits = (intake_sandbox.MEMORY_BYTES, intake_sandbox.PICTURE_CPU_S, intake_sandbox.FILE_BYTES, "fixed")
+    said = look(
+        photo, folder, limits=limits, silence_s=intake_sandbox.SILENCE_S, on_look=lambda *_: None, clip=False
+    )
+
+    def remember(path: Path, staging: Path, **how: Any) -> str:
+        if path.absolute() != photo:
+            return look(path, staging, **how)
+        with suppress(OSError):  # the disk may be full, which is for the child to say
+            for taken in folder.iterdir():
+                shutil.copy(taken, staging)
+            return said.replace(str(folder), str(staging))
+        return look(path, staging, **how)
+
+    intake_sandbox._run = remember
+    return folder
+
+
 def serve(listener: socket.socket) -> None:
     """Run a command for every connection, until standard input ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while listener in select.select([listener, sys.stdin], [], [])[0]:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            return answer(connection)
-        connection.close()
-
-
-def answer(connection: socket.socket) -> None:
-    """Run what is asked in a session of its own; tell its process id and, at its end, its exit status."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    asked, (out, err), _, _ = socket.recv_fds(connection, 1 << 20, 2)
-    pid = os.fork()
-    if pid == 0:
-        connection.close()
-        os.setsid()
-        return run(*json.loads(asked), out, err)
-    connection.send(str(pid).encode())
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    connection.send(str(status).encode())
+    running: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that is ready when the process ended
+    while True:
+        ready = select.select([listener, sys.stdin, *running], [], [])[0]
+        for ended in running.keys() & set(ready):
+            pid, connection = running.pop(ended)
+            os.close(ended)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            with connection, suppress(ConnectionError):  # nobody may wait for it any more
+                connection.send(str(status).encode())
+        if sys.stdin in ready:
+            return
+        if listener in ready:
+            connection, _ = listener.accept()
+            asked, (out, err), _, _ = socket.recv_fds(connection, 1 << 20, 2)
+            pid = os.fork()
+            if pid == 0:
+                for kept in (listener, connection, *(of_other for _, of_other in running.values())):
+                    kept.close()
+                for of_other in running:
+                    os.close(of_other)
+                os.setsid()
+                run(*json.loads(asked), out, err)
+            os.close(out)
+            os.close(err)
+            connection.send(str(pid).encode())
+            running[os.pidfd_open(pid)] = pid, connection
 
 
 def run(
     arguments: list[str], folder: str, environment: dict[str, str], ordinary: bool, out: int, err: int
-) -> None:
+) -> NoReturn:
     """What ``python -m farm`` does in a folder of its own."""
     if ordinary:
         give_up_privilege()
@@ -72,7 +108,18 @@ def run(
     tempfile.tempdir = None
     sys.path.insert(0, folder)
     sys.argv[1:] = arguments
-    runpy.run_module("farm", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("farm", run_name="__main__", alter_sys=True)
+        sys.exit()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        # As an interpreter ends, but that it does not take apart what it shares with the others.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)
 
 
 def give_up_privilege() -> None:
@@ -93,6 +140,8 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()
+        taken = take_in_once(PHOTO)
         gc.freeze()  # or a fork would look through all that is here for garbage, at its end
         print("ready", flush=True)
         serve(door)
+        shutil.rmtree(taken)
