@@ -14,6 +14,8 @@ from farm.errors import InvalidInput
 from nodes.media.intake_sandbox import _progress, normalise
 from stitching.video_io import VideoWriter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def output_dir(tmp_path: Path) -> Path:

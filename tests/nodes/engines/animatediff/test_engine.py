@@ -21,6 +21,8 @@ from nodes.engines.engine import Rendered, RenderInputs
 from nodes.engines.table import create_engine, spec_of
 from tests.nodes.engines.animatediff.conftest import FRAMES, HEIGHT, STEPS, WIDTH
 
+pytestmark = pytest.mark.slow
+
 Picture = Callable[[int], NDArray[np.uint8]]
 WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
 

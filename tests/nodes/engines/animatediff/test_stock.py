@@ -30,6 +30,8 @@ from nodes.engines.animatediff.engine import AnimateDiff
 from nodes.engines.common import slicing
 from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER
 
+pytestmark = pytest.mark.slow
+
 Picture = Callable[[int], NDArray[np.uint8]]
 
 

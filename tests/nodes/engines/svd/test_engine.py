@@ -19,6 +19,8 @@ from nodes.engines.svd.layout import UNET
 from nodes.engines.table import create_engine
 from tests.nodes.engines.svd.conftest import FRAMES, HEIGHT, STEPS, WIDTH
 
+pytestmark = pytest.mark.slow
+
 Picture = NDArray[np.uint8]
 WORKER = Worker(id="here/cpu0", node="here", kind="cpu", device_name="CPU", vram_bytes=8 * GIB)
 

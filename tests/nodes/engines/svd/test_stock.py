@@ -20,6 +20,8 @@ from farm.planning.render_task import RenderTask
 from nodes.engines.common import slicing
 from nodes.engines.svd.engine import StableVideoDiffusion, picture_noise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stock(tiny_svd_folder: Path) -> Any:
