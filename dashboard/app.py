@@ -46,7 +46,7 @@ from dashboard.metrics import CountRequests, Metrics, metrics_router
 from dashboard.pages import pages_router
 from dashboard.videos import VideosIntake, videos_router
 from dashboard.webhooks import Webhooks, WebhookStore, webhooks_router
-from farm.reporting import log_events
+from farm.reporting import ShapeOf, log_events, no_shapes
 from farm.request import MediaTools
 from farm.running import Coordinator, Membership
 from farm.version import VERSION
@@ -66,6 +66,7 @@ def create_app(
     state: Path,
     access: str,
     models: Callable[[], list[dict[str, Any]]],
+    shape_of: ShapeOf = no_shapes,
     allowed_hosts: Collection[str] = (),
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
     limits: Limits | None = None,
@@ -78,6 +79,7 @@ def create_app(
         state: the farm's state folder; keys, sessions, webhooks and uploads are kept there.
         access: the owner's token, which may do everything.
         models: what can be rendered, as ``farm models`` lists it.
+        shape_of: what is known of a model whose files are not here.
         allowed_hosts: names under which browsers may reach this farm, besides this machine's own.
         max_upload_bytes: largest body of an upload.
         limits: how often one caller may ask; None: the usual.
@@ -149,7 +151,7 @@ def create_app(
         segments_router(ledger, storage, coordinator.reopening, tools, pictures, workers_seen),
         artifacts_router(ledger, artifacts),
         uploads_router(intake, pictures),
-        models_router(coordinator, intake, specs, models),
+        models_router(coordinator, intake, specs, models, shape_of),
         nodes_router(coordinator, join_tokens, membership, keys),
         storage_router(coordinator),
         events_router(feed),

@@ -203,13 +203,27 @@ def write_folder(home: Path, name: str, model: Model, dtype: torch.dtype, *, hol
     if "transformer_2" in model.index:
         _link(folder / "transformer_2", folder / "transformer")
     _link(folder / "tokenizer", ROOT / "models" / "tiny_wan" / "tokenizer")
-    if model.family == "wan":
-        scheduler: Any = diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0, num_train_timesteps=1000
-        )
-    else:
-        scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler = scheduler_of(model)
     scheduler.save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps(index_of(model, scheduler)))
+    return folder
+
+
+def scheduler_of(model: Model) -> Any:
+    import diffusers
+
+    if model.family != "wan":
+        return diffusers.FlowMatchEulerDiscreteScheduler()
+    made: Any = diffusers.UniPCMultistepScheduler
+    return made(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0, num_train_timesteps=1000
+    )
+
+
+def index_of(model: Model, scheduler: Any) -> dict[str, Any]:
+    """What ``model_index.json`` holds."""
+    import diffusers
+
     index: dict[str, Any] = {
         "_class_name": model.pipeline,
         "_diffusers_version": diffusers.__version__,
@@ -220,14 +234,9 @@ def write_folder(home: Path, name: str, model: Model, dtype: torch.dtype, *, hol
         "vae": ["diffusers", model.vae_class],
     }
     if model.family == "wan":
-        index |= {
-            "transformer_2": [None, None],
-            "image_encoder": [None, None],
-            "image_processor": [None, None],
-        }
-        index |= {"boundary_ratio": None}
-    (folder / "model_index.json").write_text(json.dumps({**index, **model.index}))
-    return folder
+        parts = ("transformer_2", "image_encoder", "image_processor")
+        index |= {name: [None, None] for name in parts} | {"boundary_ratio": None}
+    return {**index, **model.index}
 
 
 def _link(path: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from dashboard.intake import Intake, Specs, Turns, caller_of
 from farm.capabilities import OWN_WEIGHTS, listed_model
 from farm.errors import CannotRun, InvalidInput
 from farm.planning import Choices, choices
-from farm.reporting import ModelReport, model_reports, report_json
+from farm.reporting import ModelReport, ShapeOf, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
 from farm.state import LicenceAccepted
@@ -84,7 +84,11 @@ class PresetList(TypedDict):
 
 
 def models_router(
-    coordinator: Coordinator, intake: Intake, specs: Specs, models: Callable[[], list[dict[str, Any]]]
+    coordinator: Coordinator,
+    intake: Intake,
+    specs: Specs,
+    models: Callable[[], list[dict[str, Any]]],
+    shape_of: ShapeOf,
 ) -> APIRouter:
     """Routes under which a person, or a program, finds out what may be asked for."""
     router = api_router("models")
@@ -156,6 +160,7 @@ def models_router(
                 lambda name: coordinator.spec_of(name, OWN_WEIGHTS),
                 workers,
                 profiles,
+                shape_of=shape_of,
                 names=[model] if model else [],
                 folders=folders,
             )

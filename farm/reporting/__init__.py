@@ -15,7 +15,14 @@ from farm.reporting.keyframes import (
     review_status,
 )
 from farm.reporting.logs import LogFormat, log_events, logging_to
-from farm.reporting.models import ModelReport, model_reports, report_json, runnable_lines
+from farm.reporting.models import (
+    ModelReport,
+    ShapeOf,
+    model_reports,
+    no_shapes,
+    report_json,
+    runnable_lines,
+)
 from farm.reporting.plans import print_plan, print_segments
 from farm.reporting.report import (
     JobSummary,
@@ -37,6 +44,7 @@ __all__ = [
     "LogFormat",
     "ModelReport",
     "ReviewStatus",
+    "ShapeOf",
     "console",
     "job_report",
     "job_summary",
@@ -46,6 +54,7 @@ __all__ = [
     "made_again_words",
     "made_lines",
     "model_reports",
+    "no_shapes",
     "print_jobs",
     "print_plan",
     "print_segments",

@@ -318,7 +318,9 @@ def print_rows(columns: Iterable[str], rows: Iterable[Iterable[str]], console: C
 def print_models(found: Iterable[ModelReport], *, every: bool, console: Console = out) -> None:
     """What there is of each model and what runs of it; every setting, or the largest and the next."""
     for report in found:
-        disk = f", {report['disk_bytes'] / 1e9:.2f} GB on disk" if report["disk_bytes"] else ""
+        gigabytes = (report["disk_bytes"] or 0) / 1e9
+        told = f"{gigabytes:.2f} GB on disk" if report["here"] else f"about {gigabytes:.0f} GB to fetch"
+        disk = f", {told}" if gigabytes else ""
         about = f"{report['engine'] or 'unknown'}, {report['source']}{disk}"
         console.print(f"{report['model']} ({about})", markup=False, style="bold")
         lines = [f"takes {', '.join(report['takes'])}"] if report["takes"] else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -12,8 +12,17 @@ from farm.errors import FarmError
 from farm.scheduling import Runnable, RunnableSetting, runnable
 from farm.state import Profiles
 
+_FETCHED = "its files are not on this disk; the first job with it fetches them"
 #: What is known of a model that is asked for by its folder, before that is read.
 _FOLDER: dict[str, Any] = {"engine": None, "takes": [], "source": "a folder", "here": True}
+
+
+#: What is known of a model by its name without its files; None: nothing.
+ShapeOf: TypeAlias = Callable[[str], EngineSpec | None]
+
+
+def no_shapes(_: str) -> None:
+    """Nothing is known of a model before its files are here."""
 
 
 class ModelReport(TypedDict):
@@ -27,7 +36,9 @@ class ModelReport(TypedDict):
     source: str
     #: Of its weights; None: a folder, whose owner knows.
     licence: Licence | None
-    #: What its files take of the disk.
+    #: Whether its files are on this disk; else the first job with it fetches them.
+    here: bool
+    #: What its files take of the disk, or would, in 16 bits.
     disk_bytes: int | None
     #: None where ``why_not`` says why nothing can be told.
     runnable: Runnable | None
@@ -40,6 +51,7 @@ def model_reports(
     workers: Iterable[Worker],
     profiles: Profiles,
     *,
+    shape_of: ShapeOf = no_shapes,
     names: Sequence[str] = (),
     folders: Sequence[str] = (),
 ) -> list[ModelReport]:
@@ -50,6 +62,7 @@ def model_reports(
         spec_of: Reads a spec. It is not asked for a model whose files are not here: it would fetch them.
         workers: That are here and not draining.
         profiles: What was learned of them.
+        shape_of: What is known of a model whose files are not here.
         names: Only these, names or folders.
         folders: Without ``names``, what is told beside all that have a name, where it can still be read.
     """
@@ -58,7 +71,7 @@ def model_reports(
 
     def report(name: str) -> ModelReport:
         entry = by_name.get(name)
-        return _report(entry or {**_FOLDER, "model": name}, spec_of, here, profiles)
+        return _report(entry or {**_FOLDER, "model": name}, spec_of, shape_of, here, profiles)
 
     if names:
         return [report(name) for name in names]
@@ -69,6 +82,7 @@ def model_reports(
 def _report(
     entry: Mapping[str, Any],
     spec_of: Callable[[str], EngineSpec],
+    shape_of: ShapeOf,
     workers: Sequence[Worker],
     profiles: Profiles,
 ) -> ModelReport:
@@ -78,17 +92,19 @@ def _report(
         takes=entry["takes"],
         source=entry["source"],
         licence=entry.get("licence") and Licence.model_validate(entry["licence"]),
+        here=entry["here"],
         disk_bytes=None,
         runnable=None,
         why_not=None,
     )
-    if not entry["here"]:
-        report["why_not"] = "its files are not on this disk; the first job with it fetches them"
-        return report
+    spec: EngineSpec | None
     try:
-        spec = spec_of(entry["model"])
+        spec = spec_of(entry["model"]) if report["here"] else shape_of(entry["model"])
     except FarmError as error:
         report["why_not"] = error.message
+        return report
+    if spec is None:
+        report["why_not"] = _FETCHED
         return report
     report["engine"], report["takes"] = spec.engine, sorted(spec.takes)
     report["disk_bytes"] = spec.disk_bytes
@@ -112,8 +128,9 @@ def runnable_lines(report: ModelReport, *, every: bool = False) -> list[str]:
     found = report["runnable"]
     if found is None:
         return [report["why_not"] or ""]
+    told = [] if report["here"] else [f"{_FETCHED}; by its published shapes:"]
     shown = found.settings if every else [s for s in (found.largest, found.next_larger) if s]
-    return [_setting_words(setting) for setting in shown]
+    return [*told, *(_setting_words(setting) for setting in shown)]
 
 
 def _setting_words(setting: RunnableSetting) -> str:

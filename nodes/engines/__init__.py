@@ -16,7 +16,14 @@ from nodes.engines.engine import (
     Report,
     TextEngine,
 )
-from nodes.engines.table import create_engine, known_models, licence_of, named_spec_of, spec_of
+from nodes.engines.table import (
+    create_engine,
+    known_models,
+    licence_of,
+    named_spec_of,
+    shape_of,
+    spec_of,
+)
 
 __all__ = [
     "Cancelled",
@@ -31,5 +38,6 @@ __all__ = [
     "known_models",
     "licence_of",
     "named_spec_of",
+    "shape_of",
     "spec_of",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker, check_weights
@@ -16,7 +17,7 @@ from farm.errors import InvalidInput, NotFound
 from nodes.engines.animatediff import FAMILY as ANIMATEDIFF
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
-from nodes.engines.folders import FOLDER_VARIABLE, found_here
+from nodes.engines.folders import FOLDER_VARIABLE, found_here, write_hollow
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.ltx import FAMILY as LTX
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     SVD,
     WAN,
 )
+_SHAPES = Path(__file__).parents[2] / "models" / "shapes"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,7 +56,7 @@ def known_models() -> list[dict[str, Any]]:
         {
             "model": name,
             "engine": family.name,
-            "takes": sorted(family.takes),
+            "takes": sorted(shape.takes if (shape := shape_of(name)) else family.takes),
             "source": str(home) if isinstance(home, HubModel) else "built in",
             "repository": home.repository if isinstance(home, HubModel) else None,
             "here": home.is_here() if isinstance(home, HubModel) else True,
@@ -94,6 +96,25 @@ def _spec_of(model: str, weights: Weights) -> EngineSpec:
     spec = family.read_spec(folder, name, revision, weights)
     # What is drawn has no files but the farm's own.
     return spec.model_copy(update={"disk_bytes": _size_bytes(folder)}) if spec.component_bytes else spec
+
+
+@lru_cache(maxsize=64)
+def shape_of(model: str) -> EngineSpec | None:
+    """The spec of a hub model by its name, from what is known of it without its files: its published configs
+    and the shapes of its tensors. None where they are not; ``disk_bytes`` are of its weights in 16 bits.
+    """
+    named = _named(model)
+    if named is None:
+        return None
+    name, family, home = named
+    shapes = _SHAPES / f"{name}.json"
+    if not isinstance(home, HubModel) or not shapes.is_file():
+        return None
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / name  # what some models are is told by it
+        disk_bytes = write_hollow(shapes, folder)
+        spec = family.read_spec(folder, name, home.revision, OWN_WEIGHTS)
+    return spec.model_copy(update={"disk_bytes": disk_bytes})
 
 
 def _size_bytes(path: Path) -> int:

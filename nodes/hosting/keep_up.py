@@ -23,7 +23,7 @@ from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
 from farm.state import locked, replayed
 from farm.threads import to_its_end, to_its_end_or_given_up
-from nodes.engines import known_models, named_spec_of, spec_of
+from nodes.engines import known_models, named_spec_of, shape_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
 from nodes.hosting.licences import licensed
 from nodes.machine import (
@@ -110,6 +110,7 @@ async def keep_up(
                     state=state,
                     access=access,
                     models=known_models,
+                    shape_of=shape_of,
                     allowed_hosts=hosts,
                 )
                 coordinator.begin_recovered()

@@ -8,7 +8,7 @@ from pathlib import Path
 from farm.capabilities import Worker
 from farm.reporting import ModelReport, model_reports
 from farm.state import JOURNAL_NAME, State, past
-from nodes.engines import known_models, spec_of
+from nodes.engines import known_models, shape_of, spec_of
 
 
 def models_here(workers: Sequence[Worker], folder: Path, names: Sequence[str] = ()) -> list[ModelReport]:
@@ -21,7 +21,13 @@ def models_here(workers: Sequence[Worker], folder: Path, names: Sequence[str] = 
 
     def reports(state: State) -> list[ModelReport]:
         return model_reports(
-            known_models(), spec_of, workers, state.profiles, names=names, folders=state.models
+            known_models(),
+            spec_of,
+            workers,
+            state.profiles,
+            shape_of=shape_of,
+            names=names,
+            folders=state.models,
         )
 
     if not (folder / JOURNAL_NAME).exists():

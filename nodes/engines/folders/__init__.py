@@ -10,6 +10,7 @@ from nodes.engines.folders.facts import FolderFacts, WeightedFacts, model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
+from nodes.engines.folders.hollow import write_hollow
 from nodes.engines.folders.layout import Layout, check_folder, variant
 from nodes.engines.folders.single_file import file_tensors
 from nodes.engines.folders.sources import (
@@ -60,4 +61,5 @@ __all__ = [
     "tensor_sizes",
     "unpacked_bytes",
     "variant",
+    "write_hollow",
 ]

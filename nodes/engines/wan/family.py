@@ -43,7 +43,7 @@ def _hub(repository: str, revision: str, experts: tuple[str, ...] = ("transforme
 
 FAMILY = Family(
     name="wan",
-    takes=frozenset().union(*TAKES.values()),
+    takes=TAKES["channels"],
     read_spec=_read_spec,
     create=_create,
     claims=claims,

@@ -63,6 +63,24 @@ def test_a_model_whose_files_are_elsewhere_is_not_read(make: Any) -> None:
     assert report["disk_bytes"] is None
 
 
+def test_what_of_it_would_run_is_told_by_its_shapes(make: Any) -> None:
+    def unread(model: str) -> EngineSpec:
+        raise AssertionError(f"{model} would be fetched")
+
+    shape = make.spec(model="far", disk_bytes=3_000_000_000)
+    found = model_reports([ELSEWHERE], unread, [make.worker("a/0", 8)], Profiles(), shape_of=lambda _: shape)
+    text = StringIO()
+    print_models(found, every=False, console=Console(file=text, width=200))
+    shown = " ".join(text.getvalue().split())
+    assert shown.startswith("far (synthetic, somebody/far at 0123, about 3 GB to fetch) takes")
+    assert (
+        "its files are not on this disk; the first job with it fetches them; by its published shapes:"
+        in shown
+    )
+    assert "on a/0" in shown
+    assert report_json(found[0])["here"] is False
+
+
 def test_folders_of_jobs_are_told_where_they_can_be_read(make: Any) -> None:
     found = _reports(make, folders=["/models/gone", "/models/mine", "synthetic"])
     assert [report["model"] for report in found] == ["synthetic", "far", "/models/mine"]

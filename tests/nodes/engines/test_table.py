@@ -23,6 +23,7 @@ from nodes.engines.table import (
     licence_of,
     model_names,
     named_spec_of,
+    shape_of,
     spec_of,
 )
 from nodes.engines.wan import FAMILY as WAN
@@ -225,3 +226,29 @@ def test_weights_of_an_expert_that_a_file_replaces_are_not_fetched(
     with pytest.raises(CannotRun, match="no network"):
         spec_of("wan2.2-i2v-a14b", weights)
     assert asked[0].keys() == {"transformer_2", "vae", "text_encoder"}
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "window", "weights", "gigabytes"),
+    [
+        ("wan2.2-i2v-a14b", "wan", 81, {"transformer": 28.6e9, "transformer_2": 28.6e9}, (68, 70)),
+        ("wan2.2-ti2v-5b", "wan", 121, {"transformer": 10.0e9, "vae": 1.41e9}, (22, 24)),
+        ("wan2.1-vace-1.3b", "wan", 81, {"transformer": 4.3e9}, (15, 17)),
+        ("ltx-video-0.9.8-13b-distilled", "ltx", 161, {"transformer": 26.0e9}, (37, 39)),
+    ],
+)
+def test_a_model_whose_files_are_elsewhere_is_known_by_its_shapes(
+    model: str, engine: str, window: int, weights: dict[str, float], gigabytes: tuple[float, float]
+) -> None:
+    spec = shape_of(model)
+    assert spec is not None
+    assert (spec.model, spec.engine, spec.window_frames) == (model, engine, window)
+    for name, nbytes in weights.items():
+        assert spec.component_bytes[name] == pytest.approx(nbytes, rel=0.03)
+    assert gigabytes[0] < spec.disk_bytes / 1e9 < gigabytes[1]
+    # Few steps for a distilled model: what it is called is told, too.
+    assert (spec.default_steps < 10) == ("distilled" in model)
+
+
+def test_of_other_models_nothing_is_known_without_their_files() -> None:
+    assert [shape_of(m) for m in ("i2vgen-xl", "tiny_wan", "/no/folder", "sora")] == [None] * 4

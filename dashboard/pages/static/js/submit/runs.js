@@ -19,8 +19,9 @@ export const Runs = ({ model, fleet }) => {
     return () => abort.abort();
   }, [model, fleet]);
   if (report?.model !== model) return null;
-  const { runnable, why_not, disk_bytes } = report;
-  const disk = disk_bytes ? `Its files take ${bytes(disk_bytes)} of the disk.` : "";
+  const { runnable, why_not, disk_bytes, here } = report;
+  const fetched = `Its files are not here: the first job fetches about ${bytes(disk_bytes)}.`;
+  const disk = disk_bytes ? here ? `Its files take ${bytes(disk_bytes)} of the disk.` : fetched : "";
   if (!runnable) return html`<div class="runs" data-testid="runs"><p class="small-text quiet">${why_not}</p></div>`;
   const { largest, next_larger, settings } = runnable;
   return html`<div class="runs small-text" data-testid="runs">
