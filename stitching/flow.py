@@ -68,12 +68,19 @@ def flow_pair(first: Image, second: Image) -> FlowPair:
     return FlowPair(forward, backward, valid_forward, valid_backward)
 
 
-def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], *, finest_scale: int) -> Floats:
-    """(H, W, 2) float32, in pixels. finest_scale: 0 the pixels themselves, 1 half size, ..."""
+def dense_flow(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], *, finest_scale: int, patch_stride_px: int | None = None
+) -> Floats:
+    """(H, W, 2) float32, in pixels. finest_scale: 0 the pixels themselves, 1 half size, ...
+
+    patch_stride_px: between the patches of 8 pixels that are searched; None: as the medium preset has it.
+    """
     if min(a.shape) < 16:  # DIS needs at least a patch or two; so small a picture has no motion to speak of
         return np.zeros((*a.shape, 2), np.float32)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(finest_scale)
+    if patch_stride_px is not None:
+        search.setPatchStride(patch_stride_px)
     flow = search.calc(a, b, None)  # type: ignore[call-overload]
     limit = float(max(a.shape))  # sampling far outside a picture would take for ever
     return np.asarray(np.clip(np.nan_to_num(flow, nan=0.0), -limit, limit), np.float32)

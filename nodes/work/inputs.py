@@ -15,8 +15,8 @@ from farm.request import Fit
 from farm.running import Blob, InputVideo, Order, SegmentFrame
 from nodes.engines import Frames, RenderInputs
 from nodes.work.stored import check_content, read_content, read_segment
-from stitching.between import frames_between
 from stitching.clip import Image
+from stitching.interpolation import frames_between
 from stitching.source import Reading, frames_at
 
 _HALF_WHITE = 127.5

@@ -23,7 +23,7 @@ from farm.request.job import JobRequest
 from farm.request.media import MediaInfo
 from farm.state.events import AttemptFailed, TaskReopened
 from nodes.engines.engine import Engine, Rendered, RenderInputs, Report
-from stitching.between import frames_between
+from stitching.interpolation import frames_between
 from stitching.video_io import read_frames
 
 #: The tiny I2VGen-XL renders drafts, keyframes and windows in each of them.
