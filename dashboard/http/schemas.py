@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, create_model
 
+from farm.complaints import complaint
 from farm.errors import InvalidInput
 from farm.planning import Plan
 from farm.request import (
@@ -274,17 +275,12 @@ def invalid(found: Sequence[Any]) -> InvalidInput:
         # Of an object in a list the field is told, too: loras.0.strength.
         if len(first["loc"]) > 2 and isinstance(first["loc"][-2], int):
             param = f"{param}.{first['loc'][-1]}"
-        said = "is not known here" if first["type"] == "extra_forbidden" else "is missing"
-        return InvalidInput(f"{param} {said}", param=param)
-    wrong = dict.fromkeys(
-        _lower(e["msg"].removeprefix("Value error, ")) for e in found if e["loc"][:1] == name
-    )
+        return InvalidInput(f"{param} {complaint(first)}", param=param)
+    if first["type"] == "json_invalid":
+        return InvalidInput(f"the request {complaint(first)}")
+    wrong = dict.fromkeys(complaint(error) for error in found if error["loc"][:1] == name)
     got = "" if isinstance(first["input"], dict) else f"; got {str(first['input'])[:80]!r}"
     return InvalidInput(f"{param or 'request'}: {', or '.join(wrong)}{got}", param=param)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def shown_plan(plan: Plan) -> Plan:

@@ -8,6 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import ValidationError
 
+from farm.complaints import complaint
 from farm.errors import InvalidInput
 from farm.machines.options import check_price, node_name, parse_bytes
 from farm.machines.ports import DEFAULT_PORTS, parse_ports
@@ -65,15 +66,18 @@ def read_cluster_file(path: Path) -> ClusterFile:
         parsed = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror})", param="cluster") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInput(f"{path} is no YAML: {reason}", param="cluster") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is no YAML: it is no text in UTF-8", param="cluster") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1} cannot be read"
+        raise InvalidInput(f"{path} is no YAML{place}", param="cluster") from error
     try:
         cluster = ClusterFile.model_validate(parsed or {})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{path}: {where}: {first['msg']}", param="cluster") from error
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise InvalidInput(f"{path}: {where}: {complaint(first)}", param="cluster") from error
     described: list[HeadMachine | Machine] = [cluster.head, *cluster.machines]
     try:
         for machine in described:

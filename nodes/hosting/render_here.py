@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from farm.capabilities import Worker
+from farm.complaints import complaint
 from farm.errors import CannotRun, InvalidInput, JobFailed
 from farm.outputs import Outputs, put
 from farm.reporting import console, job_report, workers_seen
@@ -57,7 +58,7 @@ def described(
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise InvalidInput(f"{name} is {first['input']!r}: {first['msg'].lower()}", param=name) from error
+        raise InvalidInput(f"{name} is {first['input']!r}: {complaint(first)}", param=name) from error
 
 
 #: A job's report, and where its video and sheet are; None: it waits for its user.

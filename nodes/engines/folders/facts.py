@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from farm.capabilities import WeightFormat
+from farm.complaints import complaint
 from farm.errors import CannotRun
 from farm.values import Value
 
@@ -55,5 +56,5 @@ def model_facts(folder: Path, kind: type[_Facts]) -> _Facts:
             reason = f"{first['loc'][0]} is not known; known are {', '.join(kind.model_fields)}"
         else:
             where = ".".join(map(str, first["loc"])) or "the file"
-            reason = f"{where}: {first['msg'].lower()}"
+            reason = f"{where}: {complaint(first)}"
         raise CannotRun(f"{path} cannot be read ({reason}): correct it, or remove it") from error
