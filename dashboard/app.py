@@ -39,7 +39,7 @@ from dashboard.api import (
 from dashboard.background import beside
 from dashboard.doors_store import STORE_NAME, open_store
 from dashboard.files import Artifacts, LargeAnswers, PictureCache, WorkersSeen
-from dashboard.http import API, NO_KEY, Route, answer_errors, answers, describe, document_route
+from dashboard.http import API, NO_KEY, AnswerHead, Route, answer_errors, answers, describe, document_route
 from dashboard.intake import Intake, KeptUploads, Specs, Submitting, UploadSpace
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
@@ -107,6 +107,7 @@ def create_app(
     sessions = Sessions(store, keys)
     audit = Audit(state / AUDIT_NAME)
     app.state.keys = keys
+    app.add_middleware(AnswerHead)
     app.add_middleware(
         Gate,
         keys=keys,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from farm.addresses import split_host_port, url_of
-from farm.errors import ERRORS, CannotRun, FarmError, InvalidInput, NotAllowed
+from farm.errors import ERRORS, KEY_PARAM, CannotRun, FarmError, InvalidInput, NotAllowed
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
@@ -107,8 +107,19 @@ class Connection:
             return
         with suppress(ValueError, KeyError, TypeError):
             error = json.loads(answer.read())["error"]
+            if error["param"] == KEY_PARAM:
+                raise self._wants_key()
             raise ERRORS.get(error["code"], FarmError)(error["message"], param=error["param"])
         raise self._not_a_farm(answer)
+
+    def _wants_key(self) -> NotAllowed:
+        made = "`farm keys create NAME --scope submit` makes one where the farm is up"
+        if "Authorization" in self._http.headers:
+            return NotAllowed(
+                f"the farm at {self.url} does not know this key, or it has ended; give another: {made}"
+            )
+        ways = "with --token (key= in Python) or in REELFARM_TOKEN"
+        return NotAllowed(f"the farm at {self.url} wants a key; give one {ways}: {made}")
 
     def _not_a_farm(self, answer: httpx2.Response) -> CannotRun:
         return CannotRun(f"{self.url} answered {answer.status_code}, not as a farm does; check the address")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+#: Names what is wrong where a request has no key, or one that the farm does not know.
+KEY_PARAM = "Authorization"
+
 ErrorType = Literal[
     "invalid_request_error",
     "authentication_error",

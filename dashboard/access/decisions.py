@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
-from farm.errors import FarmError, Forbidden, NotAllowed, NotFound
+from farm.errors import KEY_PARAM, FarmError, Forbidden, NotAllowed, NotFound
 
 Scope = Literal["read", "submit", "node", "admin"]
 #: What an address wants: a scope, or nothing.
@@ -192,7 +192,8 @@ def refusal(asked: Asked, principal: Principal | None) -> FarmError | None:
         return None
     if principal is None:
         return NotAllowed(
-            "this farm wants a key; send it as `Authorization: Bearer <key>`, or log in at /login"
+            "this farm wants a key; send it as `Authorization: Bearer <key>`, or log in at /login",
+            param=KEY_PARAM,
         )
     if wanted not in principal.scopes:
         return Forbidden(

@@ -6,6 +6,7 @@ Nothing that knows of keys, jobs under way or pages enters.
 from __future__ import annotations
 
 from dashboard.http.error_answers import answer_errors, error_answer
+from dashboard.http.head import AnswerHead
 from dashboard.http.openapi import API, MACHINE_KEY, NO_KEY, answers, describe, document_route
 from dashboard.http.queries import (
     DEFAULT_LIMIT,
@@ -40,6 +41,7 @@ __all__ = [
     "MACHINE_KEY",
     "NO_KEY",
     "SECURITY_HEADERS",
+    "AnswerHead",
     "Cursor",
     "Limit",
     "ModelRequest",

@@ -102,3 +102,21 @@ async def test_old_jobs_of_a_farm_that_is_up_are_named_and_go_when_they_are_aske
     assert gone["older_jobs"] == [job_id]
     assert gone["folder"].startswith("http://")
     assert set(jobs) == young
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ((), "wants a key; give one with --token (key= in Python) or in REELFARM_TOKEN: `farm keys create"),
+        (("--token", "rf_wrong"), "does not know this key, or it has ended; give another: `farm keys create"),
+    ],
+)
+async def test_a_key_that_is_missing_or_wrong_is_told_in_the_words_of_the_command(
+    shared_farm: Farm, serving: Any, token: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REELFARM_TOKEN", raising=False)
+    async with serving(shared_farm.app) as url:
+        refused = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", "--farm", url, *token])
+    assert f"the farm at {url} {says}" in str(refused.exception)
+    assert "Bearer" not in str(refused.exception)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
@@ -57,3 +58,24 @@ async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
 ) -> None:
     answer = await shared_farm.http.options(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("jobs", 200),
+        ("health", 200),
+        ("events", 200),  # which never ends
+        ("jobs/job-00000000beef", 404),
+        ("jobs/job-00000000beef/cancel", 405),
+    ],
+)
+async def test_head_is_answered_where_get_is_and_without_a_body(
+    farm: Any, serve: Any, address: str, status: int
+) -> None:
+    async with httpx2.AsyncClient(base_url=await serve(farm.app), headers=farm.bearer) as http:
+        answer = await http.head(f"/api/v1/{address}", timeout=20)
+        assert (answer.status_code, answer.content) == (status, b"")
+        assert "content-type" in answer.headers
+        stranger = await http.head("/api/v1/jobs", headers={"Authorization": "Bearer no"})
+        assert stranger.status_code == 401

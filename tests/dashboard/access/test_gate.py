@@ -146,7 +146,7 @@ async def test_nobody_comes_in_without_a_key_and_the_owner_does(door: Any) -> No
     opened = door()
     for headers in ({}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "Bearer"}, {"Cookie": TOKEN}):
         answer = await opened.http.get(JOBS, headers=headers)
-        assert said(answer) == (401, "authentication_error", "not_allowed", None)
+        assert said(answer) == (401, "authentication_error", "not_allowed", "Authorization")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
     for wrong in ("", "wrong", TOKEN + "x", TOKEN[:-1], TOKEN.upper()):
         answer = await opened.http.get(JOBS, headers={"Authorization": f"Bearer {wrong}"})
@@ -258,7 +258,7 @@ async def test_to_be_on_this_machine_is_not_enough(door: Any) -> None:
         async with httpx2.AsyncClient(transport=transport, base_url=HERE) as neighbour:
             for method, path in (("GET", JOBS), ("POST", JOBS), ("POST", "/api/v1/join-tokens")):
                 answer = await neighbour.request(method, path)
-                assert said(answer) == (401, "authentication_error", "not_allowed", None)
+                assert said(answer) == (401, "authentication_error", "not_allowed", "Authorization")
     assert opened.seen == []
 
 
