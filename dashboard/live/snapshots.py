@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from dashboard.live.event_stream import message
-from dashboard.live.worker_summaries import WorkerSummary, worker_summaries
+from dashboard.live.worker_summaries import WorkerSummary, summaries_of
 from farm.reporting import job_summary
 from farm.state import Event, Ledger
 
@@ -16,6 +16,8 @@ from farm.state import Event, Ledger
 INTERVAL_S = 0.15
 #: Why a worker idles and what a job waits for change with the whole farm: looked at again this often.
 IDLE_INTERVAL_S = 1.0
+#: Workers are looked for changes at once, and this long later for each of them: a second of 10,000.
+LOOK_S = 1e-4
 #: Snapshots of one turn; what is over waits for the next.
 PER_TURN = 100
 
@@ -35,6 +37,7 @@ class Snapshots:
         self._said: dict[Subject, bytes] = {}
         self._looks: dict[str, tuple[Any, ...]] = {}
         self._idle_at = 0.0
+        self._looked_at = 0.0
         self._happened = False
         for job in ledger.state.jobs.values():
             if job.status == "running":
@@ -53,16 +56,18 @@ class Snapshots:
 
     def due(self, now: float) -> list[tuple[Subject, bytes]]:
         """The messages to be sent now; ``now`` in seconds of any steady clock."""
-        self._look_at_workers(now)
+        if now - self._looked_at >= len(self._looks) * LOOK_S:
+            self._looked_at = now
+            self._look_at_workers(now)
         gone = [s for s in self._said if s[0] == "worker" and s[1] not in self._looks]
         for subject in gone:
             self._forget(subject)
         told = [(s, message("worker_gone", _json({"id": s[1]}))) for s in gone]
         ready = (s for s in self._changed if now - self._said_at.get(s, 0.0) >= INTERVAL_S)
         chosen = list(islice(ready, PER_TURN))
-        workers: dict[str, WorkerSummary] = {}
-        if any(kind == "worker" for kind, _ in chosen):
-            workers = {summary["id"]: summary for summary in worker_summaries(self._ledger.state)}
+        named = [name for kind, name in chosen if kind == "worker"]
+        summaries = summaries_of(self._ledger.state, named) if named else []
+        workers: dict[str, WorkerSummary] = {summary["id"]: summary for summary in summaries}
         for subject in chosen:
             del self._changed[subject]
             said = self._message(subject, workers)

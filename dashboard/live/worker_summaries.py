@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -72,26 +72,45 @@ class NodeSummary(TypedDict):
 
 def worker_summaries(state: State) -> list[WorkerSummary]:
     """Every worker, also those whose process is not up, in the order of their ids."""
-    off = (*state.drained.values(), *state.starting.values())
-    found = {worker.id: off_summary(state, worker) for worker in off}
-    waiting = _Waiting(state)
-    for worker_id, worker_state in state.workers.items():
-        found[worker_id] = _summary(state, worker_state, waiting)
-    return [summary for _, summary in sorted(found.items())]
+    return summaries_of(state, sorted((*state.workers, *state.drained, *state.starting)))
 
 
 def worker_summary_by_id(state: State, worker_id: str) -> WorkerSummary | None:
     """One worker, whether its process is up or not; None when there is none of that id."""
-    worker_state = state.workers.get(worker_id)
-    if worker_state is not None:
-        return _summary(state, worker_state, _Waiting(state))
-    off = state.drained.get(worker_id) or state.starting.get(worker_id)
-    return None if off is None else off_summary(state, off)
+    return next(iter(summaries_of(state, [worker_id])), None)
+
+
+def summaries_of(state: State, worker_ids: Collection[str]) -> list[WorkerSummary]:
+    """Those of these workers that there are; the others are not looked at."""
+    waiting = _Waiting(state, worker_ids)
+    speeds = _speeds(state, worker_ids)
+    found = []
+    for worker_id in worker_ids:
+        worker_state = state.workers.get(worker_id)
+        off = state.drained.get(worker_id) or state.starting.get(worker_id)
+        if worker_state is not None:
+            found.append(_summary(state, worker_state, waiting, speeds[worker_id]))
+        elif off is not None:
+            found.append(_off_summary(state, off, speeds[worker_id]))
+    return found
+
+
+def _speeds(state: State, worker_ids: Collection[str]) -> dict[str, dict[str, float]]:
+    """What was learned of each of these workers, by model."""
+    found: dict[str, dict[str, float]] = {worker_id: {} for worker_id in worker_ids}
+    for (worker_id, model), speed in state.profiles.seconds_per_unit.items():
+        if worker_id in found:
+            found[worker_id][model] = speed
+    return found
 
 
 def off_summary(state: State, worker: Worker) -> WorkerSummary:
     """A worker whose process has ended after a drain, or is not up yet."""
-    summary = _described(state, worker, Telemetry(worker.id), None)
+    return _off_summary(state, worker, _speeds(state, [worker.id])[worker.id])
+
+
+def _off_summary(state: State, worker: Worker, speeds: dict[str, float]) -> WorkerSummary:
+    summary = _described(state, worker, Telemetry(worker.id), None, speeds)
     if worker.id in state.starting:
         summary["status"] = "starting"
         summary["idle_because"] = "its process is starting"
@@ -117,10 +136,12 @@ def node_summary(name: str, workers: list[WorkerSummary]) -> NodeSummary:
     return {"name": name, "address": workers[0]["address"], "status": status, "workers": workers}
 
 
-def _summary(state: State, worker_state: WorkerState, waiting: _Waiting) -> WorkerSummary:
+def _summary(
+    state: State, worker_state: WorkerState, waiting: _Waiting, speeds: dict[str, float]
+) -> WorkerSummary:
     worker = worker_state.worker
     telemetry = worker_state.telemetry or Telemetry(worker.id)
-    summary = _described(state, worker, telemetry, worker_state.telemetry_at)
+    summary = _described(state, worker, telemetry, worker_state.telemetry_at, speeds)
     summary["draining"] = worker_state.draining
     summary["tasks"] = list(_running(state, worker_state))
     summary["warm_model"] = worker_state.warm_model
@@ -135,7 +156,11 @@ def _summary(state: State, worker_state: WorkerState, waiting: _Waiting) -> Work
 
 
 def _described(
-    state: State, worker: Worker, telemetry: Telemetry, telemetry_at: float | None
+    state: State,
+    worker: Worker,
+    telemetry: Telemetry,
+    telemetry_at: float | None,
+    speeds: dict[str, float],
 ) -> WorkerSummary:
     return {
         "id": worker.id,
@@ -149,11 +174,7 @@ def _described(
         "draining": False,
         "tasks": [],
         "warm_model": None,
-        "seconds_per_mpixel_step": {
-            model: speed
-            for (worker_id, model), speed in state.profiles.seconds_per_unit.items()
-            if worker_id == worker.id
-        },
+        "seconds_per_mpixel_step": speeds,
         "idle_because": "",
         "price_per_hour": worker.price_per_hour,
         "compute_capability": worker.compute_capability,
@@ -181,10 +202,11 @@ def _running(state: State, worker_state: WorkerState) -> Iterator[RunningTask]:
 
 
 class _Waiting:
-    """Why idle workers idle: what is waiting is looked at once for all of them."""
+    """Why these workers idle that do: what is waiting is looked at once for all of them."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, worker_ids: Collection[str]) -> None:
         self._state = state
+        self._worker_ids = worker_ids
         self._said: dict[str, str] | None = None
         self._everyone = ""
 
@@ -203,11 +225,13 @@ class _Waiting:
         if not with_work:
             self._everyone = "every segment left is running, or waits for one that is"
             return {}
+        workers = self._state.workers
+        idle = [i for i in self._worker_ids if i in workers and not workers[i].attempts]
         job = max(with_work, key=lambda job: job.request.priority)
         task = job.tasks[job.order[job.ready[0]]]
         return {
             worker_id: f"another worker will finish segment {task.id} of {job.id} sooner"
             if why.startswith("can take it")
             else f"segment {task.id} of {job.id}: {worker_id} {why}"
-            for worker_id, why in explain(self._state, job, task).items()
+            for worker_id, why in explain(self._state, job, task, idle).items()
         }

@@ -13,14 +13,14 @@ a run of equal tasks busy workers would end first is counted, not tried one by o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 
 import numpy as np
 
-from farm.capabilities import Rung, fitting_rungs, gib, why_not
+from farm.capabilities import DeviceKind, Rung, gib, why_not
 from farm.scheduling.retry import barred
 from farm.scheduling.runs import place_run
 from farm.state import (
@@ -32,7 +32,6 @@ from farm.state import (
     State,
     Task,
     TaskClass,
-    WorkerState,
     index_of,
     remaining_s,
 )
@@ -60,16 +59,6 @@ class Assignment:
     need_bytes: int
     predicted_s: float
     why: str
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One worker's best way to run a task."""
-
-    worker: WorkerState
-    rung: Rung
-    need_bytes: int
-    run_s: float
 
 
 def schedule(state: State, now: float) -> list[Assignment]:
@@ -264,42 +253,37 @@ def _run_length(job: Job, order: int) -> int:
     return (bisect_left(own, min(ends)) if ends else len(own)) - bisect_left(own, order)
 
 
-def offers(state: State, job: Job, task: Task) -> list[Offer]:
-    """Every worker's fastest fitting rung for this task, draining workers left out."""
-    found = []
-    for worker_state in state.workers.values():
-        if worker_state.draining:
-            continue
-        worker = worker_state.worker
-        needs = state.profiles.needs(job.plan, task.segment, worker.kind)
-        rungs = fitting_rungs(needs, worker)
-        if rungs:
-            run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
-            rendered_as = job.plan.rendered_as(task.segment)
-            if worker_state.warm_model != rendered_as.loaded_as and task.segment.level != "text":
-                run_s += state.profiles.loading_s(rendered_as, worker)
-            found.append(Offer(worker_state, rungs[0], needs[rungs[0]].vram_bytes, run_s))
-    return found
-
-
-def explain(state: State, job: Job, task: Task, worker_ids: Collection[str] | None = None) -> dict[str, str]:
+def explain(state: State, job: Job, task: Task, worker_ids: Iterable[str] | None = None) -> dict[str, str]:
     """For each worker, or each of these, why the task does or does not run there."""
+    of = index_of(state).class_of(job, job.outline.kinds[task.order])
+    out = barred(task, able_workers(state, job, task)) if task.failures else frozenset()
+    #: By what a worker has: what it lacks, or at which rung it fits.
+    looked: dict[tuple[DeviceKind, int, int | None], str] = {}
     said = {}
-    able = [offer.worker.worker.id for offer in offers(state, job, task)] if task.failures else []
-    out = barred(task, able)
-    chosen = state.workers.values() if worker_ids is None else map(state.workers.__getitem__, worker_ids)
-    for worker_state in chosen:
+    for worker_id in state.workers if worker_ids is None else worker_ids:
+        worker_state = state.workers[worker_id]
         worker = worker_state.worker
-        needs = state.profiles.needs(job.plan, task.segment, worker.kind)
+        held = of.holding(state.profiles, worker)
         if worker_state.draining:
-            said[worker.id] = "is draining"
-        elif refused := why_not(needs, worker):
-            said[worker.id] = refused.removeprefix(f"{worker.id} ")
-        elif worker.id in out:
-            failure = next(f for f in reversed(task.failures) if f.worker_id == worker.id)
-            said[worker.id] = f"has failed this task: {failure.message}"
+            said[worker_id] = "is draining"
+        elif held is None:
+            has = (worker.kind, worker.vram_bytes, worker.host_bytes)
+            if has not in looked:
+                needs = state.profiles.needs(job.plan, task.segment, worker.kind)
+                looked[has] = str(why_not(needs, worker)).removeprefix(f"{worker_id} ")
+            said[worker_id] = looked[has]
+        elif worker_id in out:
+            failure = next(f for f in reversed(task.failures) if f.worker_id == worker_id)
+            said[worker_id] = f"has failed this task: {failure.message}"
         elif worker_state.attempts:
-            said[worker.id] = "is busy"
+            said[worker_id] = "is busy"
         else:
-            said[worker.id] = f"can take it at {fitting_rungs(needs, worker)[0]}"
+            said[worker_id] = f"can take it at {held[0]}"
     return said
+
+
+def able_workers(state: State, job: Job, task: Task) -> list[str]:
+    """Ids of the workers that can hold a task and are not draining, in order."""
+    index = index_of(state)
+    of = index.class_of(job, job.outline.kinds[task.order])
+    return [index.fleet.ids[row] for row in np.flatnonzero(of.run_s < np.inf)]

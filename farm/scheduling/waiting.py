@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from farm.capabilities import Worker, why_not
 from farm.scheduling.retry import barred
-from farm.scheduling.schedule import Offer, offers
+from farm.scheduling.schedule import able_workers
 from farm.state import Job, State, Task
 
 #: Of many workers or failures, this many are named.
@@ -53,11 +53,11 @@ def _position(state: State, job: Job) -> int:
 
 
 def _reason(state: State, job: Job, task: Task) -> str:
-    able = offers(state, job, task)
-    out = barred(task, [offer.worker.worker.id for offer in able])
-    allowed = [offer for offer in able if offer.worker.worker.id not in out]
+    able = able_workers(state, job, task)
+    out = barred(task, able)
+    allowed = [worker_id for worker_id in able if worker_id not in out]
     if allowed:
-        return _turn(task, allowed) + _failures(task, out)
+        return _turn(state, task, allowed) + _failures(task, out)
     draining = [w.worker for w in state.workers.values() if w.draining]
     off = [*draining, *state.drained.values(), *state.starting.values()]
     here = [w.worker for w in state.workers.values() if not w.draining]
@@ -77,10 +77,10 @@ def _reason(state: State, job: Job, task: Task) -> str:
     return f"no worker here can hold segment {task.id}: {refused(largest)}"
 
 
-def _turn(task: Task, allowed: Sequence[Offer]) -> str:
+def _turn(state: State, task: Task, allowed: Sequence[str]) -> str:
     """Where somebody can take it: who, and why that is not now."""
-    free = [offer.worker.worker.id for offer in allowed if not offer.worker.attempts]
-    busy = [offer.worker.worker.id for offer in allowed if offer.worker.attempts]
+    free = [worker_id for worker_id in allowed if not state.workers[worker_id].attempts]
+    busy = [worker_id for worker_id in allowed if state.workers[worker_id].attempts]
     if not free:
         return f"{_names(busy)} can take it and {'are' if len(busy) > 1 else 'is'} busy"
     if not busy:

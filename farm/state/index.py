@@ -31,8 +31,7 @@ class Index:
         self._classes: dict[str, dict[int, TaskClass]] = {}
         self.turns = Turns(state, self.class_of)
         for job in state.jobs.values():
-            for task_id in job.running_tasks if job.status == "running" else ():
-                self.class_of(job, job.outline.kinds[job.tasks[task_id].order])
+            self._know(job)
 
     def class_of(self, job: Job, kind: int) -> TaskClass:
         """The class of a job's tasks of this kind (of its outline)."""
@@ -55,6 +54,8 @@ class Index:
         if job_id is not None:
             job = self._state.jobs.get(job_id)
             if job is not None:
+                if job.id not in self._classes:
+                    self._know(job)
                 self.turns.changed(job)
             if job is None or job.status != "running":
                 self._let_go(job_id)
@@ -84,6 +85,12 @@ class Index:
                 self.fleet.measured(attempt.worker_id, model, loaded=event.load_s > 0)
         if isinstance(event, AttemptFailed) and event.kind == "oom":
             self.fleet.needs_changed(job.plan.rendered_as(task.segment).loaded_as)
+
+    def _know(self, job: Job) -> None:
+        """Of what runs the classes are there, too: a second copy may be made of it."""
+        if job.status == "running":
+            for task_id in job.running_tasks:
+                self.class_of(job, job.outline.kinds[job.tasks[task_id].order])
 
     def _let_go(self, job_id: str) -> None:
         if self._classes.pop(job_id, None):

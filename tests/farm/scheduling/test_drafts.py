@@ -13,8 +13,9 @@ from farm.planning.plan import Plan
 from farm.planning.planner import plan
 from farm.planning.suggest import plan_over, refusal
 from farm.scheduling.forecast import quote
-from farm.scheduling.schedule import explain, offers, schedule
+from farm.scheduling.schedule import able_workers, explain, schedule
 from farm.state.events import JobSubmitted
+from farm.state.index import index_of
 from farm.state.state import State
 from tests.farm.planning.modes.test_drafted_keyframes import lighter
 from tests.farm.planning.modes.test_infill import TAKES, causal_spec
@@ -47,7 +48,7 @@ def test_a_worker_that_holds_the_draft_alone_drafts_and_does_nothing_else(make: 
     state = farm(make, make.worker("small/0", SMALL_GIB))
     job = state.jobs["job"]
     assert [a.task_id for a in schedule(state, 0.0)] == ["d0-0"]
-    assert not offers(state, job, job.tasks["r0-0"])
+    assert not able_workers(state, job, job.tasks["r0-0"])
     assert "GiB" in explain(state, job, job.tasks["s0-0"])["small/0"]
 
 
@@ -57,8 +58,9 @@ def test_what_is_loaded_is_the_model_of_the_last_task_not_of_the_job(make: Any) 
     assert state.workers["a/0"].warm_model == "lighter"
     job = state.jobs["job"]
     state.workers["b/0"].warm_model = "synthetic"
-    a, b = offers(state, job, job.tasks["r0-0"])
-    assert a.run_s - b.run_s == pytest.approx(state.profiles.loading_s(job.plan, a.worker.worker), abs=1)
+    a_s, b_s = index_of(state).class_of(job, job.outline.kinds[job.tasks["r0-0"].order]).run_s
+    worker = state.workers["a/0"].worker
+    assert a_s - b_s == pytest.approx(state.profiles.loading_s(job.plan, worker), abs=1)
     make.happen(state, make.assigned("r0-0", "a/0"))
     assert state.workers["a/0"].warm_model == "synthetic"
 

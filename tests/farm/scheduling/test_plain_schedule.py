@@ -6,21 +6,20 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm.capabilities import gib
+from farm.capabilities import Rung, fitting_rungs, gib
 from farm.scheduling.retry import barred
 from farm.scheduling.schedule import (
     COPY_AFTER,
     COPY_GAIN,
     COPY_MIN_S,
     Assignment,
-    Offer,
-    offers,
     schedule,
 )
 from farm.state.changes import refusal
@@ -37,7 +36,35 @@ from farm.state.events import (
 )
 from farm.state.fleet import remaining_s
 from farm.state.index import heard, index_of
-from farm.state.state import Attempt, Job, State, Task
+from farm.state.state import Attempt, Job, State, Task, WorkerState
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One worker's best way to run a task."""
+
+    worker: WorkerState
+    rung: Rung
+    need_bytes: int
+    run_s: float
+
+
+def offers(state: State, job: Job, task: Task) -> list[Offer]:
+    """Every worker's fastest fitting rung for this task, draining workers left out."""
+    found = []
+    for worker_state in state.workers.values():
+        if worker_state.draining:
+            continue
+        worker = worker_state.worker
+        needs = state.profiles.needs(job.plan, task.segment, worker.kind)
+        rungs = fitting_rungs(needs, worker)
+        if rungs:
+            run_s = state.profiles.render_s(job.plan, task.segment, worker, rungs[0])
+            rendered_as = job.plan.rendered_as(task.segment)
+            if worker_state.warm_model != rendered_as.loaded_as and task.segment.level != "text":
+                run_s += state.profiles.loading_s(rendered_as, worker)
+            found.append(Offer(worker_state, rungs[0], needs[rungs[0]].vram_bytes, run_s))
+    return found
 
 
 def plain_schedule(state: State, now: float) -> list[Assignment]:

@@ -13,8 +13,8 @@ from farm.scheduling.schedule import (
     LOOKS,
     MAX_ASSIGNMENTS,
     Assignment,
+    able_workers,
     explain,
-    offers,
     schedule,
 )
 from farm.state.events import WorkerDraining, WorkerLeft
@@ -159,7 +159,7 @@ def test_no_assignment_ever_breaks_a_rule_in_random_states(make: Any) -> None:
             assert not worker.attempts
             assert job.status == "running"
             assert task.status == "ready" or (task.status == "running" and len(task.running_attempts) == 1)
-            able = [o.worker.worker.id for o in offers(state, job, task)]
+            able = able_workers(state, job, task)
             assert a.worker_id not in barred(task, able)
 
 
