@@ -11,10 +11,14 @@ import torch
 
 from nodes.engines.folders import StoredTensor
 from nodes.engines.streaming.pinned import PinnedMemory
-from nodes.engines.weights import READERS, SLICE_BYTES, read_into
+from nodes.engines.weights import READERS, read_into
 
-#: Pinned buffers of a slice: twice as many as readers, for one is copied while another is filled.
-_BUFFERS = 2 * READERS
+#: Threads that read: one is slower than most disks, and more than these keep the interpreter from the thread
+#: that computes.
+_READERS = min(8, READERS)
+#: What one of them reads at once, and the pinned buffers of that size: one is copied while another is filled.
+_SLICE_BYTES = 16 * 2**20
+_BUFFERS = _READERS + 4
 
 Part = tuple[int, StoredTensor | torch.Tensor]
 """What lies at which byte of a destination: of a file, or a tensor in memory."""
@@ -28,13 +32,13 @@ class FileReader:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._threads = ThreadPoolExecutor(READERS, "weight-reader")
+        self._threads = ThreadPoolExecutor(_READERS, "weight-reader")
         self._stream = stream
-        self._pinned = PinnedMemory(_BUFFERS * SLICE_BYTES if stream is not None else 0)
+        self._pinned = PinnedMemory(_BUFFERS * _SLICE_BYTES if stream is not None else 0)
         self._pinned.pin()
         #: Buffers, each with the event of the last copy from it.
         self._free: SimpleQueue[tuple[torch.Tensor, Any]] = SimpleQueue()
-        for buffer in torch.split(self._pinned.bytes, SLICE_BYTES):
+        for buffer in torch.split(self._pinned.bytes, _SLICE_BYTES):
             self._free.put((buffer, None))
 
     def read(self, parts: Sequence[Part], into: torch.Tensor, *, after: Any) -> Callable[[], Any]:
@@ -91,8 +95,8 @@ def _slices(
 ) -> Iterator[tuple[StoredTensor | torch.Tensor, int, torch.Tensor]]:
     """Each part's slices: from which of its bytes on, and where they belong."""
     for offset, part in parts:
-        for first in range(0, part.nbytes, SLICE_BYTES):
-            last = min(first + SLICE_BYTES, part.nbytes)
+        for first in range(0, part.nbytes, _SLICE_BYTES):
+            last = min(first + _SLICE_BYTES, part.nbytes)
             yield part, first, into[offset + first : offset + last]
 
 

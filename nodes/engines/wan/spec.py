@@ -64,8 +64,8 @@ from nodes.engines.wan.steps import by_expert, check_scheduler, schedule
 CONTEXT_BYTES = {"cuda": 880 * 2**20, "cpu": 512 * 2**20}
 RESERVE_RATIO = {"cuda": 1.005, "cpu": 1.2}
 #: Reserved over alive of what a stage allocates on a card beside weights: 1.00 to 1.11 was seen; of encoding
-#: a clip with the VAE of 2.1 1.14 to 1.24, with that of 2.2 nothing yet.
-_RESERVED, _CLIP_RESERVED = 1.13, 1.25
+#: a clip with the VAE of 2.1 1.04 to 1.19, with that of 2.2 nothing yet.
+_RESERVED, _CLIP_RESERVED = 1.13, 1.2
 WORKSPACE_BYTES = 128 * 2**20
 _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: The text encoder's table of tokens, which stays on the host: a prompt reads a few of its rows.

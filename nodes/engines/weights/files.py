@@ -34,7 +34,7 @@ CHUNK_ELEMENTS = 2**22
 #: memory that was used before, 8 read 24 and one 3.5 (docs/measured.md).
 READERS = min(16, os.cpu_count() or 4)
 #: What one of them reads at once.
-SLICE_BYTES = 4 * 2**20
+_SLICE_BYTES = 4 * 2**20
 
 
 class MappedFiles:
@@ -103,9 +103,9 @@ def read_each(parts: Iterable[tuple[StoredTensor, torch.Tensor]]) -> None:
         OSError: as ``read_into``.
     """
     slices = (
-        (tensor, buffer[first : first + SLICE_BYTES], first)
+        (tensor, buffer[first : first + _SLICE_BYTES], first)
         for tensor, buffer in parts
-        for first in range(0, buffer.nbytes, SLICE_BYTES)
+        for first in range(0, buffer.nbytes, _SLICE_BYTES)
     )
     with ThreadPoolExecutor(READERS, "weight-reader") as threads:
         for _ in threads.map(lambda each: read_into(each[0], each[1], first=each[2]), slices):
