@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Literal
@@ -20,6 +21,8 @@ IDLE_INTERVAL_S = 1.0
 LOOK_S = 1e-4
 #: Snapshots of one turn; what is over waits for the next.
 PER_TURN = 100
+#: And no more of them than this takes: on a large farm a job is foretold in a tenth of a second.
+TURN_S = 0.1
 
 #: ("job" or "worker", its id)
 Subject = tuple[Literal["job", "worker"], str]
@@ -68,7 +71,10 @@ class Snapshots:
         named = [name for kind, name in chosen if kind == "worker"]
         summaries = summaries_of(self._ledger.state, named) if named else []
         workers: dict[str, WorkerSummary] = {summary["id"]: summary for summary in summaries}
+        began = time.monotonic()
         for subject in chosen:
+            if time.monotonic() - began > TURN_S:
+                break
             del self._changed[subject]
             said = self._message(subject, workers)
             if said is None:

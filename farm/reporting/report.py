@@ -25,6 +25,8 @@ _SEGMENT_COLUMNS = (
 _ATTEMPT_COLUMNS = ("id", "segment", "worker", "take", "started_at", "ended_at", "outcome")
 #: Seconds for which a predicted end is shown before it is worked out again from every segment that is left.
 FORECAST_LASTS_S = 1.0
+#: On a large farm longer, for each worker and job: it takes time for each worker, and every job has one.
+FORECAST_LASTS_FOR_EACH_S = 5e-5
 
 
 class SegmentCounts(TypedDict):
@@ -125,7 +127,8 @@ def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
 def _eta_s(state: State, job: Job, now: float) -> float | None:
     if job.status != "running":
         return None
-    if job.forecast is None or not 0 <= now - job.forecast[0] < FORECAST_LASTS_S:
+    lasts_s = max(FORECAST_LASTS_S, FORECAST_LASTS_FOR_EACH_S * len(state.workers) * len(state.jobs))
+    if job.forecast is None or not 0 <= now - job.forecast[0] < lasts_s:
         left_s = eta_s(state, job, now)
         job.forecast = (now, None if left_s is None else now + left_s)
     done_at = job.forecast[1]

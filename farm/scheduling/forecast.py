@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from farm.capabilities import Mode, Rung, Worker, fitting_rungs, why_not
+from farm.capabilities import Mode, Rung, Worker, why_not
 from farm.planning import (
     Left,
     Outline,
@@ -25,7 +25,7 @@ from farm.planning import (
     simulate,
     simulate_reviewed,
 )
-from farm.state import Job, Profiles, State, WorkerState, frames_to_join, remaining_s
+from farm.state import Job, State, TaskClass, frames_to_join, remaining_s
 from farm.values import Value
 
 
@@ -125,12 +125,8 @@ def standing(state: State, plan: Plan, drawn: Outline, now: float, *, priority: 
     crew = _crew(state, plan, drawn, now)
     return Standing(
         _crew=crew,
-        _measured=frozenset(
-            worker.id
-            for worker, runner in zip(crew.workers, crew.runners, strict=True)
-            if all(state.profiles.has_measured(m, worker) for m in _models(plan, drawn, runner))
-        ),
-        _shares=tuple(_share(state.profiles, plan, drawn, w) for w in state.workers.values()),
+        _measured=frozenset(_measured(state, plan, drawn, crew)),
+        _shares=tuple(_shares(state, plan, drawn)),
         _ahead_s=_ahead_s(state, plan, None, priority, crew.whole_s(drawn)) if crew.workers else 0.0,
         _join_s=state.profiles.joining_s(plan),
         _join_measured=state.profiles.join_s is not None,
@@ -170,6 +166,7 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
     taken = {
         worker.id: {"segments": count, "busy_s": busy_s}
         for worker, count, busy_s in zip(crew.workers, done.num_segments, done.busy_s, strict=True)
+        if count
     }
     return Quote(
         num_segments=len(plan.segments),
@@ -183,7 +180,10 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
         measured=measured,
         critical_path_s=critical_path_s,
         cost=cost,
-        workers=tuple(share.model_copy(update=taken.get(share.worker_id)) for share in here._shares),
+        workers=tuple(
+            share.model_copy(update=taken[share.worker_id]) if share.worker_id in taken else share
+            for share in here._shares
+        ),
         notes=(*plan.notes, *notes),
     )
 
@@ -222,32 +222,43 @@ def _crew(state: State, plan: Plan, drawn: Outline, now: float) -> _Crew:
     workers, runners = [], []
     drafts = (n for s, n in zip(drawn.samples, drawn.num_of_kind, strict=True) if s.level == "draft")
     num_drafted = sum(drafts) / len(plan.shots)
-    needs_of = {
-        kind: [state.profiles.needs(plan, sample, kind) for sample in drawn.samples] for kind in plan.on
-    }
+    classes = [TaskClass(plan, sample) for sample in drawn.samples]
+    model, profiles = plan.loaded_as, state.profiles
     for worker_state in state.workers.values():
+        if worker_state.draining:
+            continue
         worker = worker_state.worker
-        costs = []
-        for sample, needs in zip(drawn.samples, needs_of[worker.kind], strict=True):
-            rungs = fitting_rungs(needs, worker)
-            costs.append(state.profiles.render_s(plan, sample, worker, rungs[0]) if rungs else inf)
-        if worker_state.draining or all(cost == inf for cost in costs):
+        costs = [each.loaded_s(profiles, worker) for each in classes]
+        if min(costs) == inf:
             continue
         load_s = 0.0
-        if worker_state.warm_model != plan.loaded_as and _holds(drawn, costs, drafted=False):
+        if worker_state.warm_model != model and _holds(drawn, costs, drafted=False):
             load_s = state.profiles.loading_s(plan, worker)
-        if plan.draft and worker_state.warm_model != plan.draft.loaded_as != plan.loaded_as:
+        if plan.draft and worker_state.warm_model != plan.draft.loaded_as != model:
             share_s = state.profiles.loading_s(plan.draft, worker) / num_drafted
             costs = [
                 cost + share_s if sample.drafted and sample.level != "text" else cost
                 for sample, cost in zip(drawn.samples, costs, strict=True)
             ]
-        free_at = sum(end for _, _, end in _running(state, worker_state, now))
+        free_at = sum(remaining_s(attempt, now) for _, _, attempt in state.running_on(worker_state))
         workers.append(worker)
         runners.append(Runner(tuple(costs), load_s, free_at))
     if any(all(runner.costs[kind] == inf for runner in runners) for kind in range(len(drawn.samples))):
         return _Crew([], [])  # there is something that nobody can hold
     return _Crew(workers, runners)
+
+
+def _whole_s(state: State, plan: Plan, drawn: Outline) -> float:
+    """Seconds that all who can take for every segment of the plan; infinite where some nobody can hold."""
+    if plan.draft:  # shares out what bringing its model takes
+        crew = _crew(state, plan, drawn, 0.0)
+        return crew.whole_s(drawn) if crew.workers else inf
+    here = [w.worker for w in state.workers.values() if not w.draining]
+    rates = (
+        sum(1.0 / each.loaded_s(state.profiles, worker) for worker in here)
+        for each in (TaskClass(plan, sample) for sample in drawn.samples)
+    )
+    return sum(count / rate if rate else inf for count, rate in zip(drawn.num_of_kind, rates, strict=True))
 
 
 def _holds(drawn: Outline, costs: Sequence[float], *, drafted: bool) -> bool:
@@ -258,28 +269,24 @@ def _holds(drawn: Outline, costs: Sequence[float], *, drafted: bool) -> bool:
     )
 
 
-def _models(plan: Plan, drawn: Outline, runner: Runner) -> list[str]:
-    """The plan's models that a runner can hold windows of."""
-    models = [plan.loaded_as] if _holds(drawn, runner.costs, drafted=False) else []
-    if plan.draft and _holds(drawn, runner.costs, drafted=True):
-        models.append(plan.draft.loaded_as)
-    return models
-
-
-def _running(state: State, worker: WorkerState, now: float) -> Iterable[tuple[str, str, float]]:
-    """What a worker does: (job, task, seconds it still takes)."""
-    for job, task, attempt in state.running_on(worker):
-        yield job.id, task.id, remaining_s(attempt, now)
+def _measured(state: State, plan: Plan, drawn: Outline, crew: _Crew) -> Iterable[str]:
+    """Ids of those whose speed was measured with each of the plan's models that they can hold."""
+    model, draft = plan.loaded_as, plan.draft.loaded_as if plan.draft else None
+    for worker, runner in zip(crew.workers, crew.runners, strict=True):
+        asked = [model] if _holds(drawn, runner.costs, drafted=False) else []
+        if draft and _holds(drawn, runner.costs, drafted=True):
+            asked.append(draft)
+        if all(state.profiles.has_measured(each, worker) for each in asked):
+            yield worker.id
 
 
 def _left(state: State, job: Job, now: float) -> Left:
     """What of a job is not done."""
     ends: dict[int, float] = {}
-    for worker in state.workers.values():
-        for job_id, task_id, end in _running(state, worker, now):
-            task = job.tasks[task_id] if job_id == job.id else None
-            if task is not None and task.status == "running":
-                ends[task.order] = min(end, ends.get(task.order, inf))
+    for task in map(job.tasks.__getitem__, job.running_tasks):
+        here = [a for a in task.running_attempts if a.worker_id in state.workers]
+        if task.status == "running" and here:
+            ends[task.order] = min(remaining_s(attempt, now) for attempt in here)
     num_waits = [0] * len(job.tasks)
     num_waiting = len(job.tasks) - job.num_done - len(job.ready) - len(ends)
     if num_waiting:
@@ -321,8 +328,8 @@ def _ahead_s(state: State, plan: Plan, own: Job | None, priority: int, own_s: fl
             continue
         drawn, model = job.outline, job.plan.loaded_as
         if model not in speeds:
-            crew = _crew(state, job.plan, drawn, 0.0)
-            speeds[model] = crew.whole_s(drawn) / drawn.total_units if crew.workers else None
+            whole_s = _whole_s(state, job.plan, drawn)
+            speeds[model] = whole_s / drawn.total_units if whole_s < inf else None
         per_unit = speeds[model]
         if per_unit is not None:
             left_s = per_unit * _units_left(job, drawn)
@@ -359,23 +366,28 @@ def _notes(plan: Plan, num_used: int, num_known: int, waits_s: float) -> list[st
     return notes
 
 
-def _share(profiles: Profiles, plan: Plan, drawn: Outline, worker_state: WorkerState) -> WorkerShare:
-    worker = worker_state.worker
+def _shares(state: State, plan: Plan, drawn: Outline) -> Iterable[WorkerShare]:
+    """Of every worker, with nothing to do yet."""
     # The largest window; where that is too large, the draft's that is not.
     largest = [
         max(samples, key=lambda s: s.num_frames)
         for drafted in (False, True)
         if (samples := [s for s in drawn.samples if s.drafted == drafted and s.level != "text"])
     ]
-    choices = [profiles.needs(plan, sample, worker.kind) for sample in largest]
-    needs = next((n for n in choices if fitting_rungs(n, worker)), choices[0])
-    rungs = fitting_rungs(needs, worker)
-    return WorkerShare(
-        worker_id=worker.id,
-        device_name=worker.device_name,
-        segments=0,
-        busy_s=0.0,
-        rung=rungs[0] if rungs else None,
-        need_bytes=needs[rungs[0]].vram_bytes if rungs else min(need.vram_bytes for need in needs.values()),
-        why_not="is draining" if worker_state.draining else why_not(needs, worker),
-    )
+    classes = [TaskClass(plan, sample) for sample in largest]
+    for worker_state in state.workers.values():
+        worker = worker_state.worker
+        held = next((h for each in classes if (h := each.holding(state.profiles, worker))), None)
+        lacking = None
+        if held is None:
+            needs = state.profiles.needs(plan, largest[0], worker.kind)
+            lacking = why_not(needs, worker)
+        yield WorkerShare(
+            worker_id=worker.id,
+            device_name=worker.device_name,
+            segments=0,
+            busy_s=0.0,
+            rung=held[0] if held else None,
+            need_bytes=held[1] if held else min(need.vram_bytes for need in needs.values()),
+            why_not="is draining" if worker_state.draining else lacking,
+        )

@@ -6,6 +6,7 @@ Kept with the state and changed by the events that change a worker, a row at a t
 from __future__ import annotations
 
 from bisect import bisect_left
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +50,22 @@ class TaskClass:
         """A card ran out of memory: who can hold one is asked anew."""
         self._held.clear()
 
-    def seconds(self, profiles: Profiles, worker_state: WorkerState) -> float:
-        """What one takes on this worker, begun now; infinite where it may not go."""
-        worker = worker_state.worker
-        held = None if worker_state.draining else self.holding(profiles, worker)
+    def loaded_s(self, profiles: Profiles, worker: Worker) -> float:
+        """What one takes on a worker that has the model loaded; infinite where it does not fit."""
+        held = self.holding(profiles, worker)
         if held is None:
-            return np.inf
+            return inf
         if worker.kind not in self._pace:
             self._pace[worker.kind] = pace(self._plan, self._sample, worker.kind)
-        run_s = profiles.seconds_of(self._pace[worker.kind], worker, held[0])
-        if worker_state.warm_model != self.model and not self.is_text:
-            run_s += profiles.loading_s(self.rendered_as, worker)
+        return profiles.seconds_of(self._pace[worker.kind], worker, held[0])
+
+    def seconds(self, profiles: Profiles, worker_state: WorkerState) -> float:
+        """What one takes on this worker, begun now; infinite where it may not go."""
+        if worker_state.draining:
+            return inf
+        run_s = self.loaded_s(profiles, worker_state.worker)
+        if run_s < inf and worker_state.warm_model != self.model and not self.is_text:
+            run_s += profiles.loading_s(self.rendered_as, worker_state.worker)
         return run_s
 
 
