@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._farmsim import MODES, Simulation, Weather, cards, submitted
+from benchmarks._farmsim import Simulation, Weather
 from benchmarks._farmsim_audit import Audit
+from benchmarks._farmsim_jobs import MODES, cards, submitted
 from benchmarks._farmsim_rivals import pulled, split_evenly
 
 #: name -> workers, segments, jobs, people, mixed memory and modes, what goes wrong
@@ -77,6 +78,7 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
         "decisions_per_s": round(told.decisions / (told.schedule_s + told.record_s)),
         "schedule_us": round(1e6 * told.schedule_s / len(calls)),
         "record_us_a_decision": round(1e6 * told.record_s / told.decisions),
+        "submit_ms_a_job": round(1e3 * told.submit_s / num_jobs, 1),
         "worst_call_ms": round(1e3 * calls[-1], 1),
         "second_worst_call_ms": round(1e3 * calls[-2], 1),
         "copies_share": round(told.copies / told.decisions, 4),

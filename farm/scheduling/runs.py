@@ -14,12 +14,13 @@ from farm.state import Bools, Floats
 
 
 def place_run(
-    free_at: Floats, run_s: Floats, idle: Bools, count: int, room: int
+    free_at: Floats, run_s: Floats, idle: Bools, count: int, room: int, *, is_last: bool = False
 ) -> Iterator[tuple[int, int, Floats]]:
     """So many equal tasks, each on whoever ends it first; until all are placed, or ``room`` on idle workers.
 
     Yields, for each that goes to an idle worker: how many went to busy ones since, its row, and when each
-    worker would end it. ``free_at`` and ``idle`` are changed as tasks are placed.
+    worker would end it. ``free_at`` and ``idle`` are changed as tasks are placed, but for the last ones where
+    ``is_last``: nothing is placed behind them.
     """
     able = run_s < np.inf
     while count and room:
@@ -47,7 +48,7 @@ def place_run(
         idle[row] = False
         count -= skipped + 1
         room -= 1
-    if count and room and idle.any():
+    if count and room and not is_last and idle.any():
         _queue(free_at, run_s, np.flatnonzero(~idle & (run_s < np.inf)), count)
 
 

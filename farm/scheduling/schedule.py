@@ -100,7 +100,7 @@ class _Call:
                 turn.passed_over()
                 looks += 1
             elif turn.is_alone() and (count := _run_length(job, order)):
-                self._place_run(job, order, count, of)
+                self._place_run(job, order, count, of, is_last=turn.ends_with(count))
                 turn.taken(count)
             else:
                 self._place(job, job.tasks[job.order[order]], of)
@@ -116,12 +116,13 @@ class _Call:
             self._assign(job, task, of, best, finish)
         self._free_at[best] += run_s[best]
 
-    def _place_run(self, job: Job, order: int, count: int, of: TaskClass) -> None:
+    def _place_run(self, job: Job, order: int, count: int, of: TaskClass, *, is_last: bool) -> None:
         """So many equal tasks of one job, from this one on."""
         own = job.ready_of[job.outline.kinds[order]]
         position = bisect_left(own, order)
         room = MAX_ASSIGNMENTS - len(self.assignments)
-        for skipped, row, finish in place_run(self._free_at, of.run_s, self.idle, count, room):
+        placed = place_run(self._free_at, of.run_s, self.idle, count, room, is_last=is_last)
+        for skipped, row, finish in placed:
             position += skipped
             self._assign(job, job.tasks[job.order[own[position]]], of, row, finish)
             position += 1

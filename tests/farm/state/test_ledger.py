@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import resource
 from pathlib import Path
@@ -235,3 +236,16 @@ def test_files_of_a_job_that_has_ended_are_not_looked_for(make: Any, tmp_path: P
     ):
         before.record(event)
     assert restarted(tmp_path, stored=False).job("job").tasks["s0-0"].status == "done"
+
+
+def test_the_garbage_collector_does_not_look_through_jobs(make: Any, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    ledger = Ledger(journal)
+    ledger.record(make.submitted(num_frames=40))
+    again = Ledger(journal)
+    again.replay()
+    looked_through = {id(each) for each in gc.get_objects()}
+    for kept in (ledger, again):
+        assert not looked_through & {id(task) for task in kept.state.jobs["job"].tasks.values()}
+    assert gc.isenabled()
+    journal.close()
