@@ -78,7 +78,7 @@ from farm.state.state_folder import (
     usual_state_folder,
     write_private,
 )
-from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry
+from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry, telemetry_interval_s
 from farm.state.transitions import JobStatus, TaskStatus
 from farm.state.turns import Round
 
@@ -161,6 +161,7 @@ __all__ = [
     "refusal",
     "remaining_s",
     "replayed",
+    "telemetry_interval_s",
     "to_regrow",
     "to_remake",
     "to_rerender",

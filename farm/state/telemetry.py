@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Between two ``Telemetry`` of one worker.
+#: Between two ``Telemetry`` of one worker, at least.
 TELEMETRY_INTERVAL_S = 2.0
+#: Of all workers together, in a second.
+MAX_TELEMETRY_RATE = 1000.0
+
+
+def telemetry_interval_s(num_workers: int) -> float:
+    """Seconds between two ``Telemetry`` of one worker, on a farm of so many."""
+    return max(TELEMETRY_INTERVAL_S, num_workers / MAX_TELEMETRY_RATE)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from farm.capabilities import Worker
 from farm.running import Blob, Failed, Finished, Order, Progress
-from farm.state import Telemetry
+from farm.state import TELEMETRY_INTERVAL_S, Telemetry
 from nodes.link.frames import (
     LENGTH,
     MAX_GREETING_BYTES,
@@ -82,12 +82,12 @@ class Connection:
         self._num_fetches = 0
         self._sending = asyncio.ensure_future(self._send())
 
-    def order(self, order: Order) -> None:
-        """Give the worker an attempt; returns at once."""
+    def order(self, order: Order, telemetry_interval_s: float = TELEMETRY_INTERVAL_S) -> None:
+        """Give the worker an attempt, and have it tell of its device so often; returns at once."""
         self._orders[order.attempt_id] = order
         while len(self._orders) > MAX_KNOWN_ORDERS:
             self._orders.popitem(last=False)
-        self._outgoing.put_nowait(GiveOrder(order=order).header())
+        self._outgoing.put_nowait(GiveOrder(order=order, telemetry_interval_s=telemetry_interval_s).header())
 
     def cancel(self, attempt_id: str) -> None:
         """Have an attempt stopped; returns at once."""

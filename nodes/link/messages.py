@@ -166,6 +166,8 @@ _worker_said: TypeAdapter[WorkerSaid] = TypeAdapter(Annotated[WorkerSaid, Field(
 class GiveOrder(_Said):
     type: Literal["order"] = "order"
     order: Order
+    #: How often the worker tells of its device from now on.
+    telemetry_interval_s: float
 
 
 class GiveCancel(_Said):

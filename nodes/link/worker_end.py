@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from farm.capabilities import Worker
 from farm.running import Failed, Finished, Order, Progress
-from farm.state import Telemetry
+from farm.state import TELEMETRY_INTERVAL_S, Telemetry
 from nodes.link.frames import (
     LENGTH,
     MAX_GREETING_BYTES,
@@ -57,6 +57,8 @@ class WorkerEnd:
         self._connection = connection
         #: Whether the paths in an order are readable here.
         self.same_machine = same_machine
+        #: How often the coordinator wants to be told of the device.
+        self.telemetry_interval_s = TELEMETRY_INTERVAL_S
         self._sending = threading.Lock()
         self._fetching = threading.Lock()
         self._blobs: SimpleQueue[bytearray | OSError | None] = SimpleQueue()
@@ -100,8 +102,10 @@ class WorkerEnd:
         """Hear what the coordinator says, until the connection ends. Both calls return at once."""
         try:
             while True:
-                match given(self._read_header(_MAX_ORDER_BYTES)):
+                message = given(self._read_header(_MAX_ORDER_BYTES))
+                match message:
                     case GiveOrder(order=order):
+                        self.telemetry_interval_s = message.telemetry_interval_s
                         begin(order)
                     case GiveCancel(attempt_id=attempt_id):
                         cancel(attempt_id)

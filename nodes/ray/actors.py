@@ -18,7 +18,6 @@ import ray
 
 from farm.capabilities import workers_from_json
 from farm.running import Blob, Failed, Finished, Order, Progress, Role
-from farm.state import TELEMETRY_INTERVAL_S
 from nodes.link import WorkerEnd, connect
 from nodes.machine import WORKERS_VARIABLE, threads_per_worker
 
@@ -131,7 +130,7 @@ class _Work:
         return order.model_copy(update={"inputs": inputs})
 
     def _tell_device(self, end: WorkerEnd, ended: threading.Event) -> None:
-        while not ended.wait(TELEMETRY_INTERVAL_S):
+        while not ended.wait(end.telemetry_interval_s):
             end.tell_device(self._sampler.sample())
 
 

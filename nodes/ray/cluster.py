@@ -30,6 +30,7 @@ from farm.running import (
     WorkerUp,
     still_unreached,
 )
+from farm.state import telemetry_interval_s
 from nodes.link import Connection, LinkBroken, Listener, Misbehaved
 from nodes.machine import WAY_INTERVAL_S, lost_way
 from nodes.ray.driver_process import DriverProcess, Launch, RayEnded, start_driver
@@ -157,7 +158,7 @@ class RayCluster:
             self._say(Failed(order.attempt_id, "lost", f"{order.worker_id}: the worker is gone"))
             return
         self._attempts[order.attempt_id] = order.worker_id
-        connection.order(order)
+        connection.order(order, telemetry_interval_s(len(self._employed)))
 
     def cancel(self, attempt_id: str) -> None:
         connection = self._connection(self._attempts.get(attempt_id, ""))

@@ -17,7 +17,7 @@ import pytest
 from farm.capabilities.worker import GIB, Worker
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Blob, Failed, Finished, Order, Progress
-from farm.state.telemetry import Telemetry
+from farm.state.telemetry import Telemetry, telemetry_interval_s
 from nodes.link import frames, listener
 from nodes.link.frames import framed, new_nonce, proof
 from nodes.link.listener import Connection, LinkBroken, Listener, Misbehaved
@@ -126,6 +126,7 @@ async def test_an_order_goes_out_and_progress_device_and_result_come_back(door: 
 
     def begin(end: WorkerEnd, given: Order) -> None:
         assert given == wanted
+        assert end.telemetry_interval_s == 10.0, "as the coordinator of ten thousand says"
         end.tell(Progress(ATTEMPT, "denoise", 1, 4))
         end.tell_device(Telemetry(WORKER.id, load=0.5, memory_used_bytes=9))
         end.tell(finished)
@@ -133,7 +134,7 @@ async def test_an_order_goes_out_and_progress_device_and_result_come_back(door: 
         end.close()
 
     _, connection, _ = await served(door, begin)
-    connection.order(wanted)
+    connection.order(wanted, telemetry_interval_s(10_000))
     heard, _ = await end_of(connection)
     assert heard == [
         WORKER,
