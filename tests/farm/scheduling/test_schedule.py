@@ -426,3 +426,10 @@ def test_a_person_with_many_jobs_gets_as_much_as_one_with_one(make: Any) -> None
         submitted = make.submitted(job_id, num_frames=frames_of(9))
         make.happen(state, submitted.model_copy(update={"submitted_by_id": person}))
     assert sorted(a.job_id for a in schedule(state, 0.0)) == ["a1", "a2", "a3", "b1", "b1", "b1"]
+
+
+def test_why_one_worker_does_not_run_a_task_is_told_without_the_others(make: Any) -> None:
+    state = farm(make, dict.fromkeys(("a/0", "b/0"), 1.0), num_frames=frames_of(2))
+    make.happen(state, make.assigned("s0-0", "a/0"))
+    job = state.jobs["job"]
+    assert explain(state, job, job.tasks["s0-1"], ["a/0"]) == {"a/0": "is busy"}
