@@ -22,6 +22,7 @@ from nodes.engines.animatediff.model import Model
 from nodes.engines.animatediff.placements import CUDA, placements
 from nodes.engines.common import Holder, decode_frames, encode_frames, starting_latents
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
+from nodes.engines.folders import THE_FOLDERS, WeightSource
 from nodes.engines.window_check import check_window
 
 
@@ -37,6 +38,7 @@ class AnimateDiff:
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
         cpu_threads: Cores a CPU engine may use: guidance rows and frames are computed side by side, each by
             one thread, so the frames do not depend on it.
+        weights: A file in place of the U-Net's weights, and LoRAs of pictures or of motion.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class AnimateDiff:
         dtype: torch.dtype | None = None,
         attention: Attentions = "sdpa",
         cpu_threads: int = 1,
+        weights: WeightSource = THE_FOLDERS,
     ) -> None:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
@@ -58,7 +61,7 @@ class AnimateDiff:
             dtype=dtype,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, folder, dtype=dtype, attention=attention),
+            read=partial(read_model, folder, dtype=dtype, attention=attention, weights=weights),
             cpu_threads=cpu_threads,
         )
         # The verbs, each usable alone.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from nodes.engines.folders import FolderFacts
@@ -19,3 +21,6 @@ class ModelFacts(FolderFacts):
     default_steps: int = Field(25, ge=1)
     default_guidance_scale: float = Field(7.5, ge=0)
     default_strength: float = Field(0.6, gt=0, le=1)
+    #: Where the steps of a schedule are; None: as the scheduler says. Motion modules for few steps, such as
+    #: those of AnimateDiff-Lightning, want ``trailing``.
+    timestep_spacing: Literal["linspace", "leading", "trailing"] | None = None

@@ -23,6 +23,8 @@ PIPELINES = (
 )
 _STABLE_DIFFUSION = "StableDiffusionPipeline"
 UNET, ADAPTER, CONTROL, VAE, TEXT_ENCODER = "unet", "motion_adapter", "controlnet", "vae", "text_encoder"
+#: Of the U-Net's tensors in a file that holds a whole model, as Stable Diffusion's authors name them.
+CHECKPOINT_PREFIX = "model.diffusion_model."
 #: The U-Net with its motion modules and the SparseCtrl before it.
 DENOISER = "denoiser"
 PARTS = Parts(denoisers=(DENOISER,), vae=VAE, encoders=(TEXT_ENCODER,))
@@ -60,8 +62,12 @@ def claims(path: Path) -> bool:
     return pipeline in PIPELINES or (pipeline == _STABLE_DIFFUSION and has_adapter)
 
 
-def read_folder(path: Path) -> AnimateDiffFolder:
+def read_folder(path: Path, *, has_unet: bool = True) -> AnimateDiffFolder:
     """What the configs of a folder say.
+
+    Args:
+        path: The folder.
+        has_unet: Its U-Net has weights; else they come from a file.
 
     Raises:
         CannotRun: a file is missing or cannot be read, or the folder is of a model that this engine does not
@@ -70,7 +76,8 @@ def read_folder(path: Path) -> AnimateDiffFolder:
     is_merged = config_of(path, f"{UNET}/config.json").get("_class_name") == "UNetMotionModel"
     has_control = (path / CONTROL / "config.json").is_file()
     parts = (UNET, *(() if is_merged else (ADAPTER,)), *((CONTROL,) if has_control else ()), VAE)
-    check_folder(path, _layout((*parts, TEXT_ENCODER)))
+    files = _layout((*parts, TEXT_ENCODER))
+    check_folder(path, files if has_unet else files.without((UNET,)))
     configs = {name: read_json(path, f"{name}/config.json") for name in parts}
     for name, known in (
         (UNET, ("UNetMotionModel", "UNet2DConditionModel")),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SparseControlNetModel, UNetMotionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import (
     ADAPTER,
+    CHECKPOINT_PREFIX,
     CONTROL,
     DENOISER,
     TEXT_ENCODER,
@@ -24,9 +28,18 @@ from nodes.engines.animatediff.model import Model
 from nodes.engines.animatediff.unet import Denoiser
 from nodes.engines.common import read_component, reading, set_attention
 from nodes.engines.engine import Attentions
-from nodes.engines.folders import component_tensors
+from nodes.engines.folders import (
+    THE_FOLDERS,
+    WeightSource,
+    component_tensors,
+    model_facts,
+    source_tensors,
+)
 from nodes.engines.weights import load_weights
 
+#: What the keys of a LoRA begin with, by the component that they are for.
+_OF_TEXT = ("lora_te", "text_encoder.")
+_OF_UNET = ("lora_unet_", "unet.", "down_blocks.", "mid_block.", "up_blocks.")
 #: What motion modules were trained with, whatever the pictures' model was: of the settings of a folder's own
 #: scheduler these are not taken.
 _TRAINED_WITH = {
@@ -37,23 +50,36 @@ _TRAINED_WITH = {
 }
 
 
-def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
-    """Load every component onto the host in ``dtype``.
+def read_model(
+    path: Path, *, dtype: torch.dtype, attention: Attentions, weights: WeightSource = THE_FOLDERS
+) -> Model:
+    """Load every component onto the host in ``dtype``: a file in place of the U-Net's weights, LoRAs added to
+    it and to the text encoder.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
             load.
+        InvalidInput: a LoRA does not fit the model.
     """
-    folder = read_folder(path)
+    folder = read_folder(path, has_unet=weights.file is None)
     with reading():
-        unet = _read_unet(folder, dtype)
+        unet = _read_unet(folder, weights, dtype)
         stems = folder.weights()
 
         def read(kind: Any, component: str) -> Any:
             return read_component(kind, path / component, stem=stems[component], dtype=dtype)
 
         control = None if folder.control is None else read(SparseControlNetModel, CONTROL)
-        vae, text_encoder = read(AutoencoderKL, VAE), read(CLIPTextModel, TEXT_ENCODER)
+        vae = read(AutoencoderKL, VAE)
+        text_encoder = load_weights(
+            CLIPTextModel,
+            path / TEXT_ENCODER,
+            component_tensors(path / TEXT_ENCODER, stems[TEXT_ENCODER], half=dtype != torch.float32),
+            dtype=dtype,
+            rename=_of_text,
+            loras=weights.loras,
+            not_here=_OF_UNET,
+        )
         tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
     for each in (unet, control):
         if each is not None:
@@ -63,23 +89,26 @@ def read_model(path: Path, *, dtype: torch.dtype, attention: Attentions) -> Mode
         folder=folder,
         components={DENOISER: denoiser, VAE: vae, TEXT_ENCODER: text_encoder},
         tokenizer=tokenizer,
-        scheduler=scheduler_of(folder.scheduler),
+        scheduler=scheduler_of(folder.scheduler, model_facts(path, ModelFacts).timestep_spacing),
     )
 
 
-def scheduler_of(config: Mapping[str, Any]) -> Any:
-    """DDIM, which has neither memory nor noise of its own; that of an AnimateDiff pipeline as it is saved."""
-    if config.get("_class_name") == "DDIMScheduler":
-        return DDIMScheduler.from_config(dict(config))  # type: ignore[no-untyped-call]
-    return DDIMScheduler.from_config({**config, **_TRAINED_WITH})  # type: ignore[no-untyped-call]
+def scheduler_of(config: Mapping[str, Any], timestep_spacing: str | None = None) -> Any:
+    """DDIM, which has neither memory nor noise of its own; an AnimateDiff pipeline's as it is saved, but for
+    the spacing where one is given."""
+    trained = {} if config.get("_class_name") == "DDIMScheduler" else _TRAINED_WITH
+    spacing = {} if timestep_spacing is None else {"timestep_spacing": timestep_spacing}
+    return DDIMScheduler.from_config({**config, **trained, **spacing})  # type: ignore[no-untyped-call]
 
 
-def _read_unet(folder: AnimateDiffFolder, dtype: torch.dtype) -> Any:
+def _read_unet(folder: AnimateDiffFolder, weights: WeightSource, dtype: torch.dtype) -> Any:
     stem = folder.weights()[UNET]
     half = dtype != torch.float32
-    tensors = component_tensors(folder.path / UNET, stem, half=half)
+    tensors = source_tensors(weights, folder.path / UNET, stem, half=half)
+    more: dict[str, Any] = {"dtype": dtype, "loras": weights.loras, "not_here": _OF_TEXT}
+    more["rename"] = partial(_of_checkpoint, config=folder.unet)
     if folder.adapter is None:
-        return load_weights(UNetMotionModel, folder.path / UNET, tensors, dtype=dtype)
+        return load_weights(UNetMotionModel, folder.path / UNET, tensors, **more)
     config = motion_config(folder.unet, folder.adapter)
 
     class WithMotion(UNetMotionModel):
@@ -91,7 +120,20 @@ def _read_unet(folder: AnimateDiffFolder, dtype: torch.dtype) -> Any:
 
     # Both name their tensors as the whole does.
     tensors = {**tensors, **component_tensors(folder.path / ADAPTER, stem, half=half)}
-    return load_weights(WithMotion, folder.path / UNET, tensors, dtype=dtype)
+    return load_weights(WithMotion, folder.path / UNET, tensors, **more)
+
+
+def _of_checkpoint(names: dict[str, str], *, config: Mapping[str, Any]) -> dict[str, str]:
+    """The names of Stable Diffusion's authors as diffusers has them; those of motion modules stay."""
+    own = {CHECKPOINT_PREFIX + name: value for name, value in names.items()}
+    layers = {"layers_per_block": config.get("layers_per_block", 2)}
+    made: dict[str, str] = convert_ldm_unet_checkpoint(own, layers)  # type: ignore[no-untyped-call]
+    return {**made, **{name: value for name, value in names.items() if "motion_modules" in name}}
+
+
+def _of_text(names: dict[str, str]) -> dict[str, str]:
+    """The names of a text encoder as transformers has them since 5.6, without those of what is in it."""
+    return {name.removeprefix("text_encoder.").removeprefix("text_model."): v for name, v in names.items()}
 
 
 def motion_config(unet: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,18 +18,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.capabilities import Conditioning, DeviceKind, EngineSpec, FrameRule, RungSpec, StageCost
+from farm.capabilities import (
+    OWN_WEIGHTS,
+    Conditioning,
+    DeviceKind,
+    EngineSpec,
+    FrameRule,
+    RungSpec,
+    StageCost,
+    Weights,
+)
+from farm.errors import InvalidInput
 from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import (
+    CHECKPOINT_PREFIX,
     DENOISER,
     PARTS,
     TEXT_ENCODER,
+    UNET,
     VAE,
     AnimateDiffFolder,
     read_folder,
 )
 from nodes.engines.animatediff.placements import placements
-from nodes.engines.folders import component_tensors, model_facts
+from nodes.engines.folders import (
+    StoredTensor,
+    WeightSource,
+    check_file,
+    check_loras,
+    component_tensors,
+    in_fewer_bits,
+    model_facts,
+    source_tensors,
+    sources_of,
+)
 from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
 
 _FRAMES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes"})
@@ -49,7 +71,9 @@ _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.1}
 _ENCODE_SHARE = 0.4
 
 
-def animatediff_spec(path: Path, *, model: str, revision: str | None = None) -> EngineSpec:
+def animatediff_spec(
+    path: Path, *, model: str, revision: str | None = None, weights: Weights = OWN_WEIGHTS
+) -> EngineSpec:
     """Read the spec of a model folder in diffusers format.
 
     Half precision as a card holds it, and under ``on_cpu`` float32 with every component in memory.
@@ -60,13 +84,18 @@ def animatediff_spec(path: Path, *, model: str, revision: str | None = None) -> 
             trained for what the published ones were.
         model: The name the farm knows it by.
         revision: Pinned hub revision; None for a local folder.
+        weights: What its U-Net runs from, as ``found_here`` gives them.
 
     Raises:
         CannotRun: the folder lacks a component, is of another model, or its farm.json is wrong.
+        InvalidInput: the weights do not fit the model.
     """
-    folder = read_folder(path)
+    source = sources_of(weights, PARTS.denoisers, model)[DENOISER]
+    folder = read_folder(path, has_unet=source.file is None)
     facts = model_facts(path, ModelFacts)
-    elements = _elements(folder)
+    tensors = {name: _tensors(folder, name, source) for name in folder.weights()}
+    _check_weights(source, tensors, model, folder)
+    elements = _elements(tensors)
     tflop = {name: each * sum(elements[name]) / _FULL_PARAMETERS[name] for name, each in _TFLOP.items()}
     longest = int((folder.adapter or folder.unet).get("motion_max_seq_length", 32))
 
@@ -76,12 +105,13 @@ def animatediff_spec(path: Path, *, model: str, revision: str | None = None) -> 
             model=model,
             engine="animatediff",
             revision=revision,
+            weights=weights,
             takes=TAKES if folder.control is not None else TAKES - _FRAMES,
             frames=FrameRule(max_frames=longest),
             trained_windows=(facts.window_frames,),
             knows_rates=False,
             side_multiple=folder.pixels_per_latent * 2 ** (len(folder.unet["block_out_channels"]) - 1),
-            **facts.model_dump(),
+            **facts.model_dump(exclude={"timestep_spacing"}),
             component_bytes=cost.component_bytes,
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
@@ -95,13 +125,45 @@ def animatediff_spec(path: Path, *, model: str, revision: str | None = None) -> 
     return on("cuda", on("cpu", None))
 
 
-def _elements(folder: AnimateDiffFolder) -> dict[str, list[int]]:
+_Tensors = Mapping[str, StoredTensor]
+
+
+def _tensors(folder: AnimateDiffFolder, name: str, source: WeightSource) -> _Tensors:
+    """The tensors of one of the folders; of a whole checkpoint in one file those of its U-Net."""
+    path, stem = folder.path / name, folder.weights()[name]
+    if name != UNET:
+        return component_tensors(path, stem, half=False)
+    found = source_tensors(source, path, stem, half=False)
+    own = {key: tensor for key, tensor in found.items() if key.startswith(CHECKPOINT_PREFIX)}
+    return own or found
+
+
+def _check_weights(
+    source: WeightSource, tensors: Mapping[str, _Tensors], model: str, folder: AnimateDiffFolder
+) -> None:
+    """
+    Raises:
+        InvalidInput: a file or a LoRA is of another model, or fewer bits are asked for.
+    """
+    if source.format != "plain" or in_fewer_bits(tensors[UNET]):
+        raise InvalidInput(
+            f"{model} is mostly convolutions, which are kept in 16 bits: leave weight_format out, and give "
+            "files in 16 or 32 bits",
+            param="weight_format",
+        )
+    # Of each transformer at the full size, self-attention is four squares.
+    layers = 2 * int(folder.unet.get("layers_per_block", 2)) + 1
+    width = folder.unet["block_out_channels"][0]
+    check_file(source, tensors[UNET], model, dim=width, num_layers=layers)
+    check_loras(source, {f"{n} {key}": t for n, each in tensors.items() for key, t in each.items()}, model)
+
+
+def _elements(tensors: Mapping[str, _Tensors]) -> dict[str, list[int]]:
     """Of every tensor of each component."""
     found: dict[str, list[int]] = {DENOISER: []}
-    for name, stem in folder.weights().items():
-        tensors = component_tensors(folder.path / name, stem, half=False)
+    for name, each in tensors.items():
         component = name if name in (VAE, TEXT_ENCODER) else DENOISER
-        found.setdefault(component, []).extend(math.prod(tensor.shape) for tensor in tensors.values())
+        found.setdefault(component, []).extend(math.prod(tensor.shape) for tensor in each.values())
     return found
 
 

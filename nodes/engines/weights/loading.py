@@ -31,6 +31,7 @@ def load_weights(
     dtype: torch.dtype,
     rename: Rename | None = None,
     loras: Sequence[LoraFile] = (),
+    not_here: tuple[str, ...] = (),
 ) -> nn.Module:
     """A component with the weights of ``tensors``, to be run and not trained; inside ``reading()``.
 
@@ -46,13 +47,15 @@ def load_weights(
         dtype: Of computation; what its class keeps in float32 is float32.
         rename: Of the family's own names to diffusers', for single files and LoRAs.
         loras: All for this component, in the order they are added.
+        not_here: What keys of LoRAs begin with that are for another component of the model.
 
     Raises:
         CannotRun: weights are missing, of a type that is not known, or do not fit the config.
         InvalidInput: a LoRA does not fit the model, or changes a weight in fewer bits by a whole difference.
     """
     module, kept = skeleton(kind, component), kept_by(kind, dtype)
-    changes = read_loras(loras, {name: tensor.shape for name, tensor in module.state_dict().items()}, rename)
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    changes = read_loras(loras, shapes, rename, not_here=not_here)
     reader = _Reader(renamed(tensors, _names_with_stored(module), rename), kept, dtype, changes)
     for path, parent in list(module.named_modules()):
         for name, child in list(parent.named_children()):

@@ -68,7 +68,11 @@ class Change:
 
 
 def read_loras(
-    files: Iterable[LoraFile], shapes: Mapping[str, Sequence[int]], rename: Rename | None
+    files: Iterable[LoraFile],
+    shapes: Mapping[str, Sequence[int]],
+    rename: Rename | None,
+    *,
+    not_here: tuple[str, ...] = (),
 ) -> dict[str, list[Change]]:
     """What some LoRAs add to each tensor of a model, by the tensor's name.
 
@@ -76,6 +80,7 @@ def read_loras(
         files: The LoRAs, all of this model.
         shapes: Of the model's tensors by name.
         rename: Of the family's own names to diffusers'.
+        not_here: What keys begin with that are for another component of the model.
 
     Raises:
         CannotRun: a file is missing or damaged.
@@ -84,18 +89,20 @@ def read_loras(
     finder = NameFinder(shapes, rename)
     changes: defaultdict[str, list[Change]] = defaultdict(list)
     for file in files:
-        for name, change in _read(file, shapes, finder):
+        for name, change in _read(file, shapes, finder, not_here):
             changes[name].append(change)
     return dict(changes)
 
 
 def _read(
-    file: LoraFile, shapes: Mapping[str, Sequence[int]], finder: NameFinder
+    file: LoraFile, shapes: Mapping[str, Sequence[int]], finder: NameFinder, not_here: tuple[str, ...]
 ) -> Iterable[tuple[str, Change]]:
     layers: defaultdict[str, dict[str, tuple[str, StoredTensor]]] = defaultdict(dict)
     unknown: list[str] = []
     tensors = file_tensors(file.path)
     for key, tensor in tensors.items():
+        if key.startswith(not_here):
+            continue
         suffix = next((suffix for suffix in _PARTS if key.endswith(suffix)), None)
         if suffix is None:
             unknown.append(key)

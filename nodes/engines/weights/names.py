@@ -13,7 +13,7 @@ _Value = TypeVar("_Value")
 Rename = Callable[[dict[str, str]], dict[str, str]]
 
 #: What tools put before every name.
-_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.")
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.")
 
 
 def without_prefix(name: str) -> str:
@@ -43,7 +43,7 @@ def renamed(
 
 
 #: What kohya's tools put before a layer's name, in which they have underscores for dots.
-_UNDERSCORED = ("lora_unet_", "lora_transformer_", "lycoris_")
+_UNDERSCORED = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_te_text_model_", "lora_te_")
 
 
 class NameFinder:
@@ -87,10 +87,11 @@ class NameFinder:
         if len(words) > _MAX_WORDS:
             return None
         ways = {_joined(words, dots, rest): dots for dots in product("._", repeat=len(words) - 1)}
-        for name, original in ({way: way for way in ways} | self._rename({way: way for way in ways})).items():
-            if name in self._known:
-                return ways[original]
-        return None
+        plain = next((dots for way, dots in ways.items() if way in self._known), None)
+        if plain is not None:
+            return plain
+        others = self._rename({way: way for way in ways})  # takes much longer
+        return next((ways[original] for name, original in others.items() if name in self._known), None)
 
 
 #: Of an underscored name: two to this power are the ways to read it.

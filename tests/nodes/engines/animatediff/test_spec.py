@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from farm.capabilities.engine_spec import EngineSpec, RenderShape, need_bytes
 from farm.errors import CannotRun
@@ -95,6 +96,21 @@ def _full_needs(tiny: EngineSpec, width: int, height: int) -> dict[str, int]:
     full = tiny.model_copy(update={"rungs": rungs, "component_bytes": cost.component_bytes})
     shape = RenderShape(num_frames=16, height=height, width=width, num_inference_steps=25, guided=True)
     return {rung.name: need_bytes(full, rung, shape) for rung in rungs}
+
+
+def test_motion_modules_for_few_steps_say_how_they_are_run(
+    tiny_animatediff_folder: Path, tmp_path: Path
+) -> None:
+    from nodes.engines.animatediff.loading import read_model
+
+    folder = shutil.copytree(tiny_animatediff_folder, tmp_path / "lightning")
+    few = {"default_steps": 4, "default_guidance_scale": 1.0, "timestep_spacing": "trailing"}
+    (folder / "farm.json").write_text(json.dumps(few))
+    spec = animatediff_spec(folder, model="tiny")
+    assert (spec.default_steps, spec.default_guidance_scale) == (4, 1.0)
+    scheduler = read_model(folder, dtype=torch.float32, attention="sdpa").scheduler
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
 
 
 def test_a_photo_is_chained_and_keyframes_are_rendered_between(tiny_animatediff_folder: Path) -> None:
