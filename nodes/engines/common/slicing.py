@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nodes.engines.placement import ELEMENTS_AT_ONCE
+from nodes.engines.placement import ELEMENTS_AT_ONCE, RING_GROUP_BYTES
 
 #: What layers make on their way, in inputs: a norm and GEGLU (1 + 8 + 4 + 4); queries to output, or a norm
 #: and its transposition; a resnet and the samplers with cuDNN's copies.
@@ -69,7 +69,11 @@ def add_by_row(attention: Any, norm: Any, x: torch.Tensor) -> None:
 
 
 class SlicedResnet(nn.Module):
-    """ResnetBlock2D frame by frame, of a hidden state and the skip that is joined to it. Takes it over."""
+    """ResnetBlock2D frame by frame, of a hidden state and the skip that is joined to it. Takes it over.
+
+    One with more weights than a group of the ring that streams them runs a convolution over all frames after
+    the other: each slice would bring all of them anew.
+    """
 
     def __init__(self, resnet: Any) -> None:
         super().__init__()
@@ -77,14 +81,41 @@ class SlicedResnet(nn.Module):
 
     def forward(self, hidden: torch.Tensor, skip: torch.Tensor | None, emb: torch.Tensor) -> torch.Tensor:
         """(B x F, C, h, w) and the embedding of the step (B, E). The skip is used up."""
-        by_frame = emb.repeat_interleave(len(hidden) // len(emb), dim=0)
 
-        def made(piece: slice) -> torch.Tensor:
-            joined = hidden[piece] if skip is None else torch.cat([hidden[piece], skip[piece]], dim=1)
-            return self.whole(joined, by_frame[piece])  # type: ignore[no-any-return]
+        def joined(piece: slice) -> torch.Tensor:
+            return hidden[piece] if skip is None else torch.cat([hidden[piece], skip[piece]], dim=1)
 
+        rows = len(hidden)
         elements = hidden[0].numel() + (0 if skip is None else skip[0].numel())
-        return sliced(made, len(hidden), elements, RESNET, used=skip)
+        if sum(weight.nbytes for weight in self.parameters()) > RING_GROUP_BYTES:
+            return self._by_layer(joined, rows, elements, emb, skip)
+        by_frame = emb.repeat_interleave(rows // len(emb), dim=0)
+        return sliced(
+            lambda piece: self.whole(joined(piece), by_frame[piece]), rows, elements, RESNET, used=skip
+        )
+
+    def _by_layer(
+        self,
+        joined: Callable[[slice], torch.Tensor],
+        rows: int,
+        elements: int,
+        emb: torch.Tensor,
+        skip: torch.Tensor | None,
+    ) -> torch.Tensor:
+        whole = self.whole
+        step = whole.time_emb_proj(whole.nonlinearity(emb))[:, :, None, None]
+        step = step.repeat_interleave(rows // len(emb), dim=0)
+
+        def first(piece: slice) -> torch.Tensor:
+            made = whole.conv1(whole.nonlinearity(whole.norm1(joined(piece))))
+            return made.add_(step[piece])  # type: ignore[no-any-return]
+
+        inner = sliced(first, rows, elements, RESNET)
+        shortcut = whole.conv_shortcut or nn.Identity()
+        out = sliced(lambda piece: shortcut(joined(piece)), rows, elements, RESNET, used=skip)
+        for piece in slices(rows, inner[0].numel(), RESNET):
+            out[piece] += whole.conv2(whole.nonlinearity(whole.norm2(inner[piece])))
+        return out
 
 
 Moments = tuple[torch.Tensor, torch.Tensor]
