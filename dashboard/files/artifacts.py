@@ -76,6 +76,7 @@ class Artifacts:
             "thumbnail.webp": job.published is not None,
             "spritesheet.webp": job.published is not None,
             "report.json": job.status != "running",
+            "so-far.mp4": await asyncio.to_thread(_has_frames, paths["so-far.mp4"]),
         }
         return [
             {
@@ -178,6 +179,20 @@ def _kept(path: Path, name: str, make: Callable[[], bytes]) -> bytes:
     except OSError:  # it is made again when it is asked for again
         temporary.unlink(missing_ok=True)
     return content
+
+
+def _has_frames(path: Path | None) -> bool:
+    """Whether a fragmented MP4 (ISO/IEC 14496-12) has a fragment behind its header."""
+    try:
+        with open(path or "", "rb") as file:
+            while head := file.read(8):
+                size_bytes = int.from_bytes(head[:4], "big")
+                if head[4:] == b"moof" or size_bytes < 8:
+                    return head[4:] == b"moof"
+                file.seek(size_bytes - 8, os.SEEK_CUR)
+    except OSError:
+        pass
+    return False
 
 
 def _size(path: Path | None) -> int | None:

@@ -77,3 +77,39 @@ async def test_a_script_from_elsewhere_or_inside_the_page_does_not_run(
     assert await page.evaluate("window.slipped") is None
     assert len([fault for fault in visitor.faults if "forbidden: script-src" in fault]) == 2
     visitor.faults.clear()
+
+
+async def test_a_seam_that_is_decided_is_told_so_at_once_and_its_picture_is_asked_for_when_it_is_there(
+    lived_in: LivedIn, visit: Visit, photo: Path
+) -> None:
+    page = await jobs(await visit(lived_in.farm), lived_in, photo)
+    told = await page.evaluate(
+        """async () => {
+            const base = document.querySelector("script[type=module]").src.replace(/js\\/pages.*/, "js/job/");
+            const { JobModel } = await import(`${base}model.js`);
+            const { isJoined } = await import(`${base}seams.js`);
+            const two = (a, b) => [a, b];
+            const model = new JobModel("job-1", {workers: [], attempts: {segment: []}, segments: {
+                id: two("s0-0", "s0-1"), level: two("final", "final"), start: two(0, 5), head: two(0, 3)}});
+            const say = (type, data) => model.apply({type, data: {task_id: "s0-1", ...data}});
+            const seam = () => ({...model.seams.get("s0-1")});
+            say("seam_measured", {take: 0, passed: false, report: {failed_gates: ["mae"]}});
+            const measured = seam();
+            say("seam_measured", {take: 1, passed: false, report: {failed_gates: ["mae", "lab_step"]}});
+            say("seam_accepted", {take: 0});
+            const kept = seam();
+            say("seam_measured", {take: 2, passed: true, report: {}});
+            say("seam_accepted", {take: 2});
+            const running = {finished_at: null};
+            return {decisions: [measured, kept, seam()].map(({decision}) => decision),
+                gates: kept.failed_gates,
+                asked: [isJoined(running, 0, 3), isJoined(running, 0, 9), isJoined({finished_at: 1}, 0, 1)]};
+        }"""
+    )
+    assert told["decisions"] == [
+        "not decided yet",
+        "kept with failed gates after 2 takes: mae",
+        "gates passed",
+    ]
+    assert told["gates"] == ["mae"]
+    assert told["asked"] == [False, True, True]

@@ -147,6 +147,24 @@ async def test_what_is_not_there_yet_is_said_so(start_farm: Any, photo: Path) ->
     assert (answer.status_code, farm.error_of(answer)["param"]) == (400, "name")
 
 
+async def test_a_video_so_far_without_a_frame_is_not_offered(start_farm: Any, photo: Path) -> None:
+    farm = await start_farm(workers=())
+    job_id = (await farm.submit(photo)).json()["id"]
+    path = farm.coordinator.storage.job_folder(job_id) / "so-far.mp4"
+
+    async def offered() -> bool:
+        listed = (await farm.get(f"jobs/{job_id}/artifacts")).json()["data"]
+        return next(bool(a["ready"]) for a in listed if a["name"] == "so-far.mp4")
+
+    assert not await offered()
+    header = b"".join(
+        (8 + n).to_bytes(4, "big") + kind + bytes(n) for kind, n in ((b"ftyp", 20), (b"moov", 703))
+    )
+    for content, expected in ((b"", False), (header, False), (header + b"\0\0\0\x10moof" + bytes(8), True)):
+        path.write_bytes(content)
+        assert await offered() is expected
+
+
 @pytest.mark.slow
 async def test_the_video_so_far_is_read_while_it_grows(start_farm: Any, photo: Path) -> None:
     farm = await start_farm(workers=("near/cpu0",))

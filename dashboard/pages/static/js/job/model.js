@@ -21,7 +21,8 @@ const PAINT_MS = 100;
  * @property {number[]} started_at @property {(number | null)[]} ended_at @property {string[]} outcome
  *
  * @typedef {{after: string, before: string, start: number, overlap: number, accepted_take: number | null, passed: boolean,
- *   failed_gates: string[], decision: string, report: Record<string, any>}} SeamRow
+ *   failed_gates: string[], decision: string, report: Record<string, any>, takes: SeamTake[]}} SeamRow
+ * @typedef {{take: number, passed: boolean, failed_gates: string[], report?: Record<string, any>}} SeamTake
  */
 
 export class JobModel {
@@ -87,7 +88,7 @@ export class JobModel {
         return true;
       case "seam_accepted": {
         const seam = this.seams.get(data.task_id);
-        if (seam) seam.accepted_take = data.take;
+        if (seam) accept(seam, data.take);
         return Boolean(seam);
       }
       default:
@@ -163,10 +164,12 @@ export class JobModel {
     const { segments } = this;
     const finals = this.finals();
     const before = finals[finals.indexOf(i) - 1];
+    const measured = { take: data.take, passed: data.passed, failed_gates: data.report.failed_gates ?? [], report: data.report };
+    const others = (this.seams.get(data.task_id)?.takes ?? []).filter(({ take }) => take !== data.take);
     this.seams.set(data.task_id, {
       after: segments.id[before] ?? "", before: data.task_id, start: segments.start[i], overlap: segments.head[i],
-      accepted_take: null, passed: data.passed, failed_gates: data.report.failed_gates ?? [], decision: "not decided yet",
-      report: data.report,
+      accepted_take: null, passed: data.passed, failed_gates: measured.failed_gates, decision: "not decided yet",
+      report: data.report, takes: [...others, measured],
     });
   }
 
@@ -176,6 +179,19 @@ export class JobModel {
     this.finalNumbers ??= level.flatMap((name, i) => (name === "final" ? [i] : []));
     return this.finalNumbers;
   }
+}
+
+/** A seam is decided: the take that is kept is the one that is told. */
+function accept(/** @type {SeamRow} */ seam, /** @type {number} */ take) {
+  const kept = seam.takes.find((each) => each.take === take);
+  seam.accepted_take = take;
+  if (kept) {
+    seam.passed = kept.passed;
+    seam.failed_gates = kept.failed_gates;
+    seam.report = kept.report ?? seam.report;
+  }
+  seam.decision = seam.passed ? "gates passed"
+    : `kept with failed gates after ${seam.takes.length} takes: ${seam.failed_gates.join(", ")}`;
 }
 
 /**

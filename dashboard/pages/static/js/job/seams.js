@@ -25,8 +25,12 @@ const FILL = [
   { gate: "colour_at_ends", title: "Colours step", means: "next to the frames that were given" },
 ];
 
-/** A join is written to the file a few seams after it was accepted: until then its picture is asked for again. */
+/** A join is written to the file a few seams after it was accepted: its picture is not asked for before. */
 const LATE = 4;
+
+/** Whether the picture of a join, the n-th of so many, can be there. */
+export const isJoined = (/** @type {any} */ job, /** @type {number} */ n, /** @type {number} */ count) =>
+  job.finished_at !== null || count - n > LATE;
 
 function times(/** @type {number | null} */ value) {
   return value == null ? UNKNOWN : `${figure(value)} ×`;
@@ -103,7 +107,7 @@ const SeamCard = ({ job, model, version, onPick, ready, page }) => {
       <button type="button" class="button small push" onClick=${() => onPick(model.numberOf.get(seam.before) ?? 0)}>Look at ${seam.before}</button></div>
     <div class="seam-pictures">
       ${(seam.accepted_take === null ? ["before"] : ["before", "after"]).map((which) => html`<${SeamPicture} key=${which} which=${which} job=${job} seam=${seam}
-        progress=${which === "after" && job.finished_at === null ? Math.min(seams.length - n, LATE) : 0} />`)}
+        there=${which === "before" || isJoined(job, n, seams.length)} />`)}
     </div>
     <ul class="gates">${GATES.map(({ gate, field, title, limit, atLeast, show, means }) => {
       const value = seam.report[field];
@@ -116,6 +120,9 @@ const SeamCard = ({ job, model, version, onPick, ready, page }) => {
   </${Card}>`;
 };
 
-const SeamPicture = ({ which, job, seam, progress }) => html`<figure><figcaption>${which === "before" ? "Before: the segments put one after the other" : "After: as they are joined"}</figcaption>
-  <${Picture} key=${seam.before} src=${address(`/jobs/${job.id}/seams/${seam.before}/picture?which=${which}`)} version=${`${seam.accepted_take}/${job.finished_at}/${progress}`}
-    alt=${`Frames around the seam, ${which} joining`} missing=${html`<p class="quiet">This picture is not there yet.</p>`} /></figure>`;
+const SeamPicture = ({ which, job, seam, there }) => {
+  const missing = html`<p class="quiet">This picture is not there yet.</p>`;
+  return html`<figure><figcaption>${which === "before" ? "Before: the segments put one after the other" : "After: as they are joined"}</figcaption>
+    ${there ? html`<${Picture} key=${seam.before} src=${address(`/jobs/${job.id}/seams/${seam.before}/picture?which=${which}`)} version=${`${seam.accepted_take}/${job.finished_at}`}
+      alt=${`Frames around the seam, ${which} joining`} missing=${missing} />` : missing}</figure>`;
+};
