@@ -160,6 +160,5 @@ async def render_async(
     farm = await asyncio.to_thread(wanted.farm)
     if farm is None:
         return await wanted.rendered_here()
-    async with AsyncFarm(farm):
-        job = await asyncio.to_thread(wanted.begun_on, farm)
-        return await AsyncJob(job).wait(wanted.path, replace=replace)
+    job = await asyncio.to_thread(wanted.begun_on, farm)
+    return await AsyncJob(job).wait(wanted.path, replace=replace)

@@ -191,8 +191,7 @@ class Farm:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; one that ``start`` started ends."""
-        self._client.close()
+        """End it, where ``start`` started it; any other is left alone, and its videos can still be read."""
         if self._process is not None:
             ended(self._process)
             self._process = None

@@ -70,8 +70,7 @@ def render(
     farm = wanted.farm()
     if farm is None:
         return awaited(wanted.rendered_here)
-    with farm:
-        return wanted.begun_on(farm).wait(wanted.path, replace=replace)
+    return wanted.begun_on(farm).wait(wanted.path, replace=replace)
 
 
 @dataclass(frozen=True)
