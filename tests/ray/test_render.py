@@ -63,7 +63,9 @@ def test_a_photo_becomes_a_video_of_the_exact_length_and_nothing_is_left_running
             continue
     status, out, err = command.end()
     assert status == 0, err
+    assert [line for line in err.splitlines() if "ray" in line.lower()] == [], "Ray's words are for its log"
     report = json.loads(out)
+    assert report["video"] == str(tmp_path / "out" / "v.mp4")
     assert report["totals"]["frames_sha256"] == slow_job_sha256
     assert {s["status"] for s in report["segments"]} == {"done"}
     assert len({s["worker_id"] for s in report["segments"]}) >= 2, "the third may come too late for its share"
