@@ -140,7 +140,8 @@ def test_a_job_goes_on_under_one_coordinator_after_the_other_with_its_worker_and
     assert sum(load_s > 0.05 for load_s in loads_s) == 1, "the model was loaded once for both jobs"
 
     command.process.terminate()
-    status, _, err = command.end()
+    status, out, err = command.end()
     assert status == 0, err
+    assert (len(out.splitlines()), err) == (3, ""), "what Ray says is for its log"
     assert running_head(state) is None
     assert still_running(seen[0]) == set()
