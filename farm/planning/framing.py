@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import log
 from typing import TypeAlias
 
@@ -96,7 +97,10 @@ def side_multiple(spec: EngineSpec) -> int:
 
 def near_size(spec: EngineSpec, width: int, height: int, scale: float) -> tuple[int, int]:
     """The size a model can render that is the nearest to so many times this one."""
-    multiple = side_multiple(spec)
+    return _near_size(side_multiple(spec), width, height, scale)
+
+
+def _near_size(multiple: int, width: int, height: int, scale: float) -> tuple[int, int]:
     wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in (width, height))
     return wide, high
 
@@ -111,7 +115,7 @@ def size_for(spec: EngineSpec, media: MediaInfo) -> tuple[int, int]:
     scale = (area / (width * height)) ** 0.5
     if media.kind == "video":
         return near_size(spec, width, height, min(scale, 1.0))
-    return _near_shape(spec, width, height, area)
+    return _near_shape(side_multiple(spec), width, height, area)
 
 
 def draft_size(spec: EngineSpec, width: int, height: int, *, smallest: bool) -> tuple[int, int]:
@@ -126,18 +130,19 @@ def draft_size(spec: EngineSpec, width: int, height: int, *, smallest: bool) -> 
     multiple = side_multiple(spec)
     if area >= width * height and width % multiple == height % multiple == 0:
         return width, height
-    return _near_shape(spec, width, height, min(area, width * height), most_area=MOST_DRAFT_AREA)
+    return _near_shape(multiple, width, height, min(area, width * height), most_area=MOST_DRAFT_AREA)
 
 
+@lru_cache(maxsize=1024)  # a plan, its comparisons and its choices ask for few sizes, and often
 def _near_shape(
-    spec: EngineSpec, width: int, height: int, area: int, *, most_area: float = MOST_AREA
+    multiple: int, width: int, height: int, area: int, *, most_area: float = MOST_AREA
 ) -> tuple[int, int]:
-    """The size of about this area that is the nearest in shape."""
+    """The size of about this area that is the nearest in shape, with sides that are multiples."""
     scale = (area / (width * height)) ** 0.5
     return min(
         (
-            near_size(spec, width, height, scale),
-            *_sizes_of_about(area, width / height, side_multiple(spec), most_area),
+            _near_size(multiple, width, height, scale),
+            *_sizes_of_about(area, width / height, multiple, most_area),
         ),
         key=lambda size: (
             round(abs(log(size[0] / size[1] * height / width)) / _SHAPE_STEP),

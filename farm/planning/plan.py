@@ -225,7 +225,7 @@ class Plan(Value):
     @property
     def cost_s(self) -> float:
         """Work of the whole job, as ``cost_s_of`` one segment."""
-        return sum(map(self.cost_s_of, self.segments))
+        return sum(self.costs_s())
 
     def rendered_as(self, segment: Segment) -> Plan | Draft:
         """What says by which model, at which size and in which memory a segment is rendered."""
@@ -251,6 +251,12 @@ class Plan(Value):
         latents = own + segment.latents_beside
         work = self.work_units(segment) * latents / own
         return work * (1 + here.attention_per_latent * latents) + mpixels * coding_steps
+
+    def costs_s(self) -> list[float]:
+        """``cost_s_of`` every segment, in order; those of a kind are counted once."""
+        kinds = [(segment.level == "text", *self.kind_of(segment)) for segment in self.segments]
+        costs = {kind: self.cost_s_of(s) for kind, s in dict(zip(kinds, self.segments, strict=True)).items()}
+        return [costs[kind] for kind in kinds]
 
     def cost_s_of(self, segment: Segment) -> float:
         """Seconds of a segment on a CPU that nothing is known of: by these, work is compared."""

@@ -327,7 +327,8 @@ def _groups(runners: Sequence[Runner]) -> dict[int, _Group]:
 
 def critical_path(plan: Plan) -> float:
     """Cost of the longest run of segments that must follow each other (``Plan.cost_s_of``)."""
-    return longest_path(plan, plan.cost_s_of)
+    costs = dict(zip((s.id for s in plan.segments), plan.costs_s(), strict=True))
+    return longest_path(plan, lambda segment: costs[segment.id])
 
 
 def longest_path(plan: Plan, cost: Callable[[Segment], float]) -> float:
