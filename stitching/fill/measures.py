@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitching.clip import Floats, Frames, Image
+from stitching.fill.mixing import mixed
 
 #: The gates.
-MAX_FADE = 0.45
+MAX_FADE = 0.35
 MAX_HOLD_FRACTION = 0.2
 MAX_STILL_FRACTION = 0.6
 MAX_END_STEP = 1.5
@@ -33,22 +34,16 @@ _SMOOTH_SIGMA_PX = 2.0
 _SAME_GREY_LEVELS = 2.0
 #: A step is still under this part of the mean step, or of the largest.
 _STILL_PART = 0.25
-#: What is finer than this is texture, which motion carries along and a fade mixes.
-_TEXTURE_SIGMA_PX = 1.5
-_BLOCK_PX = 16
-#: Blocks whose texture is this much alike in both ends show no motion.
-_ALIKE = 0.5
-#: A frame nearer to one of the ends, as a part of their distance, cannot be told from it.
-_NEAR_PART = 0.08
 
 
 @dataclass(frozen=True)
 class FillReport:
     """What was measured of one clip, 0 at its best.
 
-    fade: how far the texture in the middle is a mix of the two ends', 0 to 1. hold_fraction: of the steps,
-    how many at the end do not move any more. still_fraction: how many of all do not. end_step: by how much
-    the step of the colours, in CIE Lab, changes next to either end beyond what it does elsewhere.
+    fade: how far the middle is a mix of the two ends as they stand instead of them moved, 0 to 1.
+    hold_fraction: of the steps, how many at the end do not move any more. still_fraction: how many of all do
+    not. end_step: by how much the step of the colours, in CIE Lab, changes next to either end beyond what it
+    does elsewhere.
     failed_gates: names out of GATES.
     """
 
@@ -67,8 +62,9 @@ def fill_report(frames: Frames) -> FillReport:
     if len(frames) < MIN_FRAMES:
         return FillReport(0.0, 0.0, 0.0, 0.0, ())
     small = [_small(frame) for frame in frames]
-    fade = _fade([_texture(_luma(frame)) for frame in small])
-    hold, still = _pace([_smooth(_luma(frame), _SMOOTH_SIGMA_PX) for frame in small])
+    lumas = [_luma(frame) for frame in small]
+    fade = mixed(lumas)
+    hold, still = _pace([_smooth(luma, _SMOOTH_SIGMA_PX) for luma in lumas])
     step = _end_step([_mean_lab(frame) for frame in small])
     verdicts = (
         fade > MAX_FADE,
@@ -96,10 +92,6 @@ def _mean_lab(frame: Image) -> NDArray[np.float64]:
     return np.array(cv2.mean(lab)[:3])
 
 
-def _texture(luma: Floats) -> Floats:
-    return luma - _smooth(luma, _TEXTURE_SIGMA_PX)
-
-
 def _smooth(luma: Floats, sigma_px: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(luma, (0, 0), sigma_px), np.float32)
 
@@ -124,36 +116,3 @@ def _end_step(labs: Sequence[NDArray[np.float64]]) -> float:
     """How much more the change of colours changes next to the ends than it does anywhere between."""
     turns = np.linalg.norm(np.diff(labs, n=2, axis=0), axis=1)
     return max(0.0, float(max(turns[0], turns[-1]) - turns[1:-1].max()))
-
-
-def _fade(textures: Sequence[Floats]) -> float:
-    """How far frames between the ends are mixes of them, where the ends' textures differ.
-
-    Of a frame f the part that the best mix of the ends a and b leaves, over what the nearer end leaves: 0 for
-    a fade, about 3/4 for texture that is at neither place (of three unrelated ones, the best mix of two
-    leaves 1.5 variances of the third, either alone 2).
-    """
-    first, last = textures[0], textures[-1]
-    aa, bb, ab = (_blocks(x * y) for x, y in ((first, first), (last, last), (first, last)))
-    differ = ab < _ALIKE * np.sqrt(aa * bb)
-    apart = float((aa + bb - 2 * ab)[differ].sum())
-    if apart <= 0.0:
-        return 0.0
-    left = []
-    for texture in textures[1:-1]:
-        to_first = float(_blocks((texture - first) ** 2)[differ].sum())
-        to_last = float(_blocks((texture - last) ** 2)[differ].sum())
-        nearest = min(to_first, to_last)
-        if nearest < _NEAR_PART * apart:
-            continue
-        # |f - a|^2 along b - a: the share of b in the best mix.
-        share = min(max((to_first - to_last + apart) / (2 * apart), 0.0), 1.0)
-        left.append((to_first - share * (to_first - to_last + apart) + share**2 * apart) / nearest)
-    return 1.0 - float(np.median(left)) if left else 0.0
-
-
-def _blocks(values: Floats) -> Floats:
-    """Sums over blocks."""
-    height, width = values.shape
-    size = (max(1, width // _BLOCK_PX), max(1, height // _BLOCK_PX))
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)

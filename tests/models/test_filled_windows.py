@@ -61,8 +61,11 @@ def test_a_window_that_moves_as_its_ends_do_passes(
     assert fill(tiny_wan, name, motion, prompt) == ()
 
 
-@pytest.mark.parametrize("name", ["chelsea", "rocket"])
+@pytest.mark.parametrize(
+    ("name", "motion"),
+    [("chelsea", "right"), ("rocket", "right"), ("coffee", "in"), ("immunohistochemistry", "right")],
+)
 def test_a_window_told_to_hold_still_between_different_ends_fades_and_is_told(
-    tiny_wan: Engine, name: str
+    tiny_wan: Engine, name: str, motion: str
 ) -> None:
-    assert "fade" in fill(tiny_wan, name, "right", "the camera holds still")
+    assert "fade" in fill(tiny_wan, name, motion, "the camera holds still")

@@ -135,6 +135,15 @@ def test_a_fade_to_another_picture_is_told(photograph: Image) -> None:
     assert "fade" in _failed(decoded((1 - share) * first + share * other))
 
 
+def test_a_middle_that_shows_nothing_of_either_end_is_told() -> None:
+    first, other = film(photographed("rocket"), "right")[0], film(photographed("chelsea"), "right")[0]
+    clip = [first]
+    for share in np.linspace(0, 1, 17)[1:-1]:
+        mush = cv2.GaussianBlur((1 - share) * first + share * other, (0, 0), 5.0)
+        clip.append(np.rint(mush).astype(np.uint8))
+    assert "fade" in _failed(decoded(np.stack([*clip, other])))
+
+
 def test_what_holds_still_because_its_ends_are_the_same_passes(photograph: Image) -> None:
     assert _failed(decoded(np.repeat(film(photograph, "in")[:1], 17, axis=0))) == set()
 
