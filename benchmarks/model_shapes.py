@@ -3,7 +3,7 @@
 What a card needs for a model follows from its configs and the shapes of its tensors. Of the published sizes
 both are known without their files, so ``farm models`` can tell what of them would run here.
 
-    python benchmarks/engines/model_shapes.py        # writes models/shapes/NAME.json
+    python benchmarks/model_shapes.py                # writes models/shapes/NAME.json
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import diffusers  # noqa: E402
