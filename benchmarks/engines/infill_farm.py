@@ -107,6 +107,8 @@ def _reports(state: Path) -> list[Any]:
     from farm.reporting import job_report, workers_seen
     from farm.state import past
 
+    if not state.exists():  # refused before there was a farm
+        return []
     with past(state) as ledger:
         seen = workers_seen(ledger.journal)
         return [_figures(job_report(job, seen)) for job in ledger.state.jobs.values()]

@@ -9,7 +9,7 @@ from typing import Literal
 from farm.capabilities import Rung
 
 #: Slots of the weight ring that streams a component, and bytes of one unit unless a single tensor is larger.
-RING_SLOTS = 4
+RING_SLOTS = 3
 RING_GROUP_BYTES = 64 * 2**20
 #: Elements that a slice of a layer makes on its way at most, where layers run in slices: 128 MiB in half
 #: precision, which keep a card busy.
