@@ -1,6 +1,6 @@
 """How the schedule grows: up to 10,000 workers under a virtual clock, beside two plain ways to share out.
 
-    python benchmarks/farmsim.py [--case NAME ...] [--decisions 50000] [--out ...json]
+    python -m benchmarks.farmsim [--case NAME ...] [--decisions 50000] [--out ...json]
 
 The ledger with its journal, the state and the schedule are the real ones; workers, failures and the times
 segments take are drawn. Four kinds of cards, a quarter each, take 1, 1.6, 2.5 and 6 times as long. Every
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import shlex
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ from typing import Any
 from benchmarks._farmsim import Simulation, Weather
 from benchmarks._farmsim_audit import Audit
 from benchmarks._farmsim_jobs import MODES, cards, submitted
+from benchmarks._farmsim_pages import asked
 from benchmarks._farmsim_rivals import pulled, split_evenly
 
 #: name -> workers, segments, jobs, people, mixed memory and modes, what goes wrong
@@ -85,6 +88,7 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
         "bound_s": round(bound_s, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
     }
+    row["asked"] = asked(farm, jobs[-1][1])
     if whole:
         makespan = farm.done_at - began
         row |= {
@@ -144,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     found: dict[str, Any] = {}
-    for name in args.case or [*CASES, "seeds"]:
+    for name in args.case or ["seeds", *CASES]:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             if name == "seeds":
@@ -155,12 +159,17 @@ def main() -> None:
                 found["seeds"] = {"seeds": SEEDS, "broken": [text for text in said if text]}
             else:
                 found[name] = measured(CASES[name], Path(folder), args.decisions)
+        if args.out:
+            args.out.write_text(written(found))
         print(name, json.dumps(found[name]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr)
-    text = json.dumps({"command": " ".join(sys.argv), "cases": found}, indent=1) + "\n"
-    if args.out:
-        args.out.write_text(text)
-    else:
-        print(text)
+    print(json.dumps(found, indent=1))
+
+
+def written(found: dict[str, Any]) -> str:
+    """The results so far: a case of an hour is worth keeping when the next one fails."""
+    machine = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)}
+    command = "python -m benchmarks.farmsim " + shlex.join(sys.argv[1:])
+    return json.dumps({"command": command, "machine": machine, "cases": found}, indent=1) + "\n"
 
 
 if __name__ == "__main__":
