@@ -25,6 +25,8 @@ from farm.state.rerender import lost_results
 from farm.state.state import Job, State
 from farm.state.state_folder import JOURNAL_NAME
 
+#: Segments of a job that the garbage collector would feel.
+LARGE_JOB = 1000
 #: (sequence number, time, event)
 Recorded = tuple[int, float, Event]
 
@@ -70,11 +72,9 @@ class Ledger:
             self._failure = error
             self._failed.set()
             raise
+        self._apply(seq, at, event, self.monotonic())
         if isinstance(event, JobSubmitted):
-            with _kept():
-                self._apply(seq, at, event, self.monotonic())
-        else:
-            self._apply(seq, at, event, self.monotonic())
+            _keep(len(event.plan.segments))
         for queue in self._watchers:
             if queue.full():
                 queue.get_nowait()
@@ -86,13 +86,14 @@ class Ledger:
         Raises:
             CannotRun: an event is damaged; says which, and why.
         """
-        with _kept():
-            for seq, at, event in self.journal.events():
-                try:
-                    self._apply(seq, at, event)
-                except (LookupError, ValueError, AssertionError, AttributeError) as error:
-                    cause = f"a {event.type} cannot follow what is before it: {type(error).__name__} {error}"
-                    raise self.journal.damaged(seq, cause.strip()) from error
+        for seq, at, event in self.journal.events():
+            try:
+                self._apply(seq, at, event)
+            except (LookupError, ValueError, AssertionError, AttributeError) as error:
+                cause = f"a {event.type} cannot follow what is before it: {type(error).__name__} {error}"
+                raise self.journal.damaged(seq, cause.strip()) from error
+            if isinstance(event, JobSubmitted):
+                _keep(len(event.plan.segments))
 
     def _apply(self, seq: int, at: float, event: Event, monotonic_s: float | None = None) -> None:
         apply(self.state, event, at, monotonic_s)
@@ -164,18 +165,13 @@ class Ledger:
         raise self._failure
 
 
-@contextmanager
-def _kept() -> Iterator[None]:
-    """What comes to be in here stays: the garbage collector never looks through it, which would take a second
-    for a million segments. It is in no circle, and goes as soon as nobody holds it."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
+def _keep(num_segments: int) -> None:
+    """Have the garbage collector never look through a large job, which takes a second for a million segments.
+
+    It is in no circle, and goes as soon as nobody holds it.
+    """
+    if num_segments >= LARGE_JOB:
         gc.freeze()
-        if collects:
-            gc.enable()
 
 
 @contextmanager
