@@ -52,6 +52,7 @@ from benchmarks.engines._unet_cases import (  # noqa: E402
     stock,
 )
 from nodes.engines.animatediff.engine import AnimateDiff  # noqa: E402
+from nodes.engines.animatediff.facts import ModelFacts  # noqa: E402
 from nodes.engines.animatediff.loading import scheduler_of  # noqa: E402
 from nodes.engines.animatediff.spec import animatediff_spec  # noqa: E402
 from nodes.engines.folders import read_json  # noqa: E402
@@ -73,7 +74,7 @@ def pipeline(folder: Path, dtype: torch.dtype) -> Any:
         unet=read(UNet2DConditionModel, "unet"),
         motion_adapter=read(MotionAdapter, "motion_adapter"),
         controlnet=read(SparseControlNetModel, "controlnet"),
-        scheduler=scheduler_of(read_json(folder, "scheduler/scheduler_config.json")),
+        scheduler=scheduler_of(read_json(folder, "scheduler/scheduler_config.json"), ModelFacts()),
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
+import torch
+from diffusers import LCMScheduler
+
+from farm.planning import RenderTask
 from nodes.engines.animatediff.encode import Conditioning
 from nodes.engines.animatediff.layout import DENOISER
 from nodes.engines.animatediff.model import Model
-from nodes.engines.common import Holder, OnStep, run_steps
+from nodes.engines.common import Holder, OnStep, frame_noise, run_steps
+
+#: A step's noise is keyed apart from the starting noise and other steps' by so many frames for each step.
+_FRAMES_OF_A_STEP = 2**28
 
 
 @torch.no_grad()
@@ -19,8 +26,11 @@ def denoise(
     num_inference_steps: int,
     steps: range | None = None,
     on_step: OnStep | None = None,
+    noise: Callable[[int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Run the given steps of a schedule of ``num_inference_steps`` on latents (F, C, h, w) float32.
+
+    ``noise``: of a step, for a model whose steps add some (see ``step_noise``).
 
     Raises:
         FloatingPointError: a step gave values that are not finite.
@@ -33,7 +43,24 @@ def denoise(
         num_inference_steps=num_inference_steps,
         steps=steps,
         on_step=on_step,
+        noise=noise,
     )
+
+
+def step_noise(held: Holder[Model], task: RenderTask) -> Callable[[int], torch.Tensor] | None:
+    """What the steps of a task add, by their number: the same for a frame in every window and on any machine;
+    None of a model whose steps add none."""
+    model = held.placed.model
+    if not isinstance(model.scheduler, LCMScheduler):
+        return None
+    shape = model.latent_shape(task.height, task.width)
+
+    def of(step: int) -> torch.Tensor:
+        keys = [_FRAMES_OF_A_STEP * (step + 1) + frame for frame in task.frame_indices]
+        drawn = frame_noise(task.seed, keys, shape, noise_level=task.noise_level, take=task.take)
+        return torch.from_numpy(drawn).to(held.device)
+
+    return of
 
 
 def _predict(

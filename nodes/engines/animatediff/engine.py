@@ -14,7 +14,7 @@ import torch
 
 from farm.capabilities import EngineSpec, Rung
 from farm.planning import RenderTask
-from nodes.engines.animatediff.denoise import denoise
+from nodes.engines.animatediff.denoise import denoise, step_noise
 from nodes.engines.animatediff.encode import encode
 from nodes.engines.animatediff.layout import PARTS
 from nodes.engines.animatediff.loading import read_model
@@ -141,6 +141,7 @@ class AnimateDiff:
             num_inference_steps=task.num_inference_steps,
             steps=steps,
             on_step=lambda done, total: report("denoise", done, total),
+            noise=step_noise(self._held, task),
         )
         torch.cuda.empty_cache()
         report("decode", 0, 1)

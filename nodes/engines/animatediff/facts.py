@@ -21,6 +21,8 @@ class ModelFacts(FolderFacts):
     default_steps: int = Field(25, ge=1)
     default_guidance_scale: float = Field(7.5, ge=0)
     default_strength: float = Field(0.6, gt=0, le=1)
+    #: ``lcm`` for latent consistency models, such as AnimateLCM, whose steps add noise.
+    sampler: Literal["ddim", "lcm"] = "ddim"
     #: Where the steps of a schedule are; None: as the scheduler says. Motion modules for few steps, such as
     #: those of AnimateDiff-Lightning, want ``trailing``.
     timestep_spacing: Literal["linspace", "leading", "trailing"] | None = None

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, SparseControlNetModel, UNetMotionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    LCMScheduler,
+    SparseControlNetModel,
+    UNetMotionModel,
+)
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -89,16 +96,24 @@ def read_model(
         folder=folder,
         components={DENOISER: denoiser, VAE: vae, TEXT_ENCODER: text_encoder},
         tokenizer=tokenizer,
-        scheduler=scheduler_of(folder.scheduler, model_facts(path, ModelFacts).timestep_spacing),
+        scheduler=scheduler_of(folder.scheduler, model_facts(path, ModelFacts)),
     )
 
 
-def scheduler_of(config: Mapping[str, Any], timestep_spacing: str | None = None) -> Any:
-    """DDIM, which has neither memory nor noise of its own; an AnimateDiff pipeline's as it is saved, but for
-    the spacing where one is given."""
+def scheduler_of(config: Mapping[str, Any], facts: ModelFacts) -> Any:
+    """DDIM, which has neither memory nor noise of its own, or LCM; an AnimateDiff pipeline's DDIM as it was
+    saved, but for a spacing that is given."""
+    if facts.sampler == "lcm":
+        return _made(LCMScheduler, {**config, "beta_schedule": _TRAINED_WITH["beta_schedule"]})
     trained = {} if config.get("_class_name") == "DDIMScheduler" else _TRAINED_WITH
-    spacing = {} if timestep_spacing is None else {"timestep_spacing": timestep_spacing}
-    return DDIMScheduler.from_config({**config, **trained, **spacing})  # type: ignore[no-untyped-call]
+    spacing = {} if facts.timestep_spacing is None else {"timestep_spacing": facts.timestep_spacing}
+    return _made(DDIMScheduler, {**config, **trained, **spacing})
+
+
+def _made(kind: Any, config: Mapping[str, Any]) -> Any:
+    """A scheduler with those of the settings that it knows."""
+    known = signature(kind.__init__).parameters
+    return kind(**{name: value for name, value in config.items() if name in known})
 
 
 def _read_unet(folder: AnimateDiffFolder, weights: WeightSource, dtype: torch.dtype) -> Any:

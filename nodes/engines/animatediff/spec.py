@@ -111,7 +111,7 @@ def animatediff_spec(
             trained_windows=(facts.window_frames,),
             knows_rates=False,
             side_multiple=folder.pixels_per_latent * 2 ** (len(folder.unet["block_out_channels"]) - 1),
-            **facts.model_dump(exclude={"timestep_spacing"}),
+            **facts.model_dump(exclude={"sampler", "timestep_spacing"}),
             component_bytes=cost.component_bytes,
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],

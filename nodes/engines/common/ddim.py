@@ -1,4 +1,4 @@
-"""The loop of models that a DDIM scheduler steps: without memory between steps, and without noise in them.
+"""The loop of models that DDIM or LCM step: without memory between steps, and without noise of their own.
 
 A schedule may be run in pieces, and overlapping windows may be fused in between.
 """
@@ -56,10 +56,20 @@ def run_steps(
     num_inference_steps: int,
     steps: range | None = None,
     on_step: OnStep | None = None,
+    noise: Callable[[int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Run the given steps of a schedule on latents (F, C, h, w) float32, with a component on the card.
 
-    ``predict`` makes of latents and a timestep what the scheduler steps by, guidance within it.
+    Args:
+        held: The loaded model.
+        denoiser: The component.
+        latents: To begin with.
+        predict: Makes of latents and a timestep what the scheduler steps by, guidance within it.
+        num_inference_steps: Of the schedule.
+        steps: Which are run; None: all.
+        on_step: Called after each.
+        noise: Of a scheduler that adds noise in every step but the last (LCM): that of a step, in place of
+            what it would draw; None of one that adds none.
 
     Raises:
         FloatingPointError: a step gave values that are not finite.
@@ -72,7 +82,11 @@ def run_steps(
     with placed.on_card(denoiser):
         for done, step in enumerate(steps, start=1):
             timestep = scheduler.timesteps[step]
-            latents = scheduler.step(predict(latents, timestep), timestep, latents).prev_sample
+            made = scheduler.step(predict(latents, timestep), timestep, latents)
+            latents = made.prev_sample
+            if noise is not None and step + 1 < len(scheduler.timesteps):
+                kept = scheduler.alphas_cumprod[scheduler.timesteps[step + 1]]
+                latents = kept.sqrt() * made.denoised + (1 - kept).sqrt() * noise(step)
             if not bool(torch.isfinite(latents).all()):
                 raise FloatingPointError(
                     f"step {step + 1} of {num_inference_steps} gave values that are not finite in "

@@ -6,6 +6,7 @@ Of an encoded picture the stock pipeline draws a sample, outside its generator; 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,23 @@ import torch
 from diffusers import (
     AnimateDiffSparseControlNetPipeline,
     DDIMScheduler,
+    LCMScheduler,
     MotionAdapter,
     SparseControlNetModel,
     UNet2DConditionModel,
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.schedulers import scheduling_lcm
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPTokenizer
 
 from farm.planning.render_task import RenderTask
+from nodes.engines.animatediff.denoise import step_noise
 from nodes.engines.animatediff.engine import AnimateDiff
+from nodes.engines.animatediff.spec import animatediff_spec
 from nodes.engines.common import slicing
+from nodes.engines.engine import RenderInputs, unheard
 from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER
 
 pytestmark = pytest.mark.slow
@@ -106,3 +112,48 @@ def test_latents_and_frames_equal_the_stock_pipelines(
     decoded = stock.decode_latents(theirs.transpose(0, 1)[None])[0]
     pixels = ((decoded.permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1) * 255).detach().numpy()
     assert np.abs(animatediff.decode(ours) - pixels).max() <= 0.51
+
+
+def test_the_steps_of_lcm_equal_the_stock_pipelines_with_noise_that_is_keyed_by_frames(
+    tiny_animatediff_folder: Path,
+    tmp_path: Path,
+    stock: Any,
+    task: RenderTask,
+    picture: Picture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(tiny_animatediff_folder, tmp_path / "lcm")
+    (folder / "farm.json").write_text('{"sampler": "lcm"}')
+    engine = AnimateDiff(animatediff_spec(folder, model="tiny"), folder, device="cpu")
+    engine.load("resident")
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    noise, _ = engine.initial_latents(task)
+    added = step_noise(engine._held, task)
+    assert added is not None
+    steps = range(task.num_inference_steps - 1)
+    assert not torch.equal(added(0), added(1))
+    later = step_noise(engine._held, task.model_copy(update={"frame_indices": (2, 3, 4, 5)}))
+    assert later is not None
+    assert torch.equal(added(1)[2:], later(1)[:2])
+    conditioning = engine.encode(task.prompt, known={0: picture(0)}, num_frames=FRAMES, guidance_scale=1.0)
+    ours = engine.denoise(noise, conditioning, num_inference_steps=task.num_inference_steps, noise=added)
+    rendered = [engine.render(task, RenderInputs(image=picture(0)), unheard).frames for _ in range(2)]
+    assert np.array_equal(*rendered)
+    drawn = iter([added(step).transpose(0, 1)[None] for step in steps])
+    monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: next(drawn))
+    lcm = LCMScheduler.from_config(SCHEDULER, beta_schedule="linear")
+    before, stock.scheduler = stock.scheduler, lcm
+    theirs = stock(
+        prompt=task.prompt,
+        height=task.height,
+        width=task.width,
+        num_frames=FRAMES,
+        num_inference_steps=task.num_inference_steps,
+        guidance_scale=1.0,
+        conditioning_frames=[Image.fromarray(picture(0))],
+        controlnet_frame_indices=[0],
+        latents=noise.transpose(0, 1)[None],
+        output_type="latent",
+    ).frames[0]
+    stock.scheduler = before
+    assert torch.allclose(ours, theirs.transpose(0, 1), atol=1e-4)
