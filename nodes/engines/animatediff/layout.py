@@ -56,10 +56,8 @@ class AnimateDiffFolder:
 
 
 def claims(path: Path) -> bool:
-    """Whether ``path`` is a folder of this family: of a pipeline, or of pictures with an adapter in it."""
-    pipeline = config_of(path, "model_index.json").get("_class_name")
-    has_adapter = config_of(path, f"{ADAPTER}/config.json").get("_class_name") == "MotionAdapter"
-    return pipeline in PIPELINES or (pipeline == _STABLE_DIFFUSION and has_adapter)
+    """Whether ``path`` is a folder of this family: of a pipeline, or of pictures that want an adapter."""
+    return config_of(path, "model_index.json").get("_class_name") in (*PIPELINES, _STABLE_DIFFUSION)
 
 
 def read_folder(path: Path, *, has_unet: bool = True) -> AnimateDiffFolder:
@@ -74,6 +72,11 @@ def read_folder(path: Path, *, has_unet: bool = True) -> AnimateDiffFolder:
             run.
     """
     is_merged = config_of(path, f"{UNET}/config.json").get("_class_name") == "UNetMotionModel"
+    if not is_merged and not (path / ADAPTER / "config.json").is_file():
+        raise CannotRun(
+            f"{path} makes pictures, which motion modules move: put the folder of a motion adapter for "
+            f"Stable Diffusion 1.5 into it, as {ADAPTER}"
+        )
     has_control = (path / CONTROL / "config.json").is_file()
     parts = (UNET, *(() if is_merged else (ADAPTER,)), *((CONTROL,) if has_control else ()), VAE)
     files = _layout((*parts, TEXT_ENCODER))

@@ -19,6 +19,7 @@ from farm.request.media import MediaInfo
 from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import DENOISER, AnimateDiffFolder
 from nodes.engines.animatediff.spec import _Cost, animatediff_spec
+from nodes.engines.table import spec_of
 
 pytestmark = pytest.mark.torch
 
@@ -33,6 +34,15 @@ def test_a_folder_is_told_by_its_adapter_and_read_without_torch(tiny_animatediff
     command = [sys.executable, "-c", code, str(tiny_animatediff_folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "animatediff []"
+
+
+def test_a_folder_of_pictures_alone_is_told_what_it_lacks(
+    tiny_animatediff_folder: Path, tmp_path: Path
+) -> None:
+    lacks = shutil.ignore_patterns("motion_adapter")
+    folder = shutil.copytree(tiny_animatediff_folder, tmp_path / "pictures", ignore=lacks)
+    with pytest.raises(CannotRun, match=r"put the folder of a motion adapter .* into it, as motion_adapter"):
+        spec_of(str(folder))
 
 
 def test_a_spec_says_what_the_weights_were_trained_for(tiny_animatediff_folder: Path) -> None:

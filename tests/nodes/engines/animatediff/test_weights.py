@@ -65,12 +65,18 @@ def unet(tiny_animatediff_folder: Path) -> dict[str, torch.Tensor]:
     return load_file(tiny_animatediff_folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_animatediff_folder: Path) -> dict[str, Any]:
+    """The folder's components as they are."""
+    return _read(tiny_animatediff_folder, WeightSource())
+
+
 def _read(folder: Path, source: WeightSource) -> dict[str, Any]:
     return read_model(folder, dtype=torch.float32, attention="sdpa", weights=source).components
 
 
 def test_a_checkpoint_in_one_file_takes_the_place_of_the_unets_weights(
-    tiny_animatediff_folder: Path, tmp_path: Path, unet: dict[str, torch.Tensor]
+    tiny_animatediff_folder: Path, tmp_path: Path, unet: dict[str, torch.Tensor], plain: dict[str, Any]
 ) -> None:
     folder = shutil.copytree(
         tiny_animatediff_folder,
@@ -91,16 +97,16 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_unets_weights(
     whole = animatediff_spec(tiny_animatediff_folder, model="tiny")
     assert spec.component_bytes == whole.component_bytes
     assert spec.weights == weights
-    plain = _read(tiny_animatediff_folder, WeightSource())[DENOISER].state_dict()
+    before = plain[DENOISER].state_dict()
     made = _read(folder, sources_of(weights, (DENOISER,), "tiny")[DENOISER])[DENOISER].state_dict()
-    assert made.keys() == plain.keys()
+    assert made.keys() == before.keys()
     for name, tensor in made.items():
         is_of_unet = name.startswith("unet.") and "motion" not in name
-        assert torch.allclose(tensor, (2 if is_of_unet else 1) * plain[name], atol=1e-2), name
+        assert torch.allclose(tensor, (2 if is_of_unet else 1) * before[name], atol=1e-2), name
 
 
 def test_loras_of_pictures_and_of_motion_change_unet_and_text_encoder(
-    tiny_animatediff_folder: Path, tmp_path: Path
+    tiny_animatediff_folder: Path, tmp_path: Path, plain: dict[str, Any]
 ) -> None:
     generator = torch.Generator().manual_seed(1)
 
@@ -119,7 +125,6 @@ def test_loras_of_pictures_and_of_motion_change_unet_and_text_encoder(
     asked = [f"{tmp_path / 'style.safetensors'}:0.5", str(tmp_path / "motion.safetensors")]
     weights = Weights.model_validate({"loras": asked})
     assert spec_of(str(tiny_animatediff_folder), weights).engine == "animatediff"
-    plain = _read(tiny_animatediff_folder, WeightSource())
     made = _read(tiny_animatediff_folder, sources_of(weights, (DENOISER,), "tiny")[DENOISER])
     changed = {
         f"{component} {name}": tensor - plain[component].state_dict()[name]
