@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     Length and shape
         seconds: float, or num_frames: int. Length of the video; 4 s for each picture, or the input video's.
         fps: Frames a second: 8, 29.97, ``Fraction(30000, 1001)`` or "30000/1001".
+        deliver_fps: Frames a second of the finished video, likewise: those between are interpolated.
         width, height: Pixels; the input's shape at the model's own area.
         fit: How an input of another shape fills them: "crop", "pad" or "stretch".
 
@@ -55,6 +56,7 @@ class Options(TypedDict, total=False):
     draft_model: str
     fit: Literal["crop", "pad", "stretch"]
     fps: float | str | Fraction
+    deliver_fps: float | str | Fraction
     guidance_scale: float
     height: int
     loras: str | Sequence[str]

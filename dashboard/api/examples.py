@@ -49,6 +49,8 @@ JOB: dict[str, Any] = {
     "height": 64,
     "fps": 8.0,
     "num_frames": 24,
+    "rendered_fps": 8.0,
+    "rendered_frames": 24,
     "segments": {"total": 5, "done": 3, "running": 2},
     "progress": 0.72,
     "eta_s": 4.5,
@@ -328,18 +330,10 @@ MODEL: dict[str, Any] = {
 PRESET: dict[str, Any] = {
     "name": "preview",
     "title": "Preview",
-    "description": "A quick look in 3 steps: the same motion, without fine detail.",
-    "options": {"preview": True},
+    "description": "A quick look: 256 pixels, windows of 8 frames, 30 steps, 24 frames a second.",
+    "options": {"preview": True, "deliver_fps": 24},
     "suits": ["image", "video"],
-}
-_TOO_LARGE = "attic/cuda0 has 12.00 GiB, the smallest rung (offloaded) needs 14.10 GiB"
-CHOICES: dict[str, Any] = {
-    "sizes": [
-        {"width": 256, "height": 256, "need_bytes": 1782579200, "runnable": True, "reason": None},
-        {"width": 1024, "height": 1024, "need_bytes": 15139759718, "runnable": False, "reason": _TOO_LARGE},
-    ],
-    "windows": [{"window_frames": 16, "need_bytes": 1782579200, "runnable": True, "reason": None}],
-    "modes": [{"mode": "refine", "need_bytes": 1782579200, "runnable": True, "reason": None}],
+    "level": {"side_px": 256, "window_frames": 8, "num_inference_steps": 30},
 }
 WORKER: dict[str, Any] = {
     "id": "attic/cuda0",

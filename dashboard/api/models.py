@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from dashboard.access import Principal
-from dashboard.api.examples import CHOICES, MODEL, PRESET, UPLOAD_ID
-from dashboard.api.runnable_example import RUNNABLE
+from dashboard.api.examples import MODEL, PRESET, UPLOAD_ID
+from dashboard.api.runnable_example import CHOICES, RUNNABLE
 from dashboard.http import ModelRequest, Route, answers, api_router
 from dashboard.intake import Intake, Specs, Turns, caller_of
 from farm.capabilities import OWN_WEIGHTS, listed_model
 from farm.errors import CannotRun, InvalidInput
-from farm.planning import Choices, choices
+from farm.planning import Choices, choices, nothing_asked, preset_choices
 from farm.reporting import ModelReport, ShapeOf, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
@@ -204,6 +204,8 @@ def models_router(
             request = JobRequest(inputs=(media,), model=model)
         workers = [w.worker for w in coordinator.ledger.state.workers.values() if not w.draining]
         found = await asyncio.to_thread(choices, spec, workers, request)
+        judged = preset_choices(spec, workers, request or nothing_asked(spec))
+        found = found.model_copy(update={"presets": tuple(judged)})
         return JSONResponse(found.model_dump(mode="json"))
 
     @router.get(

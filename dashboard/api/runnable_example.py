@@ -1,4 +1,4 @@
-"""An example of what a farm can run of a model."""
+"""Examples of what a farm can run of a model, and what may be chosen."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ RUNNABLE: dict[str, Any] = {
     "why_not": None,
 }
 RUNNABLE["runnable"]["largest"], RUNNABLE["runnable"]["next_larger"] = RUNNABLE["runnable"]["settings"]
+
+_TOO_LARGE = "attic/cuda0 has 12.00 GiB, the smallest rung (offloaded) needs 14.10 GiB"
+CHOICES: dict[str, Any] = {
+    "sizes": [
+        {"width": 256, "height": 256, "need_bytes": 1782579200, "runnable": True, "reason": None},
+        {"width": 1024, "height": 1024, "need_bytes": 15139759718, "runnable": False, "reason": _TOO_LARGE},
+    ],
+    "windows": [{"window_frames": 16, "need_bytes": 1782579200, "runnable": True, "reason": None}],
+    "modes": [{"mode": "refine", "need_bytes": 1782579200, "runnable": True, "reason": None}],
+    "presets": [
+        {
+            "preset": "standard",
+            "width": 512,
+            "height": 512,
+            "window_frames": 16,
+            "runnable": True,
+            "reason": None,
+        }
+    ],
+}

@@ -67,6 +67,15 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
             {"type": "null"},
         ],
     },
+    "deliver_fps": {
+        "description": "Frames a second of the finished video, likewise: those between the rendered ones are "
+        "interpolated, but not over cuts. `num_frames` counts them. Null: none are.",
+        "anyOf": [
+            {"type": "number", "minimum": float(MIN_FPS), "maximum": float(MAX_FPS)},
+            {"type": "string", "pattern": r"^\d{1,20}(\.\d{1,9}|/\d{1,20})?$"},
+            {"type": "null"},
+        ],
+    },
     "width": {"description": "Pixels; together with `height`."},
     "height": {"description": "Pixels; together with `width`."},
     "fit": {
@@ -123,7 +132,7 @@ JobOptions: type[Value] = create_model(
     **{  # type: ignore[call-overload]
         name: (field.annotation, field)
         for name, field in JobRequest.model_fields.items()
-        if name not in ("inputs", "audio", "mask", "references")
+        if name not in ("inputs", "preset", "audio", "mask", "references")
     },
     audio=(str | None, None),
     mask=(str | None, None),

@@ -96,6 +96,7 @@ class VideoOptions(Value):
     height: Whole | None = None
     num_frames: Whole | None = None
     fps: Rate | None = None
+    deliver_fps: Rate | None = None
     window_frames: Whole | None = None
     overlap_frames: Whole | None = None
     num_inference_steps: Whole | None = None
@@ -193,12 +194,12 @@ def video(job: Job) -> Video:
         "expires_at": None,
         "prompt": job.request.prompts[0] or None,
         "size": f"{plan.width}x{plan.height}",
-        "seconds": f"{float(plan.num_frames / plan.fps):.6g}",
+        "seconds": f"{float(plan.delivered.duration_s):.6g}",
         "remixed_from_video_id": video_id(job.remixed_from) if job.remixed_from else None,
         "error": _error(job.status, job.reason),
         "job_id": job.id,
-        "num_frames": plan.num_frames,
-        "fps": float(plan.fps),
+        "num_frames": plan.delivered.num_frames,
+        "fps": float(plan.delivered.fps),
         "seed": plan.seed,
         "mode": plan.mode,
         "start_picture": "painted" if job.request.inputs[0].path.name == PAINTED_NAME else "given",

@@ -69,6 +69,13 @@ def _options(
             help="Frames a second, such as 8 or 30000/1001.", show_default="the model's, or the input video's"
         ),
     ] = None,
+    deliver_fps: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames a second of the finished video: those between are interpolated.",
+            show_default="as rendered",
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +151,7 @@ def _options(
         seconds=seconds,
         frames=frames,
         fps=fps,
+        deliver_fps=deliver_fps,
         size=size,
         fit=fit,
         audio=audio,

@@ -10,7 +10,7 @@ from farm.planning.framing import Framing, framing
 from farm.planning.keyframes import Keyframe, keyframes, time_s
 from farm.planning.mode_choice import Ends
 from farm.planning.modes import of_draft
-from farm.planning.plan import Draft, FrameRun, Plan, Segment, loaded_as
+from farm.planning.plan import Delivery, Draft, FrameRun, Plan, Segment, loaded_as
 from farm.planning.planner import footprint
 from farm.planning.predict import (
     Left,
@@ -24,10 +24,11 @@ from farm.planning.predict import (
     simulate_reviewed,
 )
 from farm.planning.render_task import Phase, RenderTask, num_steps_run
-from farm.planning.suggest import plan_over, plan_with, refusal
+from farm.planning.suggest import plan_over, plan_with, preset_choices, refusal
 
 __all__ = [
     "Choices",
+    "Delivery",
     "Draft",
     "Ends",
     "FrameRun",
@@ -54,6 +55,7 @@ __all__ = [
     "outline",
     "plan_over",
     "plan_with",
+    "preset_choices",
     "refusal",
     "simulate",
     "simulate_reviewed",

@@ -13,6 +13,7 @@ from farm.planning.framing import near_size, size_for
 from farm.planning.holding import held_on
 from farm.planning.lengths import source_frames
 from farm.planning.planner import footprint, plan
+from farm.planning.window_choice import PresetChoice
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.values import Value
 
@@ -54,11 +55,13 @@ class ModeChoice(Value):
 
 
 class Choices(Value):
-    """Sizes and windows from the smallest on, modes in the order of ``MODES``."""
+    """Sizes and windows from the smallest on, modes in the order of ``MODES``, presets in theirs."""
 
     sizes: tuple[SizeChoice, ...]
     windows: tuple[WindowChoice, ...]
     modes: tuple[ModeChoice, ...]
+    #: Filled by ``preset_choices``.
+    presets: tuple[PresetChoice, ...] = ()
 
 
 def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | None = None) -> Choices:
@@ -69,8 +72,8 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
         workers: That are here.
         request: What is asked so far; None: nothing, over an input in the model's own shape.
     """
-    asked = request or nothing_asked(spec)
-    judge = _Judge(spec, list(workers), asked)
+    asked, workers = request or nothing_asked(spec), list(workers)
+    judge = _Judge(spec, workers, asked)
     window = asked.window_frames or spec.window_frames
     if asked.width is not None and asked.height is not None:
         size = (asked.width, asked.height)
@@ -93,7 +96,11 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
         need, too_large = judge(*size, window, mode)
         reason = _refused(asked, spec, mode) or too_large
         modes.append(ModeChoice(mode=mode, need_bytes=need, runnable=not reason, reason=reason))
-    return Choices(sizes=tuple(sizes), windows=tuple(windows), modes=tuple(modes))
+    return Choices(
+        sizes=tuple(sizes),
+        windows=tuple(windows),
+        modes=tuple(modes),
+    )
 
 
 def nothing_asked(spec: EngineSpec, num_frames: int | None = None) -> JobRequest:
@@ -181,7 +188,7 @@ def _refused(asked: JobRequest, spec: EngineSpec, mode: Mode) -> str | None:
         if asked.inputs[0].kind == "video":
             fps = asked.fps or asked.inputs[0].fps or Fraction(spec.native_fps)
             num_frames = min(num_frames, source_frames(asked.inputs[0], fps))
-        changes |= {"num_frames": num_frames, "seconds": None}
+        changes |= {"num_frames": num_frames, "seconds": None, "deliver_fps": None}
     try:
         plan(asked.model_copy(update=changes), spec)
     except (CannotRun, InvalidInput) as error:

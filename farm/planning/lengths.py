@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 from farm.capabilities import EngineSpec, FrameRule, Mode
 from farm.errors import InvalidInput
-from farm.planning.plan import Shot
+from farm.planning.plan import Delivery, Shot
 from farm.request import MAX_FPS, MAX_FRAMES, MIN_FPS, JobRequest, MediaInfo
 
 DEFAULT_SECONDS = 4
@@ -32,28 +33,44 @@ def fps_of(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, 
     return fps, () if fps == wanted else (f"fps {fps} chosen as the nearest to {wanted}",)
 
 
-def num_frames_of(request: JobRequest, fps: Fraction, window: int, *, between: bool) -> int:
-    source = request.inputs[0]
+def deliver_fps_of(request: JobRequest, fps: Fraction) -> Fraction:
+    """The rate of what is published: as asked, where that is more than is rendered."""
+    return max((request.deliver_fps or fps).limit_denominator(MAX_FPS_DENOMINATOR), fps)
+
+
+def num_frames_of(
+    request: JobRequest, fps: Fraction, deliver_fps: Fraction, window: int, *, between: bool
+) -> tuple[int, int]:
+    """Frames that are rendered, and frames that are published: as many as are asked for.
+
+    The last rendered frame is the first at or behind the moment of the last published one.
+    """
+    source, step = request.inputs[0], fps / deliver_fps
     available = source_frames(source, fps)
+    longest = max(1, round(available / step))
     if request.num_frames is not None:
-        num_frames = request.num_frames
+        num_delivered = request.num_frames
     elif request.seconds is not None:
-        num_frames = max(1, round(request.seconds * fps))
+        num_delivered = max(1, round(request.seconds * deliver_fps))
     elif source.kind == "video":
-        num_frames = available
+        num_delivered = longest
     elif between:
-        num_frames = (len(request.inputs) - 1) * (window - 1) + 1
+        num_delivered = int((len(request.inputs) - 1) * (window - 1) / step) + 1
     else:
-        num_frames = round(DEFAULT_SECONDS * fps) * len(request.inputs)
-    if source.kind == "video" and num_frames > available:
-        at = "" if fps == source.fps else f" at {float(fps):g} frames a second"
+        num_delivered = round(DEFAULT_SECONDS * deliver_fps) * len(request.inputs)
+    num_frames = ceil((num_delivered - 1) * step) + 1
+    if source.kind == "video":
+        num_frames = min(num_frames, available)  # behind its last frame that one stays
+        if num_delivered > longest:
+            at = "" if deliver_fps == source.fps else f" at {float(deliver_fps):g} frames a second"
+            raise InvalidInput(
+                f"{num_delivered} frames are asked for, and the input video has {longest}{at}; ask for fewer",
+                param="frames",
+            )
+    if num_delivered > MAX_FRAMES:
         raise InvalidInput(
-            f"{num_frames} frames are asked for, and the input video has {available}{at}; ask for fewer",
-            param="frames",
-        )
-    if num_frames > MAX_FRAMES:
-        raise InvalidInput(
-            f"{num_frames} frames are asked for, at most {MAX_FRAMES} are made; give fewer frames or seconds",
+            f"{num_delivered} frames are asked for, at most {MAX_FRAMES} are made; "
+            "give fewer frames or seconds",
             param="frames",
         )
     if num_frames < len(request.inputs):
@@ -61,7 +78,26 @@ def num_frames_of(request: JobRequest, fps: Fraction, window: int, *, between: b
             f"{num_frames} frames cannot hold {len(request.inputs)} shots; ask for at least one a shot",
             param="frames",
         )
-    return num_frames
+    return num_frames, num_delivered
+
+
+def delivery_notes(
+    request: JobRequest, num_frames: int, fps: Fraction, delivery: Delivery | None
+) -> tuple[str, ...]:
+    """What is said of the frames between the rendered ones."""
+    if request.deliver_fps is None:
+        return ()
+    if delivery is None:
+        return (
+            f"{float(fps):.6g} frames a second are rendered and {float(request.deliver_fps):.6g} asked for: "
+            "nothing is interpolated, and no frame is left out",
+        )
+    held = (num_frames - 1) / fps < (delivery.num_frames - 1) / delivery.fps
+    return (
+        f"{num_frames} frames are rendered at {float(fps):.6g} a second and interpolated to "
+        f"{delivery.num_frames} at {float(delivery.fps):.6g}, but not over cuts"
+        + ("; the last one stays to the end" if held else ""),
+    )
 
 
 def check_mask(request: JobRequest, num_frames: int, fps: Fraction) -> None:

@@ -162,6 +162,17 @@ class BesideChain(Value):
     work: float
 
 
+class Delivery(Value):
+    """The video that is published, where frames are interpolated between the rendered ones."""
+
+    num_frames: int
+    fps: Fraction
+
+    @property
+    def duration_s(self) -> Fraction:
+        return self.num_frames / self.fps
+
+
 class Plan(Value):
     """The whole job. ``segments`` stand in an order in which each one's dependencies come before it."""
 
@@ -195,6 +206,8 @@ class Plan(Value):
     mask: MediaInfo | None = None
     #: Pictures of what is to be seen.
     references: tuple[MediaInfo, ...] = ()
+    #: None: frames are published as they are rendered.
+    delivery: Delivery | None = None
     #: None: the video is silent.
     sound: Sound | None = None
     #: Its windows wait until somebody has looked at its keyframes.
@@ -211,6 +224,11 @@ class Plan(Value):
         """The files that are decoded for a window."""
         source = self.shots[0].media
         return (source,) if self.mask is None else (source, self.mask)
+
+    @property
+    def delivered(self) -> Delivery:
+        """What is published, interpolated or not."""
+        return self.delivery or Delivery(num_frames=self.num_frames, fps=self.fps)
 
     @property
     def final_segments(self) -> tuple[Segment, ...]:

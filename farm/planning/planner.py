@@ -22,7 +22,16 @@ from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import framing, framing_notes, near_size, side_multiple, size_for
 from farm.planning.holding import encodes_clips, given_beside, held_on
 from farm.planning.keyframes import reviewed
-from farm.planning.lengths import check_mask, fps_of, input_notes, is_between_images, num_frames_of, shots_of
+from farm.planning.lengths import (
+    check_mask,
+    deliver_fps_of,
+    delivery_notes,
+    fps_of,
+    input_notes,
+    is_between_images,
+    num_frames_of,
+    shots_of,
+)
 from farm.planning.mode_choice import (
     Ends,
     check_beside,
@@ -45,11 +54,11 @@ from farm.planning.modes import (
     draft_choice,
     draft_notes,
 )
-from farm.planning.plan import Draft, Footprint, Plan, Segment, Shot
+from farm.planning.plan import Delivery, Draft, Footprint, Plan, Segment, Shot
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.weight_choice import check_spec, weight_notes
-from farm.planning.window_choice import window_choice
+from farm.planning.window_choice import at_level, window_choice
 from farm.request import MAX_SIDE, JobRequest, check
 
 #: A model's files come from a local disk about this fast.
@@ -109,6 +118,7 @@ def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
         "draft_model": None,
         "num_frames": made.num_frames,
         "seconds": None,
+        "deliver_fps": None,
     }
     same["prompts"] = request.prompts[:1]  # of those between pictures there is one less
     try:
@@ -118,18 +128,21 @@ def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
 
 
 def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpec | None = None) -> Plan:
+    request, level_notes = at_level(request, spec)
     fps, fps_notes = fps_of(request, spec)
     width, height, size_notes = _size(request, spec)
     window, overlap, window_notes = window_choice(request, spec, mode)
     between = is_between_images(request, mode)
-    num_frames = num_frames_of(request, fps, window, between=between)
+    deliver_fps = deliver_fps_of(request, fps)
+    num_frames, num_delivered = num_frames_of(request, fps, deliver_fps, window, between=between)
+    delivery = Delivery(num_frames=num_delivered, fps=deliver_fps) if deliver_fps != fps else None
     _check_segments(num_frames, window, overlap)
     check_mask(request, num_frames, fps)
     own_steps = min(spec.preview_steps, spec.default_steps) if request.preview else spec.default_steps
     steps = request.num_inference_steps or own_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
     shots = shots_of(request, spec.frames, mode, num_frames, between=between)
-    sound, sound_notes = sound_of(request, num_frames, fps)
+    sound, sound_notes = sound_of(request, num_delivered, deliver_fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     choice = None
     if mode == "infill":
@@ -170,6 +183,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         width=width,
         height=height,
         fit=request.fit,
+        delivery=delivery,
         sound=sound,
         window_frames=window,
         overlap_frames=overlap,
@@ -190,7 +204,9 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
             *prompt_notes(request.prompts, spec, negative_prompt=request.negative_prompt),
             *weight_notes(request, spec),
             *mode_notes(request, spec, mode, shots),
+            *level_notes,
             *fps_notes,
+            *delivery_notes(request, num_frames, fps, delivery),
             *size_notes,
             *_trained_size_notes(spec, width, height),
             *window_notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import log
 from typing import NamedTuple
@@ -20,15 +20,15 @@ from farm.capabilities import (
     need_bytes,
     why_not,
 )
-from farm.errors import CannotRun
+from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import near_size
 from farm.planning.holding import encodes_clips, held_on
 from farm.planning.mode_choice import Ends
 from farm.planning.modes import draft_spec_of
 from farm.planning.plan import Draft, Plan
 from farm.planning.planner import plan
-from farm.planning.window_choice import nearest_overlap
-from farm.request import JobRequest
+from farm.planning.window_choice import PresetChoice, at_level, nearest_overlap
+from farm.request import PRESETS, JobRequest
 from farm.values import Value
 
 NUM_SUGGESTIONS = 3
@@ -205,6 +205,40 @@ def refusal(made: Plan, spec: EngineSpec, workers: Iterable[Worker]) -> str | No
         f"no worker can hold {made.width}x{made.height} in windows of {made.window_frames} frames: "
         f"{why_not(made.on[largest.kind].needs, largest)}{hint}"
     )
+
+
+def preset_choices(spec: EngineSpec, workers: Iterable[Worker], asked: JobRequest) -> Iterator[PresetChoice]:
+    """The presets that name size and window, each judged with nothing of them asked besides.
+
+    Of a window a shot: more of them need no more memory.
+    """
+    workers = list(workers)
+    left_open = {"width": None, "height": None, "window_frames": None, "num_inference_steps": None}
+    for each in PRESETS:
+        if each.level is None or asked.inputs[0].kind not in each.suits:
+            continue
+        short: dict[str, object] = {**left_open, "preset": each.name, "seconds": None, "mode": "auto"}
+        level, _ = at_level(asked.model_copy(update=short), spec)
+        assert level.width is not None
+        assert level.height is not None
+        assert level.window_frames is not None
+        num_frames = level.window_frames * len(asked.inputs)
+        if asked.inputs[0].kind == "video":
+            num_frames = min(num_frames, asked.inputs[0].num_frames)
+        changes: dict[str, object] = {"num_frames": num_frames, "deliver_fps": None, "draft_model": None}
+        try:
+            made = plan(level.model_copy(update=changes), spec)
+            reason = refusal(made, spec, workers)
+        except (CannotRun, InvalidInput) as error:
+            reason = error.message
+        yield PresetChoice(
+            preset=each.name,
+            width=level.width,
+            height=level.height,
+            window_frames=level.window_frames,
+            runnable=reason is None,
+            reason=reason,
+        )
 
 
 def nearest_settings(made: Plan, spec: EngineSpec, worker: Worker) -> list[Setting]:

@@ -1,4 +1,6 @@
-"""How long the windows of a job are, and how far they overlap: as asked, or as the model has it. Pure."""
+"""How long the windows of a job are, and how far they overlap: as asked, as its preset names them, or as the
+model has it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,56 @@ from typing import NamedTuple
 
 from farm.capabilities import EngineSpec, FrameRule, Mode
 from farm.errors import CannotRun, InvalidInput
+from farm.planning.framing import size_for
 from farm.planning.lengths import is_between_images
-from farm.request import JobRequest
+from farm.request import MIN_STEPS, JobRequest, preset
+from farm.values import Value
+
+
+def at_level(request: JobRequest, spec: EngineSpec) -> tuple[JobRequest, tuple[str, ...]]:
+    """The request with the size, window and steps of its preset, where it leaves them open; and what is said.
+
+    Of windows it is the nearest that the model was trained on, or has.
+    """
+    level = None if request.preset is None else preset(request.preset).level
+    if level is None:
+        return request, ()
+    changes: dict[str, int] = {}
+    said = []
+    if request.width is None:
+        area = {"native_width": level.side_px, "native_height": level.side_px}
+        width, height = size_for(spec.model_copy(update=area), request.inputs[0])
+        changes |= {"width": width, "height": height}
+        said.append(f"{width}x{height}")
+    if request.window_frames is None:
+        window = spec.frames.nearest(level.window_frames)
+        if spec.trained_windows:
+            window = min(spec.trained_windows, key=lambda n: (abs(n - level.window_frames), n))
+        changes["window_frames"] = window
+        own = (
+            "" if window == level.window_frames else f", the nearest of {spec.model} to {level.window_frames}"
+        )
+        said.append(f"windows of {window} frames{own}")
+    if request.num_inference_steps is None:
+        if spec.default_steps < MIN_STEPS:
+            said.append(f"{spec.model} is made for few steps and keeps its own number")
+        else:
+            changes["num_inference_steps"] = level.num_inference_steps
+            said.append(f"{level.num_inference_steps} steps")
+    notes = (f"preset {request.preset}: {'; '.join(said)}",) if said else ()
+    return request.model_copy(update=changes), notes
+
+
+class PresetChoice(Value):
+    """A preset that names size and window, with nothing of them asked besides."""
+
+    preset: str
+    width: int
+    height: int
+    window_frames: int
+    runnable: bool
+    #: Why no worker can hold it, and the nearest settings that one can.
+    reason: str | None
 
 
 class WindowChoice(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 
 from rich.console import Console
 
@@ -34,8 +35,8 @@ def print_plan(plan: Plan, quote: Quote, *, on_a_farm: bool, shown_on: Console =
 def _lines(plan: Plan, quote: Quote, on_a_farm: bool) -> dict[str, str]:
     command = "submit" if on_a_farm else "render"
     return {
-        "video": f"{_count(plan.num_frames, 'frame')} ({quote.duration_s:.1f} s) {plan.width}x{plan.height} "
-        f"at {_rate(plan)} fps",
+        "video": f"{_count(plan.delivered.num_frames, 'frame')} ({quote.duration_s:.1f} s) "
+        f"{plan.width}x{plan.height} at {_rate(plan.delivered.fps)} fps",
         "how": _how(plan),
         "where": _where(quote),
         "time": _time(quote),
@@ -133,8 +134,8 @@ def _needs_words(need_bytes: Mapping[Rung, int]) -> str:
     return ", ".join(f"{rung} {gib(need)}" for rung, need in need_bytes.items())
 
 
-def _rate(plan: Plan) -> str:
-    return str(plan.fps) if plan.fps.denominator == 1 else f"{float(plan.fps):.2f}"
+def _rate(fps: Fraction) -> str:
+    return str(fps) if fps.denominator == 1 else f"{float(fps):.2f}"
 
 
 def _count(number: int, what: str) -> str:

@@ -64,8 +64,12 @@ class JobSummary(TypedDict):
     prompt: str
     width: int
     height: int
+    #: Of the finished video.
     fps: float
     num_frames: int
+    #: What segments, seams and keyframes count: frames before any is interpolated.
+    rendered_fps: float
+    rendered_frames: int
     segments: SegmentCounts
     #: Share of the segments that is rendered, running ones by their steps, 0 to 1.
     progress: float
@@ -104,13 +108,11 @@ def job_summary(job: Job, state: State | None, now: float) -> JobSummary:
         "prompt": plan.shots[0].prompt,
         "width": plan.width,
         "height": plan.height,
-        "fps": float(plan.fps),
-        "num_frames": plan.num_frames,
-        "segments": {
-            "total": len(job.tasks),
-            "done": job.num_done,
-            "running": len(_running(job)),
-        },
+        "fps": float(plan.delivered.fps),
+        "num_frames": plan.delivered.num_frames,
+        "rendered_fps": float(plan.fps),
+        "rendered_frames": plan.num_frames,
+        "segments": {"total": len(job.tasks), "done": job.num_done, "running": len(_running(job))},
         "progress": progress(job),
         "eta_s": _eta_s(state, job, now) if state else None,
         "submitted_at": job.submitted_at,

@@ -26,7 +26,7 @@ from farm.request.job import (
 from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
 from farm.request.media_tools import MediaTools, OnLook
 from farm.request.options import DEFAULT_MODEL, file_here, parse_size, request_options
-from farm.request.presets import PRESETS, Preset
+from farm.request.presets import MIN_STEPS, PRESETS, Preset, preset
 from farm.request.review import (
     HOW,
     Approve,
@@ -51,6 +51,7 @@ __all__ = [
     "MAX_SEED",
     "MAX_SIDE",
     "MIN_FPS",
+    "MIN_STEPS",
     "PRESETS",
     "Approve",
     "Fit",
@@ -75,6 +76,7 @@ __all__ = [
     "parse_replacement",
     "parse_review",
     "parse_size",
+    "preset",
     "presets",
     "request_options",
 ]

@@ -55,12 +55,16 @@ class JobRequest(Value):
     num_frames: int | None = None
     seconds: float | None = None
     fps: FrameRate | None = None
+    #: Frames a second of what is published: those between the rendered ones are interpolated; None: none are.
+    deliver_fps: FrameRate | None = None
     width: int | None = None
     height: int | None = None
     fit: Fit = "crop"
     window_frames: int | None = None
     overlap_frames: int | None = None
     num_inference_steps: int | None = None
+    #: The settings by name that it was asked with; what is left open is taken from its ``Level``.
+    preset: str | None = None
     #: A quick look, in the model's ``preview_steps``; steps that are asked for win.
     preview: bool = False
     guidance_scale: float | None = None
@@ -187,6 +191,7 @@ def check_numbers(fields: Mapping[str, Any]) -> None:
     _in_range("seconds", fields["seconds"], 0, MAX_FRAMES, above_low=True)
     _in_range("frames", fields["num_frames"], 1, MAX_FRAMES)
     _in_range("fps", fields["fps"], MIN_FPS, MAX_FPS)
+    _in_range("deliver_fps", fields["deliver_fps"], MIN_FPS, MAX_FPS)
     _in_range("width", fields["width"], 16, MAX_SIDE)
     _in_range("height", fields["height"], 16, MAX_SIDE)
     _in_range("window", fields["window_frames"], 1, 1024)

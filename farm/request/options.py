@@ -32,13 +32,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def parse_fps(text: str) -> Fraction:
+def parse_fps(text: str, param: str = "fps") -> Fraction:
     """``8``, ``29.97`` or ``30000/1001``."""
     try:
         return _frame_rate.validate_python(text)
     except ValidationError:
         raise InvalidInput(
-            f"fps is {text!r}, expected a number such as 8 or 30000/1001", param="fps"
+            f"{param} is {text!r}, expected a number such as 8 or 30000/1001", param=param
         ) from None
 
 
@@ -60,6 +60,7 @@ def request_options(
     seconds: float | None,
     frames: int | None,
     fps: str | None,
+    deliver_fps: str | None = None,
     size: str | None,
     fit: str,
     audio: Path | None,
@@ -110,6 +111,7 @@ def request_options(
         "seconds": seconds,
         "num_frames": frames,
         "fps": None if fps is None else parse_fps(fps),
+        "deliver_fps": None if deliver_fps is None else parse_fps(deliver_fps, "deliver_fps"),
         "width": width,
         "height": height,
         "fit": fit,
@@ -125,5 +127,6 @@ def request_options(
         "priority": priority,
         "review": review,
     }
-    chosen = "preview" if preview else preset
-    return options if chosen is None else apply(chosen, options)
+    if preview:
+        options["preview"] = True
+    return options if preset is None else apply(preset, options)

@@ -9,6 +9,20 @@ from farm.errors import InvalidInput
 from farm.values import Value
 
 
+class Level(Value):
+    """Size, frames and steps by name; which of them a model takes is the planner's to find."""
+
+    #: The frames have the area of a square of so many pixels a side, in the shape of the input.
+    side_px: int
+    window_frames: int
+    #: An engine that is made for fewer than ``MIN_STEPS`` keeps its own number.
+    num_inference_steps: int
+
+
+#: Who takes fewer by default is made for few: more of them make nothing better there.
+MIN_STEPS = 20
+
+
 class Preset(Value):
     name: str
     title: str
@@ -18,20 +32,36 @@ class Preset(Value):
     options: dict[str, Any]
     #: The inputs it is for.
     suits: tuple[Literal["image", "video"], ...] = ("image", "video")
+    level: Level | None = None
 
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
-        name="standard",
-        title="Standard",
-        description="The model's own steps, in the mode that is done soonest here.",
+        name="plain",
+        title="As the model has it",
+        description="The model's own size and steps, in the mode that is done soonest here.",
         options={},
     ),
     Preset(
         name="preview",
         title="Preview",
-        description="A quick look in the model's fewest steps: the same motion, without fine detail.",
-        options={"preview": True},
+        description="A quick look: 256 pixels, windows of 8 frames, 30 steps, 24 frames a second.",
+        options={"preview": True, "deliver_fps": 24},
+        level=Level(side_px=256, window_frames=8, num_inference_steps=30),
+    ),
+    Preset(
+        name="standard",
+        title="Standard",
+        description="512 pixels, windows of 16 frames, 50 steps, 24 frames a second.",
+        options={"deliver_fps": 24},
+        level=Level(side_px=512, window_frames=16, num_inference_steps=50),
+    ),
+    Preset(
+        name="high",
+        title="High",
+        description="768 pixels, windows of 24 frames, 60 steps, 24 frames a second.",
+        options={"deliver_fps": 24},
+        level=Level(side_px=768, window_frames=24, num_inference_steps=60),
     ),
     Preset(
         name="careful",
@@ -83,4 +113,4 @@ def apply(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         InvalidInput: there is no preset of that name.
     """
     given = {f: value for f, value in options.items() if value is not None and (f, value) != ("mode", "auto")}
-    return {**options, **preset(name).options, **given}
+    return {**options, "preset": name, **preset(name).options, **given}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from farm.capabilities import Rung, Worker
-from farm.planning import RenderTask
+from farm.planning import Delivery, RenderTask
 from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Fill, Telemetry
 from farm.values import Value
@@ -144,16 +144,23 @@ class StitchOrder(Value):
     """
 
     folder: Path
+    #: Of the segments; the video has others where there is a ``delivery``.
     fps: Fraction
+    num_frames: int
     width: int
     height: int
-    num_frames: int
+    delivery: Delivery | None = None
     #: The file whose sound the video gets; None: it is silent.
     sound: Blob | None = None
     #: Whether the sound's packets are copied; else it is encoded anew.
     sound_copied: bool = False
     #: The time in that file at which the video begins; None: with the file's pictures, or else its sound.
     sound_zero_s: Fraction | None = None
+
+    @property
+    def delivered(self) -> Delivery:
+        """What the video has, interpolated or not."""
+        return self.delivery or Delivery(num_frames=self.num_frames, fps=self.fps)
 
 
 class Published(Value):

@@ -160,6 +160,7 @@ class _Joining:
                 width=plan.width,
                 height=plan.height,
                 num_frames=plan.num_frames,
+                delivery=plan.delivery,
                 sound=None
                 if sound is None
                 else Blob(sha256=sound.sha256, path=self._storage.path(sound.sha256)),

@@ -170,12 +170,12 @@ def quote_of(plan: Plan, drawn: Outline, here: Standing) -> Quote:
     }
     return Quote(
         num_segments=len(plan.segments),
-        num_frames=plan.num_frames,
-        duration_s=float(plan.num_frames / plan.fps),
+        num_frames=plan.delivered.num_frames,
+        duration_s=float(plan.delivered.duration_s),
         mode=plan.mode,
         width=plan.width,
         height=plan.height,
-        fps=float(plan.fps),
+        fps=float(plan.delivered.fps),
         predicted_s=predicted_s,
         measured=measured,
         critical_path_s=critical_path_s,

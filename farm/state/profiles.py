@@ -153,7 +153,10 @@ def frames_to_join(segment: Segment) -> int:
 
 
 def _join_pixels(plan: Plan) -> float:
-    return float((plan.width * plan.height / 1e6) ** _JOIN_POWER)
+    # As much again for each frame that is interpolated beside it.
+    return (
+        float((plan.width * plan.height / 1e6) ** _JOIN_POWER) * plan.delivered.num_frames / plan.num_frames
+    )
 
 
 def shape_key(plan: Plan, segment: Segment, rung: Rung, kind: DeviceKind) -> ShapeKey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, S
 from nodes.work.stored import check_content, read_segment
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
+from stitching.interpolation import Interpolator
 from stitching.sound import SoundError, SoundTrack
 from stitching.video_io import VideoError, VideoWriter
 
@@ -35,7 +37,7 @@ class Joiner:
             check_content(order.sound)
         self._writer = VideoWriter(
             self._video_path,
-            fps=order.fps,
+            fps=order.delivered.fps,
             width=order.width,
             height=order.height,
             sound=_sound(order, copied=order.sound_copied),
@@ -44,8 +46,10 @@ class Joiner:
         self._so_far = _SoFar(order)
         self._sheet = ContactSheet(order.num_frames)
         self._stitcher = Stitcher(self._emit)
+        self._interpolator = _interpolator(order, self._deliver)
         self._digest = hashlib.sha256()
         self._num_emitted = 0
+        self._num_delivered = 0
         self._num_placed = 0
         self._proposal: tuple[Seam, int] | None = None
 
@@ -53,6 +57,8 @@ class Joiner:
         """The first segment of a shot."""
         frames = read_segment(segment)[:num_frames]
         if self._num_placed:
+            if self._interpolator is not None:
+                self._interpolator.cut(self._num_placed)
             self._mark(self._stitcher.cut(frames, overlap=0, new_shot=True), overlap=0)
         else:
             self._stitcher.start(frames)
@@ -78,6 +84,8 @@ class Joiner:
         self._stitcher.finish()
         if self._num_emitted != self._order.num_frames:
             raise ValueError(f"joined {self._num_emitted} frames, expected {self._order.num_frames}")
+        if self._interpolator is not None:
+            self._interpolator.finish()
         self._writer.__exit__(None, None, None)
         sha256 = file_hash(self._video_path)
         self._sheet.write_png(self._sheet_path)
@@ -86,7 +94,7 @@ class Joiner:
         os.replace(self._video_path, video)
         self._so_far.end()
         return Published(
-            num_frames=self._num_emitted,
+            num_frames=self._num_delivered,
             frames_sha256=self._digest.hexdigest(),
             size_bytes=video.stat().st_size,
             sha256=sha256,
@@ -94,6 +102,8 @@ class Joiner:
 
     def close(self) -> None:
         """Remove what was not finished."""
+        if self._interpolator is not None:
+            self._interpolator.close()
         if self._video_path.exists():
             error = InterruptedError("not finished")
             self._writer.__exit__(type(error), error, None)
@@ -102,17 +112,33 @@ class Joiner:
         self._so_far.end()
 
     def _emit(self, frames: Frames) -> None:
-        self._digest.update(frames.tobytes())
-        self._writer.write(frames)
-        self._so_far.write(frames)
         for frame in frames:
             self._sheet.add(self._num_emitted, frame)
             self._num_emitted += 1
+        if self._interpolator is None:
+            self._deliver(frames)
+        else:
+            self._interpolator.write(frames)
+
+    def _deliver(self, frames: Frames) -> None:
+        self._digest.update(frames.tobytes())
+        self._writer.write(frames)
+        self._so_far.write(frames)
+        self._num_delivered += len(frames)
 
     def _mark(self, report: SeamReport, *, overlap: int) -> None:
         first = self._num_placed - overlap
         last = max(first, self._num_placed - 1)
         self._sheet.mark_seam(first, last, report.passed, kind=report.kind)
+
+
+def _interpolator(order: StitchOrder, sink: Callable[[Frames], None]) -> Interpolator | None:
+    """What makes the frames between the joined ones, where some are to be delivered."""
+    if order.delivery is None:
+        return None
+    return Interpolator(
+        sink, fps=order.fps, deliver_fps=order.delivery.fps, num_frames=order.delivery.num_frames
+    )
 
 
 def _sound(order: StitchOrder, *, copied: bool) -> SoundTrack | None:
@@ -121,7 +147,7 @@ def _sound(order: StitchOrder, *, copied: bool) -> SoundTrack | None:
         return None
     return SoundTrack(
         order.sound.path,
-        duration_s=order.num_frames / order.fps,
+        duration_s=order.delivered.duration_s,
         copied=copied,
         zero_s=order.sound_zero_s,
     )
@@ -138,7 +164,7 @@ class _SoFar:
             self._path.unlink(missing_ok=True)
             self._writer = VideoWriter(
                 self._path,
-                fps=order.fps,
+                fps=order.delivered.fps,
                 width=order.width,
                 height=order.height,
                 crf=SO_FAR_CRF,

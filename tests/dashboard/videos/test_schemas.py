@@ -52,7 +52,9 @@ def test_numbers_as_text_mean_the_same_as_numbers() -> None:
 
 def test_wishes_become_the_options_of_a_job() -> None:
     assert job_options(validated(CreateRequest, WISHES)) == {
+        "preset": "preview",
         "preview": True,
+        "deliver_fps": 24,
         "prompts": ("a boat",),
         "model": "procedural",
         "seconds": 4.0,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from farm.planning import Delivery
 from farm.running.cluster import SO_FAR_NAME, Blob, Damaged, StitchOrder
 from nodes.work import joiner
 from nodes.work.joiner import Joiner
@@ -115,6 +116,30 @@ def test_what_is_joined_so_far_plays_at_every_moment_and_only_grows(
     video = read_frames(asked.folder / "video.mp4")
     for frame, final in zip(played(distinct[-1]), video, strict=False):
         assert cv2.PSNR(frame, final) > 30
+
+
+def test_frames_are_interpolated_while_they_are_joined_but_not_over_a_new_shot(
+    segments: list[Blob], order: Callable[[str], StitchOrder]
+) -> None:
+    plain, asked = order("plain"), order("delivered")
+    asked = asked.model_copy(update={"delivery": Delivery(num_frames=3 * NUM_FRAMES, fps=3 * FPS)})
+    published = []
+    for one in (plain, asked):
+        made = Joiner(one)
+        join(made, segments)
+        published.append(made.finish())
+        made.close()
+    assert [p.num_frames for p in published] == [NUM_FRAMES, 3 * NUM_FRAMES]
+    rendered, video = (read_frames(one.folder / "video.mp4").astype(int) for one in (plain, asked))
+    assert len(video) == 3 * NUM_FRAMES
+    own = np.abs(video[::3] - rendered).mean(axis=(1, 2, 3))
+    assert own.max() < 3, "encoded twice, the same"
+    # The second shot begins at the 39th rendered frame; the one before stays until then.
+    for k in (3 * 38 + 1, 3 * 38 + 2):
+        assert np.abs(video[k] - rendered[38]).mean() < 3 < np.abs(video[k] - rendered[39]).mean()
+    for k in (4, 100, 151):
+        near = [np.abs(video[k] - frame).mean() for frame in rendered]
+        assert min(near) > 0.5, "a frame of its own between two"
 
 
 class Nothing:

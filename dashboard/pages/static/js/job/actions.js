@@ -34,7 +34,7 @@ export const RenderAgain = ({ job, range, onClose }) => {
   const [error, setError] = useState(/** @type {any} */ (null));
   const [answer, setAnswer] = useState(/** @type {any} */ (null));
   const [from, to] = [Number(start), Number(last)];
-  const sound = start !== "" && last !== "" && Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to < job.num_frames;
+  const sound = start !== "" && last !== "" && Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to < job.rendered_frames;
   const render = async () => {
     try {
       setAnswer(await post(`/jobs/${job.id}/rerender`, { start: from, end: to + 1 }));
@@ -44,16 +44,16 @@ export const RenderAgain = ({ job, range, onClose }) => {
     }
   };
   const field = (/** @type {string} */ name, /** @type {string} */ value, /** @type {(v: string) => void} */ set) => html`<label class="field"><span>${name}</span>
-    <input type="number" autofocus=${name === "First frame"} min="0" max=${job.num_frames - 1} step="1" value=${value} aria-invalid=${!sound || undefined} onInput=${(/** @type {any} */ event) => set(event.target.value)} /></label>`;
+    <input type="number" autofocus=${name === "First frame"} min="0" max=${job.rendered_frames - 1} step="1" value=${value} aria-invalid=${!sound || undefined} onInput=${(/** @type {any} */ event) => set(event.target.value)} /></label>`;
   if (answer) {
     return html`<${Dialog} title="Rendering again" onClose=${onClose}>
       <p role="status">${plural(answer.segments.length, "segment")} will be rendered again: ${listed(answer.segments)}. The video plays as it was until the new one replaces it.</p>
       <div class="row end"><button type="button" class="button primary" onClick=${onClose}>Good</button></div></${Dialog}>`;
   }
   return html`<${Dialog} title="Render frames again" onClose=${onClose}>
-    <p class="quiet">Every finished segment that shows one of these frames is rendered with other noise, and so is what starts from it. The video has frames 0 to ${job.num_frames - 1}.</p>
+    <p class="quiet">Every finished segment that shows one of these frames is rendered with other noise, and so is what starts from it. ${job.rendered_frames === job.num_frames ? "The video has" : "Rendered are"} frames 0 to ${job.rendered_frames - 1}.</p>
     <div class="field-grid">${field("First frame", start, setStart)}${field("Last frame", last, setLast)}</div>
-    ${sound && html`<p class="small-text quiet">${plural(to - from + 1, "frame")}, from ${duration(from / job.fps)} to ${duration((to + 1) / job.fps)}.</p>`}
+    ${sound && html`<p class="small-text quiet">${plural(to - from + 1, "frame")}, from ${duration(from / job.rendered_fps)} to ${duration((to + 1) / job.rendered_fps)}.</p>`}
     <${ErrorNote} error=${error} />
     <div class="row end"><button type="button" class="button" onClick=${onClose}>Keep as it is</button>
       <${Button} kind="primary" disabled=${!sound} onPress=${render} testid="confirm-rerender">Render again</${Button}></div>

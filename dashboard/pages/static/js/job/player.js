@@ -140,7 +140,7 @@ export const Player = ({ job, model, version, onPick }) => {
 
   const finals = model.finals();
   const parts = useMemo(() => finals.map((i, n) => ({
-    from: model.segments.start[i], to: model.segments.start[finals[n + 1]] ?? job.num_frames, colour: STATUS_COLOURS[model.segments.status[i]] ?? "bar",
+    from: model.segments.start[i], to: model.segments.start[finals[n + 1]] ?? job.rendered_frames, colour: STATUS_COLOURS[model.segments.status[i]] ?? "bar",
     urgency: model.segments.status[i] === "running" ? 2 : model.segments.status[i] === "done" ? 0 : 1,
     share: model.segments.status[i] === "running" ? Math.max(model.segments.done_fraction[i], 0.04) : 1,
   })), [model, version]);
@@ -153,8 +153,8 @@ export const Player = ({ job, model, version, onPick }) => {
       ${empty && html`<img class="screen-input" src=${address(`/jobs/${job.id}/input?index=0`)} alt="What the video starts from" />
         <p class="screen-note">${job.status === "running" ? "The video plays here as soon as its first segments are joined" : "There is no video of this job"}</p>`}
     </div>
-    <${Strip} label=${`${done} of ${finals.length} segments of the video are rendered`} total=${job.num_frames} parts=${parts} version=${version}
-      mark=${empty ? null : time * job.fps} onPick=${(/** @type {number} */ part) => onPick(finals[part])}
+    <${Strip} label=${`${done} of ${finals.length} segments of the video are rendered`} total=${job.rendered_frames} parts=${parts} version=${version}
+      mark=${empty ? null : time * job.rendered_fps} onPick=${(/** @type {number} */ part) => onPick(finals[part])}
       describe=${(/** @type {number} */ part) => describe(model, finals[part])} />
     <p class="small-text quiet" data-testid="player-note">${note(job, finished, grown, total_s)}</p>
   </div>`;

@@ -66,6 +66,7 @@ function weights(/** @type {any} */ { files, loras, format }) {
 function settings(/** @type {any} */ plan) {
   return [
     ["Picture", `${plan.width} × ${plan.height}, ${fps(plan.fps)}`],
+    ...(plan.delivery ? [/** @type {[string, string]} */ (["Delivered", `${count(plan.delivery.num_frames)} frames, ${fps(plan.delivery.fps)}, interpolated`])] : []),
     ["Window", `${plan.window_frames} frames, ${plan.overlap_frames} shared`],
     ["Steps", count(plan.num_inference_steps)],
     ...(plan.draft ? [/** @type {[string, string]} */ (["Draft", `${plan.draft.model}, ${plan.draft.width} × ${plan.draft.height}, ${count(plan.draft.num_inference_steps)} steps`])] : []),

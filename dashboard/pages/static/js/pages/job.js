@@ -32,7 +32,7 @@ const JobPage = () => {
   return html`
     <div class="page-head job-head">
       <div><p class="crumb"><a href="/jobs">Jobs</a> <span class="mono">${job.id}</span></p><h1>${job.prompt || "Without a prompt"}</h1></div>
-      ${mayChange && html`<div class="row"><${JobActions} job=${job} onRender=${() => setRange({ start: 0, end: job.num_frames })} /></div>`}
+      ${mayChange && html`<div class="row"><${JobActions} job=${job} onRender=${() => setRange({ start: 0, end: job.rendered_frames })} /></div>`}
     </div>
     <${Progress} job=${job} now=${now} />
     ${job.status === "running" && (job.review === "waiting" || job.review === "rendering") && html`<${Review} job=${job} version=${version} mayChange=${mayChange} />`}

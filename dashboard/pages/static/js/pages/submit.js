@@ -97,7 +97,7 @@ const NewVideo = () => {
         ${maySubmit === false && html`<p class="note warn">Your key may look but not submit.</p>`}
         <div class="row"><${Button} kind="primary large" disabled=${!ready} onPress=${() => start_({})} testid="render">
             Render${predicted != null && ready && html`<span class="predicted">${about(predicted)}</span>`}</${Button}>
-          <${Button} kind="large" disabled=${!ready} onPress=${() => start_({ preset: "preview", num_inference_steps: "" })} testid="quick-preview">Quick preview</${Button}></div>
+          <${Button} kind="large" disabled=${!ready} onPress=${() => start_({ preview: true, num_inference_steps: "" })} testid="quick-preview">Quick preview</${Button}></div>
       </div>
     </div>
   </form>`;

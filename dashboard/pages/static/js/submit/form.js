@@ -13,7 +13,7 @@
 
 /** Everything typed; "" is left to the farm. */
 export const EMPTY = {
-  model: "", preset: "standard", prompt: "", one_prompt: true, seconds: "", fps: "", size: "", fit: "crop", window_frames: "",
+  model: "", preset: "plain", preview: false, prompt: "", one_prompt: true, seconds: "", fps: "", deliver_fps: "", size: "", fit: "crop", window_frames: "",
   mode: "auto", draft_model: "", negative_prompt: "", overlap_frames: "", num_inference_steps: "", guidance_scale: "", strength: "",
   seed: "", priority: "", weights: "", loras: "", weight_format: "", review: false,
 };
@@ -40,10 +40,12 @@ export function requestOf(form, inputs, audio) {
   body.prompts = form.one_prompt || inputs.length < 2 ? [form.prompt] : told.map((input) => input.prompt);
   if (form.model) body.model = form.model;
   if (form.preset) body.preset = form.preset;
+  if (form.preview) body.preview = true;
   if (form.mode !== "auto") body.mode = form.mode;
   if (form.draft_model) body.draft_model = form.draft_model;
   if (form.negative_prompt) body.negative_prompt = form.negative_prompt;
   if (form.fps) body.fps = form.fps;
+  if (form.deliver_fps) body.deliver_fps = form.deliver_fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
   if (audio) body.audio = audio.upload?.id;
   if (form.review) body.review = true;

@@ -67,6 +67,7 @@ export const PlanPreview = ({ planned, waiting, inputs }) => {
     <${Facts} rows=${[
       ["Video", `${duration(quote.duration_s)}, ${plural(quote.num_frames, "frame")}`],
       ["Picture", `${quote.width} × ${quote.height}, ${fps(quote.fps)}`],
+      ...(plan.delivery ? [["Interpolated", `from ${plural(plan.num_frames, "rendered frame")}, ${fps(plan.fps)}`]] : []),
       ["Sound", plan.sound ? `${plan.sound.codec}${plan.sound.copied ? ", as it is" : ", encoded anew"}` : "none"],
       ["Cost", cost(quote.cost)],
       ["Energy", quote.energy_wh == null ? "unknown" : `${quote.energy_wh} Wh`],

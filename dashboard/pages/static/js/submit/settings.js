@@ -29,14 +29,19 @@ const FITS = {
 export const Settings = ({ form, set, models, presets, choices, wrong, isVideo, runs }) => html`
   <fieldset class="presets">
     <legend class="legend">Quality</legend>
-    <div class="preset-grid">${presets.map((preset) => html`<label key=${preset.name} class="preset">
-      <input type="radio" name="preset" value=${preset.name} checked=${form.preset === preset.name} onChange=${() => set({ preset: preset.name })} />
-      <span><strong>${preset.title}</strong><small>${preset.description}</small></span>
-    </label>`)}</div>
+    <div class="preset-grid">${presets.map((preset) => {
+      const choice = choices?.presets.find((/** @type {any} */ c) => c.preset === preset.name);
+      const refused = choice != null && !choice.runnable;
+      return html`<label key=${preset.name} class=${refused ? "preset refused" : "preset"}>
+      <input type="radio" name="preset" value=${preset.name} checked=${form.preset === preset.name} disabled=${refused} onChange=${() => set({ preset: preset.name })} />
+      <span><strong>${preset.title}</strong><small>${preset.description}</small>${refused && html`<small class="why">${choice.reason}</small>`}</span>
+    </label>`;
+    })}</div>
   </fieldset>
   <div class="field-grid">
     <${Number_} label="Length, seconds" name="seconds" form=${form} set=${set} wrong=${wrong} min="0.1" step="0.1" placeholder=${isVideo ? "the whole video" : "the model's own"} />
     <${Text} label="Frames a second" name="fps" form=${form} set=${set} wrong=${wrong} placeholder=${isVideo ? "the video's own" : "the model's own"} />
+    <${Text} label="Delivered frames a second" name="deliver_fps" form=${form} set=${set} wrong=${wrong} placeholder="as rendered" title="Those between the rendered ones are interpolated" />
     <label class="field"><span>Model</span>
       <select value=${form.model} onChange=${(/** @type {any} */ event) => set({ model: event.target.value })}>
         ${(models ?? []).map((model) => html`<option key=${model.model} value=${model.model}>${model.model}</option>`)}
