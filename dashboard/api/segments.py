@@ -264,6 +264,7 @@ def segments_router(
                         num_frames_earlier=earlier.segment.end - earlier.segment.start,
                         joined=path,
                         joined_start=later.segment.start,
+                        joined_step=job.plan.delivered.fps / job.plan.fps,
                         which=which,
                     )
                 except InvalidInput as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -27,6 +28,7 @@ class SeamPicture(Protocol):
         num_frames_earlier: int,
         joined: Path | None,
         joined_start: int,
+        joined_step: Fraction = Fraction(1),
         which: Literal["before", "after"],
     ) -> bytes:
         """A strip (WebP) of the frames around a join, in the order they are shown.
@@ -37,7 +39,8 @@ class SeamPicture(Protocol):
             overlap: Frames both show; 0 where they only meet.
             num_frames_earlier: Frames kept of the earlier one.
             joined: The video, or what is joined of it so far. Only "after" reads it.
-            joined_start: The first shared frame's number in ``joined``.
+            joined_start: The first shared frame's number among those that were joined.
+            joined_step: Frames of ``joined`` for each of them: more than one where some are interpolated.
             which: "before": the raw segments, cut in the middle of what they share. "after": the same
                 moments of the joined video.
 

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -109,6 +110,7 @@ def seam_picture(
     num_frames_earlier: int,
     joined: Path | None,
     joined_start: int,
+    joined_step: Fraction = Fraction(1),
     which: Literal["before", "after"],
 ) -> bytes:
     """The frames around a join, as ``farm/request/media_tools.py`` says. Both strips show the same moments.
@@ -127,9 +129,8 @@ def seam_picture(
         if joined is None:
             raise InvalidInput("these segments are not joined yet; look again when they are")
         with _said(joined):
-            frames = list(
-                pick_frames(joined, _there(joined, [joined_start + m for m in moments], joined_start))
-            )
+            numbers = [round((joined_start + m) * joined_step) for m in moments]
+            frames = list(pick_frames(joined, _there(joined, numbers, round(joined_start * joined_step))))
         return _strip(frames, None)
     first_shared = num_frames_earlier - overlap
     with _said(earlier):

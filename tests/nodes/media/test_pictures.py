@@ -183,6 +183,22 @@ def test_before_is_the_hard_cut_and_after_are_the_same_moments_joined(
     assert seam_picture(earlier, later, which="before", **without) == before  # type: ignore[arg-type]
 
 
+def test_of_an_interpolated_video_the_rendered_frames_are_shown(
+    video: Callable[..., Path], segment: Callable[..., Path]
+) -> None:
+    after = seam_picture(
+        segment(range(8), "earlier"),
+        segment(range(8), "later"),
+        overlap=2,
+        num_frames_earlier=8,
+        joined=video(range(40)),
+        joined_start=6,
+        joined_step=Fraction(3),
+        which="after",
+    )
+    assert tiles_of(after) == [9, 12, 15, 18, 21, 24, 27, 30]
+
+
 def test_a_join_that_is_not_there_yet_is_said(
     video: Callable[..., Path], segment: Callable[..., Path]
 ) -> None:
