@@ -17,6 +17,7 @@ from farm import outputs
 from farm.connection import Connection, bearer
 from farm.endpoint import endpoint_at, read_endpoint
 from farm.errors import CannotRun
+from farm.request import model_here
 from farm.state import default_state_folder
 
 #: Lost event streams in a row, without an event between them, before the client gives up.
@@ -295,6 +296,10 @@ class FarmClient(Connection):
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         options = dict(options)
+        # A farm elsewhere on this machine knows no folder by its place below ours.
+        for name in ("model", "draft_model"):
+            if options.get(name) is not None:
+                options[name] = model_here(options[name])
         for name in ("audio", "mask"):
             if options.get(name) is not None:
                 options[name] = self._kept(options[name])

@@ -24,6 +24,7 @@ from farm.machines import (
     parse_ports,
 )
 from farm.reporting import ModelReport, console, report_json
+from farm.request import model_here
 from farm.state import default_state_folder
 
 machine = typer.Typer()
@@ -159,7 +160,7 @@ def models(
     if names and names[0] == "accept":
         _accept_licences(names[1:], client, state or default_state_folder(), as_json)
         return
-    wanted = [_absolute(name) for name in names or []]
+    wanted = [model_here(name) for name in names or []]
     if client is not None:
         found = _REPORTS.validate_python(client.models_runnable(wanted))
     else:
@@ -188,11 +189,6 @@ def _accept_licences(names: list[str], client: FarmClient | None, folder: Path, 
         accepted.append({"model": name, "licence": licence})
     said = "\n".join(f"the {each['licence']} is accepted for this farm" for each in accepted)
     console.tell(accepted, said, as_json=as_json)
-
-
-def _absolute(name: str) -> str:
-    """A folder as everybody on this machine names it."""
-    return str(Path(name).resolve()) if "/" in name else name
 
 
 def workers_here(workers: str | None, vram_limit: str | None, **about: Any) -> list[Worker]:

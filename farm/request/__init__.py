@@ -25,7 +25,7 @@ from farm.request.job import (
 )
 from farm.request.media import FrameRate, MediaInfo, SoundInfo, VideoReading
 from farm.request.media_tools import MediaTools, OnLook
-from farm.request.options import DEFAULT_MODEL, file_here, parse_size, request_options
+from farm.request.options import DEFAULT_MODEL, file_here, model_here, parse_size, request_options
 from farm.request.presets import MIN_STEPS, PRESETS, Preset, preset
 from farm.request.review import (
     HOW,
@@ -73,6 +73,7 @@ __all__ = [
     "check_priority",
     "check_seed",
     "file_here",
+    "model_here",
     "parse_replacement",
     "parse_review",
     "parse_size",

@@ -42,6 +42,13 @@ def parse_fps(text: str, param: str = "fps") -> Fraction:
         ) from None
 
 
+def model_here(name: str) -> str:
+    """A model's folder, or file, by its whole path where it is on this machine; else its name, as it is."""
+    path = Path(name)
+    is_path = path.exists() if "/" in name else (path / "model_index.json").is_file()
+    return str(path.absolute()) if is_path else name
+
+
 def file_here(file: _File) -> _File:
     """A weight file by its whole path where it is on this machine; else its name in the weights folder."""
     return file.model_copy(update={"path": file.path.absolute()}) if file.path.exists() else file

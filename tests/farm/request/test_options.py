@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun, InvalidInput
 from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes
-from farm.request.options import parse_fps, parse_size, request_options
+from farm.request.options import model_here, parse_fps, parse_size, request_options
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,17 @@ def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
 def test_an_address_that_is_none_is_said_to_be_unknown(address: str) -> None:
     with pytest.raises(CannotRun, match=f"^{address} is not known here .*give an address or another name"):
         check_listen(address, 8470)
+
+
+def test_a_model_folder_is_named_by_its_whole_path_and_any_other_name_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "tiny_wan").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model_index.json").write_text("{}")
+    assert model_here("models/mine") == str(tmp_path / "models" / "mine")
+    assert model_here("here") == str(tmp_path / "here")
+    for name in ("tiny_wan", "Lightricks/LTX-Video-0.9.5", "wan2.2-i2v-a14b"):
+        assert model_here(name) == name
