@@ -116,6 +116,7 @@ async def keep_up(
                 coordinator.begin_recovered()
                 url = endpoint.url
                 serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
+                await asyncio.sleep(0)  # it listens before anybody is told; whoever comes at once waits
                 write_endpoint(state, endpoint)
                 _say_up(
                     url,

@@ -34,6 +34,19 @@ again = reelfarm.render(photo, "zoom in", state=f"{folder}/state", workers="2GiB
 assert again.report["totals"]["frames_sha256"] == video.report["totals"]["frames_sha256"]
 print("made", video.path)
 """
+#: For a type checker.
+TYPED = """
+from reelfarm import Farm, JobFailed, render
+
+def made(photo: str) -> None:
+    try:
+        video = render(photo, "zoom in", seconds=2, seed=7)
+    except JobFailed as error:
+        print(error.message.upper())
+    reveal_type(video)
+    reveal_type(video.frames())
+    Farm().submit(photo, "zoom in", fit="pad").wait("v.mp4")
+"""
 
 
 @pytest.mark.long
@@ -77,5 +90,9 @@ def test_a_wheel_in_a_clean_environment_has_all_that_users_are_told_of(tmp_path:
     assert "tiny_wan" in run(command, "models", "tiny_wan", "--workers", "2GiB")
     photo = ROOT / "examples" / "coffee.jpg"
     assert "video  " in run(command, "plan", photo, "--seconds", "2", "--workers", "2GiB")
+    (tmp_path / "typed.py").write_text(TYPED)
+    revealed = run(sys.executable, "-m", "mypy", "--python-executable", python, "typed.py")
+    assert 'Revealed type is "reelfarm.video.Video"' in revealed
+    assert "numpy.ndarray" in revealed
     (tmp_path / "program.py").write_text(PROGRAM)
     assert "made" in run(python, "program.py", photo, tmp_path, own)
