@@ -16,8 +16,8 @@ class OneAtATime(Placement):
         return ()
 
 
-#: Of windows, in the ladder's order. On H200s a window of the 2B model took 1.00 to 1.11 times as long streamed
-#: as with its transformer visiting the card (docs/measured.md). Streamed feed-forward layers are
+#: Of windows, in the ladder's order. On H200s a window of the 2B model took 1.00 to 1.11 times as long
+#: streamed as with its transformer visiting the card (docs/measured.md). Streamed feed-forward layers are
 #: whole: they have more than a group of the ring, and pieces would cross each.
 CUDA: tuple[Placement, ...] = (
     Placement("resident", "resident", False, 1, 1, 16, 1.0),

@@ -13,9 +13,9 @@ from nodes.engines.folders import StoredTensor
 from nodes.engines.streaming.pinned import PinnedMemory
 from nodes.engines.weights import READERS, read_into
 
-#: Threads that read: one is slower than most disks, and more than these keep the interpreter from the thread
-#: that computes. Of readers and slices these encoded a prompt with a T5 of 9.5 GB fastest (0.45 s; 16 of 4 MiB
-#: took 1.2).
+#: Threads that read: one is slower than most disks, and more than these keep the interpreter from the
+#: thread that computes. Of readers and slices these encoded a prompt with a T5 of 9.5 GB fastest (0.45 s;
+#: 16 of 4 MiB took 1.2).
 _READERS = min(8, READERS)
 #: What one of them reads at once, and the pinned buffers of that size: one is copied while another is filled.
 _SLICE_BYTES = 8 * 2**20
