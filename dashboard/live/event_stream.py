@@ -13,15 +13,17 @@ from typing import Any
 from farm.state import Event, JobSubmitted
 
 HEARTBEAT = b": still here\n\n"
-#: Of a job's submission neither the plan, which may be megabytes, nor the inputs with this machine's paths.
-_UNTOLD: dict[str, Any] = {"plan": True, "request": {"inputs": True}}
-_STORED = """
+#: Of a job's submission neither the plan, which may be megabytes, nor the files with this machine's paths.
+_FILES = ("inputs", "audio", "mask", "references")
+_UNTOLD: dict[str, Any] = {"plan": True, "request": dict.fromkeys(_FILES, True)}
+_REMOVED = ", ".join(f"'$.request.{name}'" for name in _FILES)
+_STORED = f"""
 SELECT seq, at, job_id, type,
     CASE type
-        WHEN 'job_submitted' THEN CAST(json_remove(CAST(body AS TEXT), '$.plan', '$.request.inputs') AS BLOB)
+        WHEN 'job_submitted' THEN CAST(json_remove(CAST(body AS TEXT), '$.plan', {_REMOVED}) AS BLOB)
         ELSE body
     END
-FROM events WHERE seq > :after AND seq <= :until {of_job} {of_types} ORDER BY seq LIMIT :limit
+FROM events WHERE seq > :after AND seq <= :until {{of_job}} {{of_types}} ORDER BY seq LIMIT :limit
 """
 
 

@@ -19,7 +19,7 @@ from dashboard.live.event_stream import event_message, stored_events
 from dashboard.live.feed import Feed
 from dashboard.server import serve as serve_farm
 from farm.capabilities.worker import GIB, Worker
-from farm.state.events import WorkerJoined, WorkerLeft
+from farm.state.events import JobSubmitted, WorkerJoined, WorkerLeft
 from farm.state.journal import Journal
 from farm.state.ledger import Ledger
 
@@ -145,7 +145,12 @@ async def test_a_number_of_another_journal_is_answered_with_reset(ledger: Ledger
 async def test_a_stored_event_reads_the_same_as_a_fresh_one(farm: Any, photo: Path) -> None:
     job_id = (await farm.submit(photo)).json()["id"]
     await farm.until_ended(job_id)
-    journal = farm.coordinator.ledger.journal
+    ledger = farm.coordinator.ledger
+    job, journal = ledger.job(job_id), ledger.journal
+    beside = dict.fromkeys(("audio", "mask"), job.request.inputs[0]) | {"references": job.request.inputs}
+    request = job.request.model_copy(update=beside)
+    assert str(farm.state_dir) in request.model_dump_json()
+    ledger.record(JobSubmitted(job_id="job-0123456789ab", request=request, plan=job.plan))
     stored = stored_events(journal.path, after=0, until=10_000, limit=10_000)
     for event, (seq, at, value) in zip(stored, journal.events(), strict=True):
         assert event.message() == event_message(seq, at, value)
