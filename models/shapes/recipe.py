@@ -3,7 +3,7 @@
 What a card needs for a model follows from its configs and the shapes of its tensors. Of the published sizes
 both are known without their files, so ``farm models`` can tell what of them would run here.
 
-    python benchmarks/model_shapes.py                # writes models/shapes/NAME.json
+    python models/shapes/recipe.py                    # writes models/shapes/NAME.json
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import diffusers  # noqa: E402
@@ -23,7 +23,7 @@ import transformers  # noqa: E402
 
 from benchmarks.engines._full_size import MODELS, Model, empty_model, index_of, scheduler_of  # noqa: E402
 
-SHAPES = ROOT / "models" / "shapes"
+SHAPES = Path(__file__).parent
 #: By the farm's name, that of its size here.
 NAMES = {
     "wan2.2-i2v-a14b": "a14b",
