@@ -19,7 +19,7 @@ from nodes.engines.common.pieces import AttentionInRows, InPieces
 from nodes.engines.common.placing import PlacedModel
 from nodes.engines.engine import OutOfMemory
 from nodes.engines.folders import stored_tensors
-from nodes.engines.placement import Parts, Placement
+from nodes.engines.placement import Parts, Placement, once
 from nodes.engines.weights import file_span
 from nodes.engines.weights.files import MappedFiles
 
@@ -64,6 +64,15 @@ def test_a_rung_says_which_components_stay_and_which_pass_through_the_ring(
 ) -> None:
     assert placement.resident(PARTS) == resident
     assert placement.streamed(PARTS) == streamed
+
+
+def test_what_is_streamed_once_is_not_copied_to_pinned_memory_first() -> None:
+    assert [p.from_files for p in once((RESIDENT, EVICT, CHUNK, replace(STREAM, from_files=True)))] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_single_denoiser_stays_on_the_card_and_encoders_may_be_all_there_is() -> None:
