@@ -13,9 +13,9 @@ a run of equal tasks busy workers would end first is counted, not tried one by o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 
 import numpy as np
@@ -129,8 +129,8 @@ class _Call:
 
     def _place_pools(self, turn: Round) -> bool:
         """What is left, counted by class and priority; the turns tell whose task an idle worker takes."""
-        while turn.priority is not None and self.idle.any():
-            pools = self._index.turns.pools[turn.priority]
+        while (priority := turn.priority) is not None and self.idle.any():
+            pools = self._index.turns.pools[priority]
             first = turn.next()
             assert first is not None, "a priority has a turn to come"
             job, position = first
@@ -141,26 +141,39 @@ class _Call:
                 room = MAX_ASSIGNMENTS - len(self.assignments)
                 if not room:
                     return False
-                count = sum(pools[of].values())
-                for skipped, row, finish in place_run(self._free_at, of.run_s, self.idle, count, room):
-                    picked = self._pick(turn, of, pools[of], skipped, row)
-                    if picked is None:
-                        break
-                    self._assign(*picked, of, row, finish)
-            turn.next_level()
-        return True
+                self._place_pool(turn, of, pools[of], room)
+            if turn.priority == priority:
+                turn.next_level()
+        return len(self.assignments) < MAX_ASSIGNMENTS
+
+    def _place_pool(self, turn: Round, of: TaskClass, pool: dict[tuple[str, int], int], room: int) -> None:
+        """Ready tasks of one class and priority, of any job."""
+        for job, order in islice(self._failed(pool), MIN_LOOKS):  # who may try one is its own
+            self._place(job, job.tasks[job.order[order]], of)
+        for skipped, row, finish in place_run(self._free_at, of.run_s, self.idle, sum(pool.values()), room):
+            picked = self._pick(turn, of, pool, skipped, row)
+            if picked is None:
+                break
+            self._assign(*picked, of, row, finish)
+
+    def _failed(self, pool: dict[tuple[str, int], int]) -> Iterator[tuple[Job, int]]:
+        """Those that were tried and failed, and were not given out yet."""
+        for job, kind in ((self._state.jobs[job_id], kind) for job_id, kind in pool):
+            for order in sorted(job.ready_failed):
+                given = (job.id, job.order[order]) in self._given
+                if job.outline.kinds[order] == kind and not given:
+                    yield job, order
 
     def _pick(
         self, turn: Round, of: TaskClass, pool: dict[tuple[str, int], int], skipped: int, row: int
     ) -> tuple[Job, Task] | None:
         """A task of this class for a worker: of whoever has the turn, as far in as its share was skipped."""
         found = turn.next()
-        jobs = [found[0]] if found and self._ready_of(found[0], of) else []
-        jobs += [self._state.jobs[job_id] for job_id, _ in pool]
-        for job in jobs:
+        first = [found[0]] if found and self._ready_of(found[0], of) else []
+        for job in chain(first, (self._state.jobs[job_id] for job_id, _ in pool)):
             orders = self._ready_of(job, of)
             share = min(skipped // len(pool), len(orders) - 1)
-            for order in (*islice(orders, share, None), *islice(orders, share)):
+            for order in (orders[n] for n in chain(range(share, len(orders)), range(share))):
                 task = job.tasks[job.order[order]]
                 if (job.id, task.id) not in self._given and self._allowed(task, of)[row] < np.inf:
                     if found and job is found[0]:

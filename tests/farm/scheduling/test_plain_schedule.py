@@ -270,6 +270,26 @@ def test_it_decides_as_a_plain_one_whatever_happened(make: Any, seed: int) -> No
     assert contents(anew) == contents(farm.state), "kept by events, or made at once"
 
 
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_what_is_counted_instead_of_placed_breaks_no_rule_either(make: Any, seed: int) -> None:
+    farm = Farm(make, random.Random(seed))
+    with patch("farm.scheduling.schedule.LOOKS", 1):
+        for _ in range(40):
+            decided = schedule(farm.state, farm.now)
+            assert len({a.worker_id for a in decided}) == len(decided)
+            assert len({(a.job_id, a.task_id) for a in decided}) == len(decided)
+            for a in decided:
+                job = farm.state.jobs[a.job_id]
+                task = job.tasks[a.task_id]
+                able = {o.worker.worker.id: o for o in allowed(task, offers(farm.state, job, task))}
+                assert (a.rung, a.predicted_s) == (able[a.worker_id].rung, able[a.worker_id].run_s)
+                assert not farm.state.workers[a.worker_id].attempts
+                assert job.status == "running"
+            assert bool(decided) == bool(plain_schedule(farm.state, farm.now))
+            farm.step()
+
+
 def contents(state: State) -> dict[str, Any]:
     """What an index says, but for the numbers by which it keeps an order."""
     index = index_of(state)

@@ -433,3 +433,14 @@ def test_why_one_worker_does_not_run_a_task_is_told_without_the_others(make: Any
     make.happen(state, make.assigned("s0-0", "a/0"))
     job = state.jobs["job"]
     assert explain(state, job, job.tasks["s0-1"], ["a/0"]) == {"a/0": "is busy"}
+
+
+def test_a_lower_priority_gets_what_a_higher_one_of_many_jobs_leaves(make: Any) -> None:
+    state = farm(
+        make, {f"w{number:03}/0": 5.0 for number in range(300)}, num_frames=frames_of(20), priority=20
+    )
+    for number in range(12):
+        make.happen(state, make.submitted(f"urgent{number}", num_frames=frames_of(2), priority=90))
+    given = [a.job_id for a in schedule(state, 0.0)]
+    assert len(given) == 12 * 2 + 20
+    assert given.count("job") == 20
