@@ -4,8 +4,8 @@
 
 The ledger with its journal, the state and the schedule are the real ones; workers, failures and the times
 segments take are drawn. Four kinds of cards, a quarter each, take 1, 1.6, 2.5 and 6 times as long. Every
-event is audited, everything every 10,000 events (``_farmsim_audit.py``). CPU seconds are of this process, the
-garbage collector's pauses counted; ``decisions_per_s`` is of the schedule and the recording, not of audits.
+event is audited, everything every 10,000 events (``simulated/audit.py``). CPU seconds are of this process,
+the garbage collector's pauses counted; ``decisions_per_s`` is of schedule and recording, not of audits.
 The rivals have neither failures nor noise. ``bound_s`` is what no schedule can beat: all work over all speed,
 or the longest chain.
 """
@@ -24,11 +24,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._farmsim import Simulation, Weather
-from benchmarks._farmsim_audit import Audit
-from benchmarks._farmsim_jobs import MODES, cards, submitted
-from benchmarks._farmsim_pages import asked
-from benchmarks._farmsim_rivals import pulled, split_evenly
+from benchmarks.simulated.audit import Audit
+from benchmarks.simulated.jobs import MODES, cards, submitted
+from benchmarks.simulated.pages import asked
+from benchmarks.simulated.rivals import pulled, split_evenly
+from benchmarks.simulated.simulation import Simulation, Weather
 
 #: name -> workers, segments, jobs, people, mixed memory and modes, what goes wrong
 CASES: dict[str, dict[str, Any]] = {

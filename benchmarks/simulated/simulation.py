@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
 
-from benchmarks._farmsim_audit import Audit
+from benchmarks.simulated.audit import Audit
 from farm.capabilities.engine_spec import Rung
 from farm.capabilities.worker import Worker, fitting_rungs
 from farm.planning.plan import Plan, Segment

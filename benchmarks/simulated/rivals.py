@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
-from benchmarks._farmsim import Simulation
+from benchmarks.simulated.simulation import Simulation
 from farm.planning.plan import Plan, Segment
 from farm.state.events import JobSubmitted
 

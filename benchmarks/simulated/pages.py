@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from benchmarks._farmsim import Simulation
+from benchmarks.simulated.simulation import Simulation
 from dashboard.live.snapshots import Snapshots
 from dashboard.live.worker_summaries import node_summaries, worker_summary_by_id
 from farm.scheduling.forecast import eta_s, quote
