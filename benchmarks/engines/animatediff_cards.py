@@ -38,10 +38,10 @@ from diffusers import (  # noqa: E402
 from PIL import Image  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
-from benchmarks.engines._animatediff_folder import write_folder  # noqa: E402
 from benchmarks.engines._farm_cases import picture  # noqa: E402
 from benchmarks.engines._full_size import Window  # noqa: E402
-from benchmarks.engines._unet_cases import (  # noqa: E402
+from benchmarks.engines.unets._animatediff_folder import write_folder  # noqa: E402
+from benchmarks.engines.unets._cases import (  # noqa: E402
     Cases,
     Family,
     card,

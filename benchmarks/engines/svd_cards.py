@@ -32,8 +32,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.engines._farm_cases import picture  # noqa: E402
 from benchmarks.engines._full_size import Window  # noqa: E402
-from benchmarks.engines._svd_folder import write_folder  # noqa: E402
-from benchmarks.engines._unet_cases import (  # noqa: E402
+from benchmarks.engines.unets._cases import (  # noqa: E402
     Cases,
     Family,
     card,
@@ -43,6 +42,7 @@ from benchmarks.engines._unet_cases import (  # noqa: E402
     rungs,
     stock,
 )
+from benchmarks.engines.unets._svd_folder import write_folder  # noqa: E402
 from nodes.engines.svd.engine import StableVideoDiffusion  # noqa: E402
 from nodes.engines.svd.spec import svd_spec  # noqa: E402
 
