@@ -28,6 +28,8 @@ WAITING = ("ray", "browser", "clients")
 #: What a Python beside the usual one does without (make test-pythons), and whose tests may need it.
 HEAVY = re.compile("No module named '(?:torch|diffusers|transformers|accelerate)'")
 HEAVY_ROOMS = ("tests/models/", "tests/nodes/")
+#: Two cores have 180 CPU seconds in 90 s, and are never busy for all of them.
+FAST_CPU_S = 170
 JOIN_IN_PROCESS = ("tests/farm/", "tests/dashboard/", "tests/nodes/work/")
 
 
@@ -69,6 +71,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") == "true" and reporter and reporter.stats.get("skipped") and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What a run without ``slow`` tests took of all cores: time on the clock tells of who else is at work."""
+    used_s = sum(os.times()[:4])
+    if "or slow" in config.option.markexpr and used_s > FAST_CPU_S:
+        terminalreporter.write_line(
+            f"{used_s:.0f} CPU seconds, and make test-fast is to take {FAST_CPU_S} on a quiet machine: make "
+            "tests cheaper, or mark those that are slow by nature (CONTRIBUTING.md)"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel, WanTransformer3DModel
-from torch._dynamo.testing import CompileCounter
 
 from nodes.engines.ltx.transformer import RunwiseTransformer, rotary_table
 from nodes.engines.streaming.weight_ring import WeightRing
@@ -32,6 +31,8 @@ WAN: dict[str, Any] = {
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Counts what is compiled, which then runs as it was traced."""
+    from torch._dynamo.testing import CompileCounter  # a quarter of a second in every process that collects
+
     counter = CompileCounter()
     torch._dynamo.reset()
     monkeypatch.setattr(pointwise, "_COMPILED", {})
