@@ -40,6 +40,14 @@ def deliver(state: dict[str, Any], folder: Path, name: str) -> None:
         os.replace(path.with_suffix(".new"), path)
 
 
+def deliver_module(module: torch.nn.Module, folder: Path, name: str) -> None:
+    """A small network in half precision, in one file."""
+    half = {key: value.half().cpu().contiguous() for key, value in module.state_dict().items()}
+    path = folder / f"{name}.safetensors"
+    save_file(half, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
 def collect(folder: Path, name: str) -> dict[str, Any] | None:
     """What ``deliver`` wrote, as a state to go on from with fresh optimizers; None if there is nothing."""
     first = folder / f"{name}-0.safetensors"

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors.torch import load_file
 
 from models.tiny_wan.recipe.architecture import new_transformer, new_vae, write_pipeline_files
 from models.tiny_wan.recipe.checkpoint import collect
 
 CLASSES: dict[str, Any] = {"vae": AutoencoderKLWan, "transformer": WanTransformer3DModel}
+#: What a stage trains on that is no part of its own.
+TRAINS = {"texture": "transformer"}
 #: In the model's folder: steps and seconds each part was trained for.
 PROGRESS = "training.json"
 #: No file of the model is larger.
@@ -25,13 +28,18 @@ def state_of(name: str, work: Path, model: Path, device: str) -> dict[str, Any] 
     whole = work / f"{name}_state.pt"
     if whole.exists():
         return dict(torch.load(whole, map_location=device))
+    beside = work / "carry" / "discriminator.safetensors"
+    more = {}
+    if name in TRAINS and beside.exists():
+        more["discriminator"] = {key: value.float() for key, value in load_file(beside).items()}
     if carried := collect(work / "carry", name):
-        return carried
-    if (model / name).is_dir() and (model / PROGRESS).exists():
-        progress = json.loads((model / PROGRESS).read_text())[name]
-        part = CLASSES[name].from_pretrained(model / name, torch_dtype=torch.float32)
+        return {**carried, **more}
+    part_name = TRAINS.get(name, name)
+    if (model / part_name).is_dir() and (model / PROGRESS).exists():
+        progress = json.loads((model / PROGRESS).read_text()).get(name, {"step": 0, "trained_s": 0.0})
+        part = CLASSES[part_name].from_pretrained(model / part_name, torch_dtype=torch.float32)
         weights = [w.detach() for w in part.parameters()]
-        return {**progress, "weights": weights, "average": weights}
+        return {**progress, "weights": weights, "average": weights, **more}
     return None
 
 
@@ -42,7 +50,9 @@ def finished(name: str, work: Path, model: Path) -> Any:
         FileNotFoundError: If it is nowhere.
     """
     for folder in (work / name, model / name):
-        if folder == model / name and (carried := collect(work / "carry", name)):
+        later = next((stage for stage, part in TRAINS.items() if part == name), name)
+        carried = collect(work / "carry", later) or collect(work / "carry", name)
+        if folder == model / name and carried:
             part = {"vae": new_vae, "transformer": new_transformer}[name]()
             if name == "vae":
                 part.register_to_config(
@@ -79,6 +89,10 @@ def export(work: Path, model: Path, facts: dict[str, Any]) -> dict[str, int]:
         if state is not None:
             progress[name] = {key: state[key] for key in ("step", "trained_s")}
             save_part(name, finished(name, work, model), model)
+    for name, part in TRAINS.items():
+        state = state_of(name, work, model, "cpu") if part in progress else None
+        if state is not None and state["step"]:
+            progress[name] = {key: state[key] for key in ("step", "trained_s")}
     for name in ("text_encoder", "tokenizer"):
         if (work / name).is_dir():
             shutil.rmtree(model / name, ignore_errors=True)

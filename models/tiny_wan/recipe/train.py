@@ -7,6 +7,10 @@ Stages, in order; each leaves what the next one reads in the working folder:
     transformer  the transformer on latents of clips: one shape, then many
     export       the pipeline folder, in half precision
 
+and, named only, before the last:
+
+    texture      the transformer against a discriminator, to paint what nobody can know: an experiment
+
 The long stages save as they go and go on from there: from their whole state; or, on another machine, from
 the half-precision files of ``--deliver`` laid into ``<work>/carry``; or else from the model's own folder
 ``--out``, the last two with fresh optimizers. Their minutes are of training in all, with what was before.
@@ -22,7 +26,7 @@ import random
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,7 +34,7 @@ import torch.distributed as dist
 from models.tiny_wan.recipe import whole_clip
 from models.tiny_wan.recipe.architecture import new_transformer, new_vae
 from models.tiny_wan.recipe.asked import RATE_TEMPLATE, RATES, VOCABULARY
-from models.tiny_wan.recipe.checkpoint import deliver, save_whole
+from models.tiny_wan.recipe.checkpoint import deliver, deliver_module, save_whole
 from models.tiny_wan.recipe.clips import ClipMaker, Prompts
 from models.tiny_wan.recipe.data.pictures import Atlas, atlas
 from models.tiny_wan.recipe.measure import autoencoder_figures, held_out_clips, write_sheet
@@ -39,9 +43,13 @@ from models.tiny_wan.recipe.prompts import random_prompt
 from models.tiny_wan.recipe.scenes import Scenes, Shape
 from models.tiny_wan.recipe.text import LENGTH, Budget
 from models.tiny_wan.recipe.text import make as make_text_encoder
+from models.tiny_wan.recipe.texture.stage import TextureStage, TextureTrainer
+from models.tiny_wan.recipe.texture.watched import Watched
+from models.tiny_wan.recipe.texture.worn import WornClipMaker
 from models.tiny_wan.recipe.transformer import STEPS, HeldOutTests, TransformerStage, TransformerTrainer
 from models.tiny_wan.recipe.vae import Phase, VaeStage, VaeTrainer, latent_statistics
 
+Maker = TypeVar("Maker", bound=ClipMaker)
 STAGES = ("text", "vae", "transformer", "export")
 #: What the model was trained for.
 FACTS = {
@@ -73,7 +81,7 @@ def main() -> None:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not args.eager
     if world > 1:
         torch.cuda.set_device(_device())
         dist.init_process_group("nccl", device_id=torch.device(_device()))
@@ -88,6 +96,8 @@ def main() -> None:
             train_vae(args, rank, world, left)
         elif stage == "transformer":
             train_transformer(args, rank, world, left)
+        elif stage == "texture":
+            train_texture(args, rank, world, left)
         elif stage == "export" and rank == 0:
             print(json.dumps(export(args.work, args.out, FACTS)), flush=True)
         if world > 1:
@@ -110,6 +120,12 @@ def _arguments() -> Any:
     parser.add_argument("--text-from", type=Path, help="train the text encoder of this model on")
     parser.add_argument("--vae-minutes", type=float, default=7)
     parser.add_argument("--transformer-minutes", type=float, default=30)
+    parser.add_argument("--texture-minutes", type=float, default=25)
+    parser.add_argument("--texture-rate", type=float, default=TextureStage.muon_rate, help="Muon's")
+    parser.add_argument("--texture-batch", type=int, default=32, help="as --batch, of the stage texture")
+    parser.add_argument(
+        "--say", type=float, default=TextureStage.say, help="of the discriminator, beside what is held"
+    )
     parser.add_argument(
         "--vae-batch", type=int, default=48, help="as many pixels as in clips of 17 x 128 x 128"
     )
@@ -244,28 +260,36 @@ def transformer_stage(args: Any) -> TransformerStage:
     return TransformerStage(args.transformer_minutes, shapes, muon_rate=args.muon_rate, rate=args.rate / 2)
 
 
-def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
-    """Train, save and deliver; ``<work>/transformer`` is the averaged one so far."""
-    from transformers import AutoTokenizer
-
-    began = time.monotonic()
-    device, stage = _device(), transformer_stage(args)
+def _clip_maker(args: Any, rank: int, kind: type[Maker], compiled: Shape | None, wordings: int = 40) -> Maker:
+    """What makes this process's clips, with the finished autoencoder and text encoder."""
+    device = _device()
     vae = finished("vae", args.work, args.out).to(device).eval().requires_grad_(False)
     if device != "cpu":
         vae = whole_clip.channels_last(vae)
     whole_clip.prepare(vae)
     prompts = Prompts(
-        text_folder(args.work, args.out), device, each=2 if args.small else 40, seed=args.seed + rank
+        text_folder(args.work, args.out), device, each=2 if args.small else wordings, seed=args.seed + rank
     )
     scenes = Scenes(_atlas(args, rank), torch.Generator(device).manual_seed(args.seed + 101 * rank + 5))
-    often = None if args.eager else stage.shapes[0][0]
-    maker = ClipMaker(scenes, prompts, vae, compiled=often, seed=args.seed + rank)
+    return kind(scenes, prompts, vae, compiled=compiled, seed=args.seed + rank)
+
+
+def _held_out_tests(args: Any, maker: ClipMaker) -> HeldOutTests:
+    from transformers import AutoTokenizer
+
     clips = held_out_clips(side=32, num_frames=9, each=1) if args.small else held_out_clips()
     words = random.Random(14)
     said = [random_prompt(words, clip.asked, held_out=True) for clip in clips]
-    tests = HeldOutTests(
-        clips, maker, AutoTokenizer.from_pretrained(text_folder(args.work, args.out) / "tokenizer"), said
-    )
+    tokenizer = AutoTokenizer.from_pretrained(text_folder(args.work, args.out) / "tokenizer")
+    return HeldOutTests(clips, maker, tokenizer, said)
+
+
+def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
+    """Train, save and deliver; ``<work>/transformer`` is the averaged one so far."""
+    began = time.monotonic()
+    device, stage = _device(), transformer_stage(args)
+    maker = _clip_maker(args, rank, ClipMaker, None if args.eager else stage.shapes[0][0])
+    tests = _held_out_tests(args, maker)
     trainer = TransformerTrainer(
         stage,
         maker,
@@ -291,15 +315,73 @@ def train_transformer(args: Any, rank: int, world: int, seconds: float) -> None:
 
     left = seconds - (time.monotonic() - began) - 15
     trainer.run(save=save, log=_log(args), stop_after_s=left, every_s=args.report_every)
-    if rank > 0:
-        return
+    if rank == 0:
+        _finish(args, trainer)
+
+
+def _finish(args: Any, trainer: TransformerTrainer) -> None:
+    """The averaged transformer so far, and a sheet of what it makes."""
     with trainer.averaged():
         part = _new_transformer(args)
         part.load_state_dict({k: v.cpu() for k, v in trainer.model.state_dict().items()})
         save_part("transformer", part, args.work)
         if args.deliver:
-            made = tests.made(trainer.model, "first")
-            write_sheet(args.deliver / "sheet.jpg", [c.frames for c in clips[::2]], list(made[::2]))
+            made = trainer.tests.made(trainer.model, "first")
+            write_sheet(
+                args.deliver / "sheet.jpg", [c.frames for c in trainer.tests.clips[::2]], list(made[::2])
+            )
+
+
+def texture_stage(args: Any) -> TextureStage:
+    """Half of the steps in windows and drafts of 128x128, where the least is known, half in larger frames."""
+    if args.small:
+        shapes: tuple[tuple[Shape, float], ...] = ((Shape(9, 32, 32, 4), 0.5), (Shape(5, 48, 32, 4), 0.5))
+    else:
+        batch = args.texture_batch
+        shapes = (
+            (Shape(17, 128, 128, batch), 0.25),
+            (Shape(9, 128, 128, 2 * batch), 0.25),
+            (Shape(17, 256, 256, batch // 4), 0.3),
+            (Shape(17, 192, 320, batch // 4), 0.2),
+        )
+    return TextureStage(args.texture_minutes, shapes, say=args.say, muon_rate=args.texture_rate)
+
+
+def train_texture(args: Any, rank: int, world: int, seconds: float) -> None:
+    """As ``train_transformer``, of the stage after it."""
+    began = time.monotonic()
+    device, stage = _device(), texture_stage(args)
+    maker = _clip_maker(args, rank, WornClipMaker, None, wordings=12)
+    tests = _held_out_tests(args, maker)
+    watched = Watched(maker, tests.tokenizer, side=32 if args.small else 128, each=1 if args.small else 2)
+    trainer = TextureTrainer(
+        stage,
+        maker,
+        tests,
+        watched,
+        rank=rank,
+        world=world,
+        seed=args.seed,
+        make=lambda: _new_transformer(args),
+    )
+    if given := state_of("texture", args.work, args.out, device):
+        trainer.load_state(given)
+    if rank == 0:
+        print(f"texture: from step {trainer.step}, judged {trainer.judged} times", flush=True)
+
+    def save(trainer: TextureTrainer) -> None:
+        save_whole(trainer.state(), args.work / "texture_state.pt")
+        if args.deliver:
+            deliver({**trainer.state(), "stage_minutes": stage.minutes}, args.deliver, "texture")
+            deliver_module(trainer.discriminator, args.deliver, "discriminator")
+
+    left = seconds - (time.monotonic() - began) - 20
+    trainer.run(save=save, log=_log(args), stop_after_s=left, every_s=args.report_every)
+    if rank == 0:
+        _finish(args, trainer)
+        if args.deliver:
+            with trainer.averaged():
+                watched.sheet(trainer.model, args.deliver / "watched.jpg")
 
 
 if __name__ == "__main__":

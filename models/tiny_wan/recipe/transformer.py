@@ -81,7 +81,14 @@ def pixel_errors(
     """As ``clip_errors``, of pixels: what ``vae`` makes of ``latents``, to all but the first of ``frames``
     (N, 3, F, H, W).
     """
-    squared = (whole_clip.decode(vae, latents) - frames).square().mean(1)[:, 1:]
+    return frame_errors(whole_clip.decode(vae, latents), frames, seen)
+
+
+def frame_errors(
+    drawn: torch.Tensor, frames: torch.Tensor, seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``pixel_errors``, of frames (N, 3, F, H, W) that were ``drawn``."""
+    squared = (drawn - frames).square().mean(1)[:, 1:]
     cells = F.avg_pool2d(squared, SPATIAL).unflatten(1, (-1, TEMPORAL)).mean(2)
     return _means(cells, seen[:, 0, 1:])
 
@@ -134,6 +141,7 @@ class HeldOutTests:
         self, clips: list[HeldOutClip], maker: ClipMaker, tokenizer: Any, prompts: list[str]
     ) -> None:
         self.clips, self.maker, self.vae, device = clips, maker, maker.vae, maker.device
+        self.tokenizer = tokenizer
         self.frames = torch.stack([clip.frames for clip in clips]).to(device)
         self.seen = torch.stack([clip.seen for clip in clips])[:, None]
         texts = [with_rate(prompt, clip.fps) for prompt, clip in zip(prompts, clips, strict=True)]
@@ -265,7 +273,7 @@ class TransformerTrainer(Trainer):
         if shape not in self._under_way:
             level = self.levels[place % STEPS][:, None, None, None, None]
             now = level * self._noise(new.latents) + (1 - level) * new.latents
-            self._under_way[shape] = Batch(*(values.clone() for values in vars(new).values())), now
+            self._under_way[shape] = type(new)(*(values.clone() for values in vars(new).values())), now
         batch, now = self._under_way[shape]
         as_pixels = shape == self.stage.shapes[0][0] and self.done >= self.stage.pixels_from_done
         for turn in range(STEPS):
