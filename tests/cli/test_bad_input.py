@@ -106,8 +106,8 @@ REFUSALS = [
     render("an unknown model", "--model dream", "model 'dream' is none of", "`farm models` lists them"),
     Refusal("no name of a model", ("plan", PHOTO, "--model", ""), ("model '' is none of procedural,",)),
     render("a folder that is no model", "--model /etc", "/etc has no readable model_index.json"),
-    render("a model of another family", "--model @family", "is a StableVideoDiffusionPipeline",
-           "there are engines here for I2VGenXLPipeline"),
+    render("a model of another family", "--model @family", "is a HunyuanVideoImageToVideoPipeline",
+           "there are engines here for "),
     render("a model with parts missing", "--model @partial", "is not a complete I2VGen-XL folder, it lacks ",
            "unet/config.json", "download the model again", status=3),
 
@@ -197,7 +197,7 @@ def write_bad_files(folder: Path) -> None:
     (folder / "folder.png").mkdir()
     (folder / "folder.mp4").mkdir()
     os.mkfifo(folder / "pipe.mp4")
-    for name, family in (("family", "StableVideoDiffusionPipeline"), ("partial", "I2VGenXLPipeline")):
+    for name, family in (("family", "HunyuanVideoImageToVideoPipeline"), ("partial", "I2VGenXLPipeline")):
         (folder / name).mkdir()
         (folder / name / "model_index.json").write_text(f'{{"_class_name": "{family}"}}')
     (folder / "locked").mkdir(mode=0o500)
