@@ -196,7 +196,7 @@ async def test_a_job_in_json_may_hold_its_picture(farm: Any, photo: Path) -> Non
         ([data_url(b"\x89PNG\r\n\x1a\n" + bytes(100))], "input-1"),
         (["file:///etc/passwd"], "neither"),
         (["https://example.com/a.png"], "neither"),
-        ([3], "string"),
+        ([3], "expected text"),
         ("photo", "inputs"),
     ],
 )
@@ -266,7 +266,7 @@ async def test_the_name_of_an_upload_chooses_no_path(farm: Any, photo: Path, tmp
     [
         ("text/plain", b"{}", "multipart/form-data"),
         ("application/json", b"{}", "missing"),
-        ("application/json", b"[]", "object"),
+        ("application/json", b"[]", "expected names with values"),
         ("application/json", b"", "JSON"),
         ("multipart/form-data", b"", "multipart/form-data"),
         ("multipart/form-data; boundary=b", b"", "ended early"),
