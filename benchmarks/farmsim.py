@@ -7,7 +7,7 @@ segments take are drawn. Four kinds of cards, a quarter each, take 1, 1.6, 2.5 a
 event is audited, everything every 10,000 events (``simulated/audit.py``). CPU seconds are of this process,
 the garbage collector's pauses counted; ``decisions_per_s`` is of schedule and recording, not of audits.
 The rivals have neither failures nor noise. ``bound_s`` is what no schedule can beat: all work over all speed,
-or the longest chain.
+or the longest chain. ``peak_memory_gb`` is of the process, the cases before included.
 """
 
 from __future__ import annotations
