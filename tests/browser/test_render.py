@@ -19,7 +19,7 @@ async def fill_in_small(page: Page) -> None:
     """A video of 24 frames in 5 segments."""
     await page.get_by_role("combobox", name="Model").select_option("procedural")
     await page.get_by_label("Length, seconds").fill("3")
-    await page.get_by_label("Frames a second").fill("8")
+    await page.get_by_label("Frames a second", exact=True).fill("8")
     await page.get_by_label("314 × 208").check()
 
 
