@@ -73,12 +73,6 @@ def test_a_held_out_photograph_moves_as_the_prompt_says(
     assert verdict.followed, verdict.reason
 
 
-def test_the_folder_stays_small_enough_for_a_repository() -> None:
-    sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()]
-    assert max(sizes) <= 15 * 2**20
-    assert sum(sizes) <= 40 * 2**20
-
-
 def test_the_folder_is_a_model_by_its_path_too_and_cores_change_no_pixel(engine: Engine) -> None:
     by_path = loaded(str(FOLDER), cores=2)
     assert by_path.spec == engine.spec.model_copy(update={"model": str(FOLDER)})

@@ -513,7 +513,9 @@ def test_a_finished_model_can_be_trained_on_from_its_own_folder(tmp_path: Path) 
 
 
 def test_the_model_is_small_and_in_small_files() -> None:
-    sizes = [path.stat().st_size for path in MODEL.rglob("*") if path.is_file()]
+    # Not what Python compiled of the recipe: the repository holds none of it.
+    files = [path for path in MODEL.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    sizes = [path.stat().st_size for path in files]
     assert sum(sizes) <= 40 * 2**20
     assert max(sizes) <= 15 * 2**20
 
