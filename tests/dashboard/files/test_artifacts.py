@@ -156,11 +156,14 @@ async def test_a_video_so_far_without_a_frame_is_not_offered(start_farm: Any, ph
         listed = (await farm.get(f"jobs/{job_id}/artifacts")).json()["data"]
         return next(bool(a["ready"]) for a in listed if a["name"] == "so-far.mp4")
 
+    while not path.exists():  # the joiner makes its own once, and replaces what lies there
+        await asyncio.sleep(0.01)
     assert not await offered()
     header = b"".join(
         (8 + n).to_bytes(4, "big") + kind + bytes(n) for kind, n in ((b"ftyp", 20), (b"moov", 703))
     )
     for content, expected in ((b"", False), (header, False), (header + b"\0\0\0\x10moof" + bytes(8), True)):
+        path.unlink()  # a file of our own: the joiner's stays open
         path.write_bytes(content)
         assert await offered() is expected
 
