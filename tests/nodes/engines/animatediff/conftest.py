@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from farm.planning.render_task import RenderTask
 from tests.conftest import TINY_TEXT, TINY_VAE, write_tokenizer
+from tests.nodes.engines.conftest import smooth_picture
 
 if TYPE_CHECKING:
     from nodes.engines.animatediff.engine import AnimateDiff
@@ -129,14 +130,7 @@ def animatediff(_animatediff: AnimateDiff) -> AnimateDiff:
 @pytest.fixture(scope="session")
 def picture() -> Callable[[int], NDArray[np.uint8]]:
     """``picture(n)``: a smooth picture (H, W, 3), another for every n."""
-
-    def made(n: int) -> NDArray[np.uint8]:
-        across = np.linspace(0, 255, WIDTH, dtype=np.float32)[None, :, None]
-        down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
-        colour = np.array([(10 + 37 * n) % 256, (40 + 91 * n) % 256, (90 + 53 * n) % 256])
-        return (across * down + colour * (1 - down)).astype(np.uint8)
-
-    return made
+    return lambda n: smooth_picture(n, HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from farm.planning.render_task import RenderTask
+from tests.nodes.engines.conftest import smooth_picture
 
 if TYPE_CHECKING:
     from nodes.engines.ltx.engine import LTXVideo
@@ -187,14 +188,7 @@ def old_ltx(old_ltx_folder: Path) -> LTXVideo:
 @pytest.fixture(scope="session")
 def picture() -> Callable[[int], NDArray[np.uint8]]:
     """``picture(n)``: a smooth picture (64, 96, 3), another for every n."""
-
-    def made(n: int) -> NDArray[np.uint8]:
-        across = np.linspace(0, 255, WIDTH, dtype=np.float32)[None, :, None]
-        down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
-        colour = np.array([(10 + 37 * n) % 256, (40 + 91 * n) % 256, (90 + 53 * n) % 256])
-        return (across * down + colour * (1 - down)).astype(np.uint8)
-
-    return made
+    return lambda n: smooth_picture(n, HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="session")
