@@ -325,6 +325,8 @@ def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, 
             attempt.message = event.message
             if event.kind not in ("cancelled", "coordinator_restart"):
                 task.failures.append(Failure(attempt.worker_id, event.kind, event.message))
+                if task.status == "ready":  # opened again while another copy still ran
+                    job.ready_failed.add(task.order)
             if event.kind == "oom":
                 worker = state.workers.get(attempt.worker_id)
                 if worker is not None:

@@ -17,7 +17,7 @@ from farm.scheduling.schedule import (
     explain,
     schedule,
 )
-from farm.state.events import WorkerDraining, WorkerLeft
+from farm.state.events import TaskReopened, WorkerDraining, WorkerLeft
 from farm.state.fleet import remaining_s
 from farm.state.state import State
 
@@ -209,6 +209,15 @@ def random_state(make: Any, rng: random.Random) -> State:
 
 
 # Who is left out.
+
+
+def test_a_copy_that_fails_after_its_task_was_opened_again_bars_its_worker_too(make: Any) -> None:
+    state = farm(make, {"a/0": 10.0, "b/0": 40.0})
+    make.happen(state, make.assigned("s0-0", "b/0"), make.assigned("s0-0", "a/0", attempt=2))
+    make.happen(state, make.succeeded("s0-0", wall_s=41.0))
+    make.happen(state, TaskReopened(job_id="job", task_id="s0-0", take=1, reason="seam"))
+    make.happen(state, make.failed("s0-0", attempt=2))
+    assert placed(schedule(state, 0.0)) == {"s0-0": "b/0"}
 
 
 @pytest.mark.parametrize("kind", ["error", "invalid_output", "stalled", "cannot_start"])
