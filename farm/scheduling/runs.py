@@ -22,15 +22,12 @@ def place_run(
     worker would end it. ``free_at`` and ``idle`` are changed as tasks are placed, but for the last ones where
     ``is_last``: nothing is placed behind them.
     """
-    able = run_s < np.inf
-    while count and room:
+    waiting = (idle & (run_s < np.inf)).nonzero()[0]
+    while count and room and waiting.size:
         finish = free_at + run_s
-        waiting = np.flatnonzero(idle & able)
-        if not waiting.size:
-            break
         row = int(waiting[finish[waiting].argmin()])
         end = finish[row]
-        rows = np.flatnonzero(finish <= end)
+        rows = (finish <= end).nonzero()[0]
         rows = rows[~idle[rows]]
         skipped = 0
         if rows.size:
@@ -46,9 +43,10 @@ def place_run(
         yield skipped, row, finish
         free_at[row] = end
         idle[row] = False
+        waiting = waiting[waiting != row]
         count -= skipped + 1
         room -= 1
-    if count and room and not is_last and idle.any():
+    if count and room and not is_last and np.count_nonzero(idle):
         _queue(free_at, run_s, np.flatnonzero(~idle & (run_s < np.inf)), count)
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +51,7 @@ COPY_AFTER = 1.0
 COPY_MIN_S = 1.0
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     job_id: str
     task_id: str
     worker_id: str
@@ -64,10 +64,10 @@ class Assignment:
 def schedule(state: State, now: float) -> list[Assignment]:
     """Assignments for idle workers, to be carried out as they stand; ask again until there are none."""
     index = index_of(state)
-    if not index.fleet.idle.any():
+    if not np.count_nonzero(index.fleet.idle):
         return []
     call = _Call(state, index, now)
-    if call.place() and call.idle.any():
+    if call.place() and np.count_nonzero(call.idle):
         call.copy_stragglers()
     return call.assignments
 
@@ -87,7 +87,7 @@ class _Call:
         """Place what is ready; False: there was no room for more assignments."""
         turn = Round(self._index.turns, self._state)
         looks = max(MIN_LOOKS, LOOKS // len(self._fleet.ids))
-        while (found := turn.next()) is not None and self.idle.any():
+        while (found := turn.next()) is not None and np.count_nonzero(self.idle):
             if len(self.assignments) >= MAX_ASSIGNMENTS:
                 break
             if looks == 0:
@@ -129,7 +129,7 @@ class _Call:
 
     def _place_pools(self, turn: Round) -> bool:
         """What is left, counted by class and priority; the turns tell whose task an idle worker takes."""
-        while (priority := turn.priority) is not None and self.idle.any():
+        while (priority := turn.priority) is not None and np.count_nonzero(self.idle):
             pools = self._index.turns.pools[priority]
             first = turn.next()
             assert first is not None, "a priority has a turn to come"
@@ -192,7 +192,7 @@ class _Call:
         """What the task takes on each worker; infinite where it cannot or may not try it."""
         if not task.failures:
             return of.run_s
-        able = [self._fleet.ids[row] for row in np.flatnonzero(of.run_s < np.inf)]
+        able = [self._fleet.ids[row] for row in (of.run_s < np.inf).nonzero()[0]]
         run_s = of.run_s.copy()
         run_s[[self._fleet.row(worker_id) for worker_id in barred(task, able)]] = np.inf
         return run_s
@@ -201,9 +201,11 @@ class _Call:
         """Second copies of what is overdue, for whoever is idle and would end it much sooner."""
         fleet, now = self._fleet, self._now
         overdue = now - fleet.given_at >= np.maximum(COPY_MIN_S, COPY_AFTER * fleet.predicted_s)
+        rows = (fleet.busy & overdue).nonzero()[0]
+        if not rows.size:
+            return
         soonest = min((known.run_s[self.idle].min() for known in fleet.classes.values()), default=np.inf)
-        left_s = fleet.free_at(now) - now
-        rows = np.flatnonzero(fleet.busy & overdue & (left_s > soonest * COPY_GAIN))
+        rows = rows[fleet.free_at(now)[rows] - now > soonest * COPY_GAIN]
         found = [
             (self._index.turns.number(job.id), int(fleet.joined[row]), job, task, attempt)
             for row in rows
@@ -247,13 +249,18 @@ class _Call:
         worker = self._state.workers[self._fleet.ids[row]].worker
         held = of.holding(self._state.profiles, worker)
         assert held is not None, "a worker that cannot hold a task takes forever"
-        fits = f"{held[0]} fits ({gib(held[1])} of {gib(worker.vram_bytes)})"
+        fits = _fits(*held, worker.vram_bytes)
         own, finish[row] = finish[row], np.inf
         second = int(finish.argmin())
-        ahead, finish[row] = finish[second] - own, own
+        ahead, finish[row] = float(finish[second] - own), own
         if ahead == np.inf:
             return f"{fits}; the only worker that can"
         return f"{fits}; done {max(ahead, 0):.1f} s before {self._fleet.ids[second]}"
+
+
+@lru_cache
+def _fits(rung: Rung, need_bytes: int, vram_bytes: int) -> str:
+    return f"{rung} fits ({gib(need_bytes)} of {gib(vram_bytes)})"
 
 
 def _run_length(job: Job, order: int) -> int:
@@ -300,4 +307,4 @@ def able_workers(state: State, job: Job, task: Task) -> list[str]:
     """Ids of the workers that can hold a task and are not draining, in order."""
     index = index_of(state)
     of = index.class_of(job, job.outline.kinds[task.order])
-    return [index.fleet.ids[row] for row in np.flatnonzero(of.run_s < np.inf)]
+    return [index.fleet.ids[row] for row in (of.run_s < np.inf).nonzero()[0]]

@@ -33,6 +33,7 @@ from farm.state.events import (
     SeamAccepted,
     SeamMeasured,
     TaskAssigned,
+    TaskEvent,
     TaskReopened,
     WorkerDraining,
     WorkerEnabled,
@@ -43,7 +44,6 @@ from farm.state.index import happened
 from farm.state.rerender import reopen
 from farm.state.review import goes_on, remake, review_refusal
 from farm.state.state import (
-    REVIEW,
     Attempt,
     Failure,
     Job,
@@ -54,14 +54,17 @@ from farm.state.state import (
     WorkerState,
     blob_hashes,
     input_hashes,
+    new_job,
 )
 from farm.state.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
 
 
 def refusal(state: State, event: Event) -> str | None:
     """Why this event may not happen now, or None when it may."""
+    if isinstance(event, TaskEvent):
+        return _task_refusal(state, event)
     match event:
-        case ResultRefused() | NodeAdmitted() | LicenceAccepted():
+        case NodeAdmitted() | LicenceAccepted():
             return None
         case NodeRemoved(node=node):
             if any(worker.worker.node == node for worker in state.workers.values()):
@@ -70,7 +73,8 @@ def refusal(state: State, event: Event) -> str | None:
         case WorkerJoined(worker=worker):
             return f"worker {worker.id} is here" if worker.id in state.workers else None
         case WorkerLeft(worker_id=worker_id):
-            return None if worker_id in {*state.workers, *state.starting} else f"no worker {worker_id}"
+            here = worker_id in state.workers or worker_id in state.starting
+            return None if here else f"no worker {worker_id}"
         case WorkerDraining(worker_id=worker_id, leaving=False) if worker_id in state.drained:
             return f"worker {worker_id} is drained"
         case WorkerEnabled(worker_id=worker_id) if worker_id in state.starting:
@@ -96,8 +100,14 @@ def refusal(state: State, event: Event) -> str | None:
             if event.type == "job_retried" and job.status == "running" and job.num_running:
                 return f"job {job.id} is running: {event.type} does not follow"
             return _why_not_reopened(job, event) if event.type == "job_reopened" else None
-        case KeyframesReady() | KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
+        case _:
             return review_refusal(job, event)
+
+
+def _task_refusal(state: State, event: TaskEvent) -> str | None:
+    job = state.jobs.get(event.job_id)
+    if isinstance(event, ResultRefused) or job is None:
+        return None if isinstance(event, ResultRefused) else f"no job {event.job_id}"
     task = job.tasks.get(event.task_id)
     if task is None:
         return f"no task {event.task_id} in job {job.id}"
@@ -131,6 +141,15 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             and needs none: nothing that runs outlives it.
     """
     monotonic_s = at if monotonic_s is None else monotonic_s
+    if isinstance(event, TaskEvent):
+        job = state.jobs[event.job_id]
+        _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
+    else:
+        _apply_rare(state, event, at)
+    happened(state, event)
+
+
+def _apply_rare(state: State, event: Event, at: float) -> None:
     match event:
         case NodeAdmitted(node=node):
             admitted = state.nodes.setdefault(node, NodeState())
@@ -165,7 +184,7 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             if left and left.draining and not left.leaving:
                 state.drained[event.worker_id] = left.worker
         case JobSubmitted():
-            job = _new_job(event, at)
+            job = new_job(event, at)
             job.attempts_before = state.deleted.pop(job.id, 0)
             state.jobs[job.id] = job
             _use(state, input_hashes(job))
@@ -181,15 +200,12 @@ def apply(state: State, event: Event, at: float, monotonic_s: float | None = Non
             _apply_to_job(state, event, at)
         case KeyframesReady() | KeyframesRemade() | KeyframeReplaced() | ReviewApproved():
             _apply_to_review(state, state.jobs[event.job_id], event)
-        case _:
-            job = state.jobs[event.job_id]
-            _apply_to_task(state, job, job.tasks[event.task_id], event, at, monotonic_s)
-    happened(state, event)
 
 
 def _use(state: State, hashes: Collection[str]) -> None:
-    state.blob_uses.update(hashes)
-    state.dropped_blobs.difference_update(hashes)
+    for sha256 in hashes:
+        state.blob_uses[sha256] += 1
+        state.dropped_blobs.discard(sha256)
 
 
 def _forget(state: State, hashes: Iterable[str]) -> None:
@@ -219,32 +235,6 @@ def _why_not_reopened(job: Job, event: JobReopened) -> str | None:
         if (status, event.type) not in TASK_TRANSITIONS:
             return f"task {task_id} is {status}: {event.type} does not follow"
     return None
-
-
-def _new_job(event: JobSubmitted, at: float) -> Job:
-    segments = event.plan.segments
-    tasks = {s.id: Task(s, i, frozenset(s.depends_on)) for i, s in enumerate(segments)}
-    if event.plan.review:
-        for task in tasks.values():
-            task.waits_for |= {REVIEW} if task.segment.level == "final" else frozenset()
-    dependents: dict[str, list[str]] = {}
-    job = Job(
-        id=event.job_id,
-        request=event.request,
-        plan=event.plan,
-        submitted_at=at,
-        tasks=tasks,
-        order=[s.id for s in segments],
-        dependents=dependents,
-        submitted_by=event.submitted_by,
-        submitted_by_id=event.submitted_by_id,
-        remixed_from=event.remixed_from,
-    )
-    for task in tasks.values():
-        for dependency in task.segment.depends_on:
-            dependents.setdefault(dependency, []).append(task.id)
-        job.queue(task)
-    return job
 
 
 def _apply_to_job(
@@ -290,7 +280,9 @@ def _show(state: State, job: Job, place: tuple[str, int], media: MediaInfo | Non
         _use(state, [media.sha256])
 
 
-def _apply_to_task(state: State, job: Job, task: Task, event: Event, at: float, monotonic_s: float) -> None:
+def _apply_to_task(
+    state: State, job: Job, task: Task, event: TaskEvent, at: float, monotonic_s: float
+) -> None:
     match event:
         case TaskAssigned():
             _assign(state, job, task, event, at, monotonic_s)

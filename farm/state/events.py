@@ -294,6 +294,16 @@ class ReviewApproved(Value):
 
 
 ReviewEvent: TypeAlias = KeyframesReady | KeyframesRemade | KeyframeReplaced | ReviewApproved
+#: Of one task; nearly all that happens is one of these.
+TaskEvent: TypeAlias = (
+    TaskAssigned
+    | AttemptSucceeded
+    | AttemptFailed
+    | ResultRefused
+    | SeamMeasured
+    | SeamAccepted
+    | TaskReopened
+)
 
 
 class JobDeleted(Value):

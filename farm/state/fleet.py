@@ -106,9 +106,11 @@ class Fleet:
         self.joined: NDArray[np.int64] = np.zeros(count, np.int64)
         self._num_joined = 0
         self._warm: dict[str, str | None] = {}
-        #: By what a device is called: those of that name; with a model, those not measured with it.
+        #: By what a device is called: those of that name; with a model, those of whom it is not known how
+        #: fast they render with it, or load it.
         self._alike: dict[str, set[str]] = {}
         self._unmeasured: dict[tuple[str, str], set[str]] = {}
+        self._unloaded: dict[tuple[str, str], set[str]] = {}
         #: Those with more than one attempt, which no schedule makes and old journals may tell of.
         self._several: set[str] = set()
         self.classes: dict[tuple[object, ...], TaskClass] = {}
@@ -153,7 +155,7 @@ class Fleet:
         del self.ids[row]
         self._several.discard(worker_id)
         del self._warm[worker_id]
-        for alike in (*self._alike.values(), *self._unmeasured.values()):
+        for alike in (*self._alike.values(), *self._unmeasured.values(), *self._unloaded.values()):
             alike.discard(worker_id)
         for name in _COLUMNS:
             setattr(self, name, np.delete(getattr(self, name), row))
@@ -168,13 +170,15 @@ class Fleet:
         is_busy = bool(worker.attempts)
         self.busy[row] = is_busy
         self.idle[row] = not is_busy and not worker.draining
-        self._tell(row, None)
-        self.ends_at[row] = -np.inf
+        if self.has_told[row]:
+            self._tell(row, None)
+        self.ends_at[row] = -inf
         for _, _, attempt in self._state.running_on(worker) if is_busy else ():
             self.given_at[row] = attempt.given_at
             self.predicted_s[row] = attempt.predicted_s
             self.ends_at[row] = attempt.given_at + attempt.predicted_s
-            self._tell(row, attempt)
+            if attempt.done_fraction > 0:
+                self._tell(row, attempt)
         if len(worker.attempts) > 1:
             self._several.add(worker_id)
         elif self._several:
@@ -212,19 +216,17 @@ class Fleet:
     def measured(self, worker_id: str, model: str, *, loaded: bool) -> None:
         """A task of a model was timed on a worker; of others of its kind, as much is expected."""
         self.speed_changed(worker_id, model)
-        workers, profiles = self._state.workers, self._state.profiles
-        device = workers[worker_id].worker.device_name
-        if (device, model) not in self._unmeasured:
-            self._unmeasured[device, model] = {
-                other
-                for other in self._alike[device]
-                if not profiles.has_measured(model, workers[other].worker)
-            }
-        self._unmeasured[device, model].discard(worker_id)
-        others = set(self._unmeasured[device, model])
-        if loaded:
-            others |= {other for other in self._alike[device] if workers[other].warm_model != model}
-        for other in others:
+        profiles = self._state.profiles
+        device = self._state.workers[worker_id].worker.device_name
+        for unknown, known in (
+            (self._unmeasured, profiles.seconds_per_unit),
+            (self._unloaded, profiles.load_s),
+        ):
+            if (device, model) not in unknown:
+                unknown[device, model] = {i for i in self._alike[device] if (i, model) not in known}
+            elif (worker_id, model) in known:
+                unknown[device, model].discard(worker_id)
+        for other in (self._unloaded if loaded else self._unmeasured)[device, model]:
             self.speed_changed(other, model)
 
     def needs_changed(self, model: str) -> None:
@@ -238,11 +240,12 @@ class Fleet:
 
     def free_at(self, now: float) -> Floats:
         """When each is done with what it does, as ``remaining_s`` of it has it."""
-        free = self.ends_at.copy()
-        late = np.flatnonzero(free < now)  # and those that do nothing
-        free[late] = now + np.where(self.busy[late], now - self.given_at[late], 0.0)
+        free = np.maximum(self.ends_at, now)  # those that do nothing are free now
+        late = (self.busy & (self.ends_at < now)).nonzero()[0]
+        if late.size:
+            free[late] = now + (now - self.given_at[late])
         if self.num_told:
-            told = np.flatnonzero(self.has_told)
+            told = self.has_told.nonzero()[0]
             done = self.done_fraction[told]
             free[told] = now + (now - self.denoising_since[told]) * (1 - done) / done
         for worker_id in self._several:
@@ -261,10 +264,14 @@ class Fleet:
         worker = self._state.workers[worker_id]
         self._warm[worker_id] = worker.warm_model
         self._alike.setdefault(worker.worker.device_name, set()).add(worker_id)
-        for (device, model), unmeasured in self._unmeasured.items():
-            known = self._state.profiles.has_measured(model, worker.worker)
-            if device == worker.worker.device_name and not known:
-                unmeasured.add(worker_id)
+        profiles = self._state.profiles
+        for unknown, known in (
+            (self._unmeasured, profiles.seconds_per_unit),
+            (self._unloaded, profiles.load_s),
+        ):
+            for (device, model), ids in unknown.items():
+                if device == worker.worker.device_name and (worker_id, model) not in known:
+                    ids.add(worker_id)
         self.joined[self.row(worker_id)] = self._num_joined
         self._num_joined += 1
 

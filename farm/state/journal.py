@@ -83,7 +83,7 @@ class Journal:
                 self._durable = durable
             cursor = self._db.execute(
                 "INSERT INTO events (at, job_id, type, body) VALUES (?, ?, ?, ?)",
-                (at, job_id, event.type, event_adapter.dump_json(event)),
+                (at, job_id, event.type, event.model_dump_json().encode()),
             )
         except sqlite3.Error as error:
             raise CannotRun(

@@ -15,6 +15,7 @@ from farm.state.events import (
     Artifact,
     FailureKind,
     JobPublished,
+    JobSubmitted,
     SeamMeasured,
 )
 from farm.state.profiles import Pace, Profiles, pace
@@ -95,7 +96,10 @@ class Task:
 
     def attempt(self, attempt_id: str) -> Attempt | None:
         """The attempt of that id; the newest are looked at first."""
-        return next((a for a in reversed(self.attempts) if a.id == attempt_id), None)
+        for attempt in reversed(self.attempts):
+            if attempt.id == attempt_id:
+                return attempt
+        return None
 
     @property
     def running_attempts(self) -> list[Attempt]:
@@ -340,6 +344,33 @@ class State:
 
 
 Found = tuple[Job, Task, Attempt]
+
+
+def new_job(event: JobSubmitted, at: float) -> Job:
+    """As it is submitted: what waits for nothing is ready."""
+    segments = event.plan.segments
+    tasks = {s.id: Task(s, i, frozenset(s.depends_on)) for i, s in enumerate(segments)}
+    if event.plan.review:
+        for task in tasks.values():
+            task.waits_for |= {REVIEW} if task.segment.level == "final" else frozenset()
+    dependents: dict[str, list[str]] = {}
+    job = Job(
+        id=event.job_id,
+        request=event.request,
+        plan=event.plan,
+        submitted_at=at,
+        tasks=tasks,
+        order=[s.id for s in segments],
+        dependents=dependents,
+        submitted_by=event.submitted_by,
+        submitted_by_id=event.submitted_by_id,
+        remixed_from=event.remixed_from,
+    )
+    for task in tasks.values():
+        for dependency in task.segment.depends_on:
+            dependents.setdefault(dependency, []).append(task.id)
+        job.queue(task)
+    return job
 
 
 def input_hashes(job: Job) -> set[str]:

@@ -6,7 +6,7 @@ The person counts before the job: who has ten jobs gets as much of the farm as w
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -127,8 +127,8 @@ class Round:
         self._turns, self._state = turns, state
         self._to_come = sorted(turns.levels)
         #: Turns given in this round, by person and by job.
-        self._given: Counter[str] = Counter()
-        self.position: Counter[str] = Counter()
+        self._given: defaultdict[str, int] = defaultdict(int)
+        self.position: defaultdict[str, int] = defaultdict(int)
         #: Heaps of (attempts and turns of the person, the same of its next job, number of that, person).
         self._people: list[tuple[int, int, int, str]] = []
         self._jobs: dict[str, list[_Entry]] = {}

@@ -70,7 +70,7 @@ def random_event(make: Any, rng: random.Random, state: State, number: int) -> Ev
     ]
     assigned = [
         TaskAssigned(
-            **vars(a),
+            **a._asdict(),
             attempt_id=f"{a.job_id}/{a.task_id}/{len(state.jobs[a.job_id].tasks[a.task_id].attempts) + 1}",
         )
         for a in schedule(state, 0.0)
