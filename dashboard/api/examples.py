@@ -210,6 +210,7 @@ SEGMENT: dict[str, Any] = {
     "peak_bytes": 145268736,
     "fill": None,
     "failed_attempts": 0,
+    "earlier_attempts": None,
     "attempts": [_ATTEMPT],
 }
 SEGMENT_LOG = (

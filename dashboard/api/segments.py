@@ -12,12 +12,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from dashboard.api.examples import JOB_ID, SEAM, SEGMENT, SEGMENT_LOG
-from dashboard.api.segment_log import attempt_number, segment_log
+from dashboard.api.segment_log import segment_log
 from dashboard.files import PictureCache, WorkersSeen, open_file, task_events
 from dashboard.http import DEFAULT_LIMIT, Cursor, Limit, answers, api_router, page_of
 from farm.errors import InvalidInput, NotFound, NotReady
 from farm.planning import Segment
-from farm.reporting import seam_list, segment_detail
+from farm.reporting import EarlierSummary, seam_list, segment_detail
 from farm.request import MediaTools
 from farm.running import SO_FAR_NAME, Reopening, Storage
 from farm.state import Fill, Job, Ledger, Task, TaskStatus
@@ -74,6 +74,8 @@ class SegmentDetail(TypedDict):
     #: Of one between two given frames: how it gets from the one to the other.
     fill: Fill | None
     failed_attempts: int
+    #: Where it had many: those that ``attempts`` tells no more of.
+    earlier_attempts: EarlierSummary | None
     attempts: list[AttemptSummary]
 
 
@@ -168,7 +170,7 @@ def segments_router(
         job, task = found(job_id, segment_id)
         paths = {
             number: storage.attempt_log_path(job.id, task.id, number)
-            for number in (attempt_number(attempt.id) for attempt in task.attempts)
+            for number in range(job.attempts_before + 1, job.attempts_before + task.num_attempts + 1)
         }
         text = await asyncio.to_thread(_log, ledger.journal.path, job.id, job.first_seq, task.id, paths)
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})

@@ -6,6 +6,7 @@ Functions that read the state and write text or JSON-safe values enter; nothing 
 from __future__ import annotations
 
 from farm.reporting import console
+from farm.reporting.attempts import EarlierSummary
 from farm.reporting.jobs import made_lines, print_jobs
 from farm.reporting.keyframes import (
     KeyframeDetail,
@@ -39,6 +40,7 @@ from farm.reporting.report import (
 )
 
 __all__ = [
+    "EarlierSummary",
     "JobSummary",
     "KeyframeDetail",
     "LogFormat",

@@ -10,13 +10,12 @@ from typing_extensions import TypedDict
 
 from farm.capabilities import Mode, Worker
 from farm.planning import Segment
+from farm.reporting.attempts import earlier_attempts, num_failures, worker_totals
 from farm.reporting.keyframes import ReviewStatus, review_status
 from farm.request import MediaInfo
 from farm.scheduling import after_seam, eta_s, waiting, why_not_retried
 from farm.state import Attempt, Job, JobStatus, Journal, Seam, State, Task, WorkerJoined
 
-#: Ends of an attempt that are nobody's failure.
-_WITHDRAWN = ("cancelled", "coordinator_restart")
 #: Columns of ``timeline``.
 _SEGMENT_COLUMNS = (
     *("id", "shot", "level", "start", "end", "head"),
@@ -192,7 +191,7 @@ def report_parts(job: Job, workers: Mapping[str, Worker], state: State | None = 
         ],
         "segments": (segment_detail(job, job.tasks[s.id], workers) for s in plan.segments),
         "seams": _seams(job),
-        "workers": _worker_totals(job, workers),
+        "workers": worker_totals(job, workers),
         "totals": _totals(job),
     }
 
@@ -257,7 +256,8 @@ def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[
         "wall_s": kept.wall_s if kept else None,
         "peak_bytes": kept.peak_bytes if kept else None,
         "fill": fill.model_dump(mode="json") if fill else None,
-        "failed_attempts": sum(_failed(a) for a in task.attempts),
+        "failed_attempts": num_failures(task),
+        "earlier_attempts": earlier_attempts(task),
         "attempts": [
             {
                 "id": attempt.id,
@@ -274,10 +274,6 @@ def segment_detail(job: Job, task: Task, workers: Mapping[str, Worker]) -> dict[
             for attempt in task.attempts
         ],
     }
-
-
-def _failed(attempt: Attempt) -> bool:
-    return attempt.outcome not in ("running", "succeeded", *_WITHDRAWN)
 
 
 def seam_list(job: Job) -> list[dict[str, Any]]:
@@ -377,23 +373,3 @@ def _critical_path_s(job: Job) -> float:
         own = kept.wall_s or 0.0 if kept else 0.0
         ends[segment.id] = own + max((ends[d] for d in segment.depends_on), default=0.0)
     return max(ends.values())
-
-
-def _worker_totals(job: Job, workers: Mapping[str, Worker]) -> dict[str, dict[str, Any]]:
-    own: dict[str, list[Attempt]] = {}
-    for task in job.tasks.values():
-        for attempt in task.attempts:
-            own.setdefault(attempt.worker_id, []).append(attempt)
-    return {
-        worker_id: {
-            "kind": worker.kind if worker else None,
-            "device_name": worker.device_name if worker else None,
-            "vram_bytes": worker.vram_bytes if worker else None,
-            "segments": sum(a.outcome == "succeeded" for a in attempts),
-            # Of attempts that ended well; how long the others held the worker is not kept.
-            "busy_s": sum(a.wall_s or 0.0 for a in attempts),
-            "failed_attempts": sum(_failed(a) for a in attempts),
-        }
-        for worker_id, attempts in sorted(own.items())
-        for worker in (workers.get(worker_id),)
-    }

@@ -193,7 +193,7 @@ def _apply_rare(state: State, event: Event, at: float) -> None:
             job.request = job.request.model_copy(update={"priority": event.priority})
         case JobDeleted():
             deleted = state.jobs.pop(event.job_id)
-            most = max(len(task.attempts) for task in deleted.tasks.values())
+            most = max(task.num_attempts for task in deleted.tasks.values())
             state.deleted[deleted.id] = deleted.attempts_before + most
             _forget(state, blob_hashes(deleted))
         case JobPublished() | JobFailed() | JobCancelled() | JobRetried() | JobReopened():
@@ -348,7 +348,7 @@ def _assign(state: State, job: Job, task: Task, event: TaskAssigned, at: float, 
     if task.status == "ready":
         job.dequeue(task)
     task.status = "running"
-    task.attempts.append(
+    task.begin(
         Attempt(
             id=event.attempt_id,
             worker_id=event.worker_id,

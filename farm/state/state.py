@@ -24,6 +24,8 @@ from farm.state.transitions import JobStatus, TaskStatus
 
 #: What windows wait for beside segments, until their job's keyframes were looked at.
 REVIEW = "review"
+#: Of a task's attempts that ended without a result, so many of the newest are known whole.
+KEPT_ATTEMPTS = 8
 
 
 def attempt_ids(attempt_id: str) -> dict[str, str]:
@@ -67,6 +69,20 @@ class Attempt:
         return self.outcome == "running"
 
 
+@dataclass(slots=True)
+class EarlierAttempts:
+    """What is still known of a task's older attempts that ended without a result."""
+
+    #: How many, by worker and how they ended.
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Seconds from their beginnings to their ends, together.
+    held_s: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return self.outcomes.total()
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     worker_id: str
@@ -84,6 +100,8 @@ class Task:
     status: TaskStatus = "waiting"
     take: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    #: Those that ``attempts`` tells no more of, where there were many.
+    earlier: EarlierAttempts | None = None
     failures: list[Failure] = field(default_factory=list)
     #: Of takes that were rendered with another seed than the job's.
     seeds: dict[int, int] = field(default_factory=dict)
@@ -100,6 +118,23 @@ class Task:
             if attempt.id == attempt_id:
                 return attempt
         return None
+
+    @property
+    def num_attempts(self) -> int:
+        """Those that are only counted included."""
+        return len(self.attempts) + (self.earlier.count if self.earlier else 0)
+
+    def begin(self, attempt: Attempt) -> None:
+        """One attempt more; of old ones that ended without a result only the count stays."""
+        self.attempts.append(attempt)
+        if len(self.attempts) <= KEPT_ATTEMPTS:
+            return
+        vain = [a for a in self.attempts if a.outcome not in ("running", "succeeded")]
+        for old in vain[:-KEPT_ATTEMPTS]:
+            self.earlier = self.earlier or EarlierAttempts()
+            self.earlier.outcomes[old.worker_id, old.outcome] += 1
+            self.earlier.held_s += max(0.0, (old.ended_at or old.started_at) - old.started_at)
+            self.attempts.remove(old)
 
     @property
     def running_attempts(self) -> list[Attempt]:
@@ -228,7 +263,7 @@ class Job:
 
     def attempt_id(self, task: Task) -> str:
         """Of the task's next attempt."""
-        return f"{self.id}/{task.id}/{self.attempts_before + len(task.attempts) + 1}"
+        return f"{self.id}/{task.id}/{self.attempts_before + task.num_attempts + 1}"
 
     def queue(self, task: Task) -> None:
         """Let a task be scheduled, now or when what it waits for is done."""
