@@ -144,8 +144,10 @@ def models(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Only these, by name or folder, with every size and window that was tried; or "
-            "`accept NAME`: accept the licence of a model once for this farm."
+            help="Only these, by name or folder, with every size and window that was tried; or one of "
+            "`accept NAME`: accept the licence of a model once for this farm; `fetch NAME`: have its files "
+            "on this machine; `add FOLDER|FILE`: keep a model, or weights, of yours for the farm; "
+            "`remove NAME`: from this machine."
         ),
     ] = None,
     workers: Workers = None,
@@ -160,6 +162,16 @@ def models(
     if names and names[0] == "accept":
         _accept_licences(names[1:], client, state or default_state_folder(), as_json)
         return
+    if names and names[0] in _KEEPING:
+        if farm is not None:
+            raise InvalidInput(
+                f"`farm models {names[0]}` is about this machine: type it on that of the farm", param="farm"
+            )
+        if not names[1:]:
+            raise InvalidInput(f"`farm models {names[0]}` wants {_KEEPING[names[0]]}", param="model")
+        for name in names[1:]:
+            _keep(names[0], name, state or default_state_folder(), as_json)
+        return
     wanted = [model_here(name) for name in names or []]
     if client is not None:
         found = _REPORTS.validate_python(client.models_runnable(wanted))
@@ -172,6 +184,31 @@ def models(
         console.print_json([report_json(report) for report in found])
     else:
         console.print_models(found, every=bool(wanted))
+
+
+#: What is done with models of this machine, and to what.
+_KEEPING = {"fetch": "the name of a model", "add": "a folder or a file", "remove": "the name of a model"}
+
+
+def _keep(verb: str, name: str, folder: Path, as_json: bool) -> None:
+    """Fetch, add or remove one model."""
+    from nodes.hosting import add_model, fetch_model, remove_model
+
+    if verb == "add":
+        added, place = add_model(Path(name))
+        told, said = {"model": added, "path": str(place)}, f"{added} is kept in {place}"
+    elif verb == "remove":
+        remove_model(name)
+        told, said = {"model": name, "removed": "true"}, f"{name} is not on this machine any more"
+    else:
+        try:
+            with console.FetchView() as view:
+                place = fetch_model(name, folder, view.told)
+        except KeyboardInterrupt:
+            console.say(f"what has come of {name} is kept; the same command goes on", console.err)
+            raise
+        told, said = {"model": name, "path": str(place)}, f"{name} is here, in {place}"
+    console.tell(told, said, as_json=as_json)
 
 
 def _accept_licences(names: list[str], client: FarmClient | None, folder: Path, as_json: bool) -> None:

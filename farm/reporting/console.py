@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -151,6 +153,26 @@ class LookView(_Bars):
         if not self._console.is_terminal and tenth > self._tenths.get(name, 0):
             self._tenths[name] = tenth
             text = f"looking at {name}: {num_frames} frames, {10 * tenth} %"
+            self._console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+class FetchView(_Bars):
+    """How far a model is that comes. A live bar on a terminal, a line for every tenth elsewhere."""
+
+    def __init__(self, console: Console = err) -> None:
+        super().__init__(console, DownloadColumn(), TransferSpeedColumn())
+        self._row: TaskID | None = None
+        self._tenth = 0
+
+    def told(self, done_bytes: int, total_bytes: int, name: str) -> None:
+        """So many of its bytes are here; the file that comes, or none: another process is at it."""
+        if self._row is None:
+            self._row = self._progress.add_task("fetching", total=total_bytes, note="")
+        self._progress.update(self._row, total=total_bytes, completed=done_bytes, note=escape(name))
+        tenth = 10 * done_bytes // max(1, total_bytes)
+        if not self._console.is_terminal and tenth > self._tenth:
+            self._tenth = tenth
+            text = f"fetching: {done_bytes / 1e9:.2f} of {total_bytes / 1e9:.2f} GB, {10 * tenth} %"
             self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
 

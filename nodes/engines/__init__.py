@@ -17,15 +17,20 @@ from nodes.engines.engine import (
     TextEngine,
 )
 from nodes.engines.table import (
+    ADDED,
     create_engine,
+    family_of,
+    fetch,
     known_models,
     licence_of,
     named_spec_of,
     shape_of,
     spec_of,
+    store_key,
 )
 
 __all__ = [
+    "ADDED",
     "Cancelled",
     "Engine",
     "Frames",
@@ -35,9 +40,12 @@ __all__ = [
     "Report",
     "TextEngine",
     "create_engine",
+    "family_of",
+    "fetch",
     "known_models",
     "licence_of",
     "named_spec_of",
     "shape_of",
     "spec_of",
+    "store_key",
 ]

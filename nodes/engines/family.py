@@ -9,7 +9,7 @@ from typing import Protocol
 
 from farm.capabilities import OWN_WEIGHTS, Conditioning, EngineSpec, Licence, Weights, Worker
 from nodes.engines.engine import Attentions, Engine
-from nodes.engines.folders import Layout, cached_folder, model_folder, sources_of
+from nodes.engines.folders import Layout, OnBytes, cached_folder, model_folder, sources_of
 
 _MAIN = "main"
 APACHE = Licence(name="Apache License 2.0", url="https://www.apache.org/licenses/LICENSE-2.0")
@@ -34,13 +34,16 @@ class HubModel:
         """Whether its files are on this disk."""
         return cached_folder(self.repository, self.revision or _MAIN, layout=self.layout) is not None
 
-    def folder(self, weights: Weights = OWN_WEIGHTS) -> Path:
-        """Its local folder, downloaded when it is not here (see ``model_folder``), but for what ``weights``
-        take the place of."""
-        replaced = [
-            name for name, source in sources_of(weights, self.denoisers, str(self)).items() if source.file
-        ]
-        return model_folder(self.repository, self.revision or _MAIN, layout=self.layout.without(replaced))
+    def folder(self, weights: Weights = OWN_WEIGHTS, on_bytes: OnBytes | None = None) -> Path:
+        """Its local folder, fetched when it is not here (see ``model_folder``), but for what ``weights`` take
+        the place of."""
+        layout, revision = self.layout_of(weights), self.revision or _MAIN
+        return model_folder(self.repository, revision, layout=layout, on_bytes=on_bytes)
+
+    def layout_of(self, weights: Weights) -> Layout:
+        """The files of it that are needed beside these weights."""
+        sources = sources_of(weights, self.denoisers, str(self))
+        return self.layout.without(name for name, source in sources.items() if source.file)
 
 
 class CreateEngine(Protocol):

@@ -17,7 +17,7 @@ from farm.errors import InvalidInput, NotFound
 from nodes.engines.animatediff import FAMILY as ANIMATEDIFF
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
-from nodes.engines.folders import FOLDER_VARIABLE, found_here, write_hollow
+from nodes.engines.folders import FOLDER_VARIABLE, OnBytes, found_here, write_hollow
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.ltx import FAMILY as LTX
@@ -26,6 +26,7 @@ from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.svd import FAMILY as SVD
 from nodes.engines.wan import FAMILY as WAN
+from nodes.model_store import hub_key, kept, kept_models, mark_used
 
 #: The table.
 FAMILIES: tuple[Family, ...] = (
@@ -39,6 +40,9 @@ FAMILIES: tuple[Family, ...] = (
 )
 _SHAPES = Path(__file__).parents[2] / "models" / "shapes"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+#: Where a model comes from that the owner of this machine has added to its store, and its licence.
+ADDED = "added here"
+_OWNERS = Licence(name="known to who added it", url="")
 
 
 #: Models that came with the farm once, as journals and scripts still name them, and what took their place.
@@ -47,7 +51,7 @@ FORMER_MODELS = {"tiny_i2v": "tiny_wan"}
 
 def model_names() -> list[str]:
     """The models that can be asked for by name; a local model folder is asked for by its path."""
-    return [name for _, name, _ in _listed()]
+    return [name for _, name, _ in _listed()] + [name for _, name, _ in _added()]
 
 
 def known_models() -> list[dict[str, Any]]:
@@ -63,6 +67,17 @@ def known_models() -> list[dict[str, Any]]:
             "licence": (home.licence if isinstance(home, HubModel) else APACHE).model_dump(),
         }
         for family, name, home in _listed()
+    ] + [
+        {
+            "model": name,
+            "engine": family.name,
+            "takes": sorted(family.takes),
+            "source": ADDED,
+            "repository": None,
+            "here": True,
+            "licence": _OWNERS.model_dump(),
+        }
+        for family, name, _ in _added()
     ]
 
 
@@ -71,6 +86,49 @@ def _listed() -> Iterator[tuple[Family, str, Path | HubModel]]:
     for family in FAMILIES:
         for name, home in family.models.items() if family.listed else ():
             yield family, name, home
+
+
+def _added() -> Iterator[tuple[Family, str, Path]]:
+    """Family, name and folder of the models that the owner of this machine has added to its store."""
+    for model in kept_models():
+        if model.origin == "added" and (claimants := _claimants(model.folder)):
+            yield claimants[0], model.key, model.folder
+
+
+def family_of(folder: Path) -> str:
+    """The family that a folder is of.
+
+    Raises:
+        InvalidInput: of none that is known here, or of two.
+    """
+    return _claimed(str(folder), folder).name
+
+
+def fetch(model: str, on_bytes: OnBytes) -> Path:
+    """The folder of a model by its name; its files are fetched from the hub when they are not here.
+
+    Raises:
+        NotFound: there is no such model.
+        CannotRun: as ``model_folder``.
+    """
+    named = _named(model)
+    if named is None:
+        raise _unknown(model)
+    home = named[2]
+    return home.folder(on_bytes=on_bytes) if isinstance(home, HubModel) else home
+
+
+def store_key(model: str) -> str | None:
+    """What a model of the hub is kept as by this machine (see ``nodes.model_store``); None: it is none, or has no
+    known commit and was not fetched yet."""
+    named = _named(model)
+    if named is None or not isinstance(named[2], HubModel):
+        return None
+    repository, revision = named[2].repository, named[2].revision
+    if revision is not None:
+        return hub_key(repository, revision)
+    of_it = [each.key for each in kept_models() if each.key.startswith(hub_key(repository, ""))]
+    return of_it[-1] if of_it else None
 
 
 def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
@@ -126,7 +184,8 @@ def _size_bytes(path: Path) -> int:
 def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
     """``spec_of`` for a farm that others can reach: models and weights by name alone, no path on its disk."""
     named = _named(model)
-    if named is None or not named[1].listed:
+    added = named is None and kept(model) is not None
+    if not added and (named is None or not named[1].listed):
         raise _unknown(model)
     for param, files in (("weights", weights.files), ("loras", weights.loras)):
         for file in files:
@@ -208,20 +267,34 @@ def _located(model: str, weights: Weights) -> tuple[str, Family, Path, str | Non
         if not isinstance(home, HubModel):
             return name, family, home, None
         folder = home.folder(weights)
-        revision = home.revision or folder.name
+        # Both folders of models from the hub are named after their commit: COMMIT, and owner--name@COMMIT.
+        revision = home.revision or folder.name.rpartition("@")[2]
         return name if home.revision else f"{name}@{revision}", family, folder, revision
+    added = kept(model)
+    if added is not None:
+        mark_used(model)
+        return model, _claimed(model, added), added, None
     exists = bool(model) and os.path.exists(model)  # Path("") would be the current folder
-    claimants = [family for family in FAMILIES if exists and family.claims(Path(model))]
+    if not exists or not (os.path.isdir(model) or _claimants(Path(model))):
+        raise _unknown(model, " and no folder; `farm models` lists them")
+    return model, _claimed(model, Path(model)), Path(model), None
+
+
+def _claimants(path: Path) -> list[Family]:
+    return [family for family in FAMILIES if family.claims(path)]
+
+
+def _claimed(model: str, path: Path) -> Family:
+    """The one family that claims a folder or file."""
+    claimants = _claimants(path)
     if len(claimants) > 1:
         names = " and ".join(family.name for family in claimants)
         raise InvalidInput(
             f"{model} is claimed by {names}: their claims have to tell it apart", param="model"
         )
-    if claimants:
-        return model, claimants[0], Path(model), None
-    if not exists or not os.path.isdir(model):
-        raise _unknown(model, " and no folder; `farm models` lists them")
-    raise _claimed_by_none(Path(model))
+    if not claimants:
+        raise _claimed_by_none(path)
+    return claimants[0]
 
 
 def _unknown(model: str, or_folder: str = "") -> NotFound:

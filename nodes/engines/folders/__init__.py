@@ -5,7 +5,7 @@ Readers that any family can use enter; what the numbers mean for one family live
 
 from __future__ import annotations
 
-from nodes.engines.folders.download import cached_folder, model_folder
+from nodes.engines.folders.download import OnBytes, cached_folder, model_folder
 from nodes.engines.folders.facts import FolderFacts, WeightedFacts, model_facts
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
@@ -26,7 +26,7 @@ from nodes.engines.folders.sources import (
     unpacked_bytes,
 )
 from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors, stored_tensors
-from nodes.engines.folders.weight_files import FOLDER_VARIABLE, found_here
+from nodes.engines.folders.weight_files import FOLDER_VARIABLE, found_here, weights_folder
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -35,6 +35,7 @@ __all__ = [
     "FolderFacts",
     "Kept",
     "Layout",
+    "OnBytes",
     "StoredTensor",
     "WeightFormat",
     "WeightSource",
@@ -61,5 +62,6 @@ __all__ = [
     "tensor_sizes",
     "unpacked_bytes",
     "variant",
+    "weights_folder",
     "write_hollow",
 ]

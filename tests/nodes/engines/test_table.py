@@ -216,7 +216,7 @@ def test_weights_of_an_expert_that_a_file_replaces_are_not_fetched(
 ) -> None:
     asked: list[Any] = []
 
-    def fetched(repository: str, revision: str, *, layout: Any) -> Path:
+    def fetched(repository: str, revision: str, *, layout: Any, **_: Any) -> Path:
         asked.append(layout.weights)
         raise CannotRun("no network")
 
