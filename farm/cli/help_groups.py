@@ -6,7 +6,7 @@ import typer
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Submit a long video": ("render", "plan", "submit", "review", "retry", "rerender", "models"),
-    "Pool several cards": ("up", "join", "join-token", "doctor"),
+    "Pool several cards": ("up", "join", "join-token", "doctor", "health"),
     "Watch": ("jobs", "watch", "report", "nodes", "login", "priority", "cancel"),
     "Scale up and down": ("drain", "enable", "leave", "remove"),
     "Keep in order": ("storage", "delete", "backup", "restore", "keys"),

@@ -54,6 +54,10 @@ def join(
             show_default="the one kept from before",
         ),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="A file that holds the token, or a key for nodes.", show_default="none"),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What to call this machine.", show_default="its host name")
     ] = None,
@@ -74,6 +78,8 @@ def join(
     folder = state or default_state_folder()
     url = member.farm_url(address)
     given = sys.stdin.readline().strip() if token == "-" else token
+    if token_file is not None:
+        given = _token_in(token_file, given)
     node = node_name(name)
 
     def describe(own_address: str) -> list[Worker]:
@@ -93,6 +99,25 @@ def join(
         console.err.print("leaving after the current segment")
         with suppress(FarmError):
             member.leave(folder)
+
+
+def _token_in(path: Path, given: str | None) -> str:
+    """
+    Raises:
+        InvalidInput: a token was given besides, or the file holds none.
+    """
+    if given is not None:
+        raise InvalidInput("--token and --token-file are two ways to say one thing; give one", param="token")
+    try:
+        held = path.read_text().strip()
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(
+            f"{path} cannot be read ({error}); the farm writes it where it is started with --node-key",
+            param="token_file",
+        ) from error
+    if not held:
+        raise InvalidInput(f"{path} is empty; it should hold a token of the farm", param="token_file")
+    return held
 
 
 @machine.command()
@@ -136,6 +161,17 @@ def doctor(
         for f in findings:  # each one line, however long: some are commands to be pasted
             console.say(f"{'ok' if f.ok else 'PROBLEM':7}  {f.subject:{width}}  {f.text}")
     if not all(finding.ok for finding in findings):
+        raise typer.Exit(3)
+
+
+@machine.command()
+def health(state: StateFolder = None, as_json: Json = False) -> None:
+    """Whether the farm that is up here, or this machine's place in one, is well; status 3 if not."""
+    from nodes.machine import health as health_of
+
+    found = health_of(state or default_state_folder())
+    console.tell(found.model_dump(), found.text, as_json=as_json)
+    if not found.is_well:
         raise typer.Exit(3)
 
 

@@ -72,6 +72,13 @@ def up(
             help="A name browsers may use for this farm, such as a proxy's.", show_default="its own names"
         ),
     ] = None,
+    node_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep a key for nodes in this file: whoever reads it may `farm join --token-file`.",
+            show_default="none",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="Of standard error: warnings as text, or everything as JSON lines.")
     ] = "text",
@@ -97,7 +104,7 @@ def up(
     parse_ports(described.head.ports)
     folder = settled(state, adopt, ignore)
     with suppress(KeyboardInterrupt), logging_to(folder, log_format):  # the way a farm is meant to end
-        run(keep_up(described, here, folder, create_app, serve, as_json=as_json))
+        run(keep_up(described, here, folder, create_app, serve, node_key=node_key, as_json=as_json))
 
 
 def main() -> None:

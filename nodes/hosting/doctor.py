@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from farm.capabilities import RenderShape, Worker, fitting_rungs, gib
-from farm.errors import FarmError, PortClosed
+from farm.errors import CannotRun, FarmError, PortClosed
 from farm.machines import Ports
 from farm.planning import footprint
 from farm.reporting import runnable_lines
@@ -115,8 +115,12 @@ def python_version(major: int, minor: int, micro: int) -> Finding:
 
 def _disk(state: Path) -> Finding:
     folder = state.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        text = f"{folder} cannot be used ({error.strerror}); choose another with --state"
+        return Finding(subject="disk", ok=False, text=text)
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free in {folder}"
     return Finding(subject="disk", ok=free > MIN_FREE_DISK_BYTES, text=text)
@@ -140,5 +144,10 @@ def _cards(workers: Iterable[Worker]) -> Iterable[Finding]:
 
 def _models(workers: Sequence[Worker], state: Path) -> Iterable[Finding]:
     """What runs of each model. That one is too large for this machine is nothing to be mended."""
-    for report in models_here(workers, state):
+    try:
+        reports = models_here(workers, state)
+    except CannotRun as error:
+        yield Finding(subject="models", ok=False, text=error.message)
+        return
+    for report in reports:
         yield Finding(subject=report["model"], ok=True, text="; ".join(runnable_lines(report)))

@@ -16,12 +16,12 @@ from typing import Any
 from farm.addresses import is_loopback, resolved, url_of
 from farm.capabilities import Worker
 from farm.endpoint import Endpoint, remove_endpoint, write_endpoint
-from farm.errors import CannotRun, FarmError
+from farm.errors import CannotRun, FarmError, InvalidInput
 from farm.machines import ClusterFile, Machine, Ports, parse_ports
 from farm.reporting import console
 from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
-from farm.state import locked, replayed
+from farm.state import locked, replayed, write_private
 from farm.threads import to_its_end, to_its_end_or_given_up
 from nodes.engines import known_models, named_spec_of, shape_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
@@ -61,6 +61,7 @@ async def keep_up(
     create_app: Callable[..., Any],
     serve: Callable[[Any, str, int], Awaitable[None]],
     *,
+    node_key: Path | None = None,
     as_json: bool = False,
 ) -> None:
     """Run a farm until cancelled; then stop Ray's head and ask the machines started here to leave.
@@ -69,10 +70,11 @@ async def keep_up(
 
     Args:
         create_app: ``dashboard.app.create_app``; ``serve``: ``dashboard.server.serve``.
+        node_key: a file that is to hold a key for nodes, for machines that are started beside this one.
         as_json: tell programs, not people, where it is once it is up.
 
     Raises:
-        InvalidInput, CannotRun: an address or a name that cannot be used; another farm works in ``state``.
+        InvalidInput, CannotRun: an address, a name or a file cannot be used; another farm works in ``state``.
     """
     listen, own = cluster.head.listen, own_addresses()
     # Models by their path on this disk are for those who sit here. Through a proxy, others do as if.
@@ -80,6 +82,10 @@ async def keep_up(
     # Names are for people; Ray and the workers get an address.
     host = resolved(address)
     ports = None if is_loopback(host) else parse_ports(cluster.head.ports)
+    if ports is None and node_key is not None:
+        raise InvalidInput(
+            "--node-key is for a farm that others reach; start it with --listen ADDRESS", param="node_key"
+        )
     alone = ports is None and not cluster.head.allowed_hosts
     hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
     with locked(state, "up"), replayed(state) as ledger:
@@ -113,6 +119,8 @@ async def keep_up(
                     shape_of=shape_of,
                     allowed_hosts=hosts,
                 )
+                if node_key is not None:
+                    _keep_node_key(node_key, app.state.keys)
                 coordinator.begin_recovered()
                 url = endpoint.url
                 serving = asyncio.ensure_future(serve(app, listen, cluster.head.port))
@@ -232,6 +240,23 @@ def _take_down(state: Path, started: Sequence[Machine]) -> None:
         except (OSError, ValueError) as error:
             log.warning("%s was not told to leave: %s", machine.name, error)
     stop_head(state)
+
+
+def _keep_node_key(path: Path, keys: Any) -> None:
+    """Have the file hold a key with which machines join; a new one where there is none that works.
+
+    Raises:
+        CannotRun: it cannot be read or written.
+    """
+    try:
+        known = keys.find(path.read_text().strip()) if path.exists() else None
+        if known is None or "node" not in known.scopes:
+            _, text = keys.create("machines started beside the farm", ["node"], None)
+            write_private(path, text)
+    except (OSError, UnicodeError) as error:
+        raise CannotRun(
+            f"the key for nodes cannot be kept in {path} ({error}); choose another file"
+        ) from error
 
 
 def _access_token(state: Path) -> str:

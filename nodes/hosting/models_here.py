@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farm.capabilities import Worker
+from farm.errors import CannotRun
 from farm.reporting import ModelReport, model_reports
 from farm.state import JOURNAL_NAME, State, past
 from nodes.engines import known_models, shape_of, spec_of
@@ -17,6 +18,9 @@ def models_here(workers: Sequence[Worker], folder: Path, names: Sequence[str] = 
     Args:
         workers: Of this machine.
         folder: The state folder; what its journal tells of their speed is used, if there is one.
+
+    Raises:
+        CannotRun: the state folder cannot be looked into.
     """
 
     def reports(state: State) -> list[ModelReport]:
@@ -30,7 +34,13 @@ def models_here(workers: Sequence[Worker], folder: Path, names: Sequence[str] = 
             folders=state.models,
         )
 
-    if not (folder / JOURNAL_NAME).exists():
+    try:
+        has_journal = (folder / JOURNAL_NAME).exists()
+    except OSError as error:
+        raise CannotRun(
+            f"the state folder {folder} cannot be used ({error.strerror}); choose another with --state"
+        ) from error
+    if not has_journal:
         return reports(State())
     with past(folder) as ledger:
         return reports(ledger.state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from nodes.machine import member, ssh
 from nodes.machine.addresses import allowed_hosts, how_to_join, own_addresses, reachable_address
 from nodes.machine.head import ensure_head, head_pids, remembered_head, restart_head, spend_token, stop_head
+from nodes.machine.health_check import health
 from nodes.machine.listeners import listening
 from nodes.machine.member import versions
 from nodes.machine.probe import probe, workers_here
@@ -35,6 +36,7 @@ __all__ = [
     "allowed_hosts",
     "ensure_head",
     "head_pids",
+    "health",
     "how_to_join",
     "listening",
     "look",
