@@ -193,10 +193,13 @@ class FarmClient(Connection):
         """End a key at once, with its sessions."""
         self._call("DELETE", f"keys/{_part(key_id)}")
 
-    def login_link(self) -> str:
-        """An address that logs one browser in as whoever asks, once and within an hour."""
+    def login_link(self, pages: str | None = None) -> str:
+        """An address that logs one browser in as whoever asks, once and within an hour.
+
+        ``pages``: the URL at which that browser finds the farm, where it is another than ours.
+        """
         path: str = self._object("POST", "login-links")["path"]
-        return f"{self.url}{path}"
+        return f"{(pages or self.url).rstrip('/')}{path}"
 
     def reach(self, ports: Sequence[int], word: str) -> dict[str, Any]:
         """Have the farm connect to these ports of this machine, and read ``word`` there, which is in hex.

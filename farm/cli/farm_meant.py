@@ -39,6 +39,14 @@ Token = Annotated[
         "--token", envvar="REELFARM_TOKEN", help="A key of that farm.", show_default="your own farm's"
     ),
 ]
+Pages = Annotated[
+    str | None,
+    typer.Option(
+        envvar="REELFARM_PAGES",
+        help="URL at which browsers find the pages, such as a proxy's.",
+        show_default="the farm's own address",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a video of that name; an input never.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="As `farm jobs` shows it.")]

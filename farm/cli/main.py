@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli.farm_meant import Json, StateFolder
+from farm.cli.farm_meant import Json, Pages, StateFolder
 from farm.cli.help_groups import put_in_groups
 from farm.cli.key_commands import keys
 from farm.cli.machine_commands import VramLimit, head_workers, machine
@@ -72,6 +72,7 @@ def up(
             help="A name browsers may use for this farm, such as a proxy's.", show_default="its own names"
         ),
     ] = None,
+    pages: Pages = None,
     node_key: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +95,8 @@ def up(
 
     described = read_cluster_file(cluster) if cluster else ClusterFile()
     budgets = workers.split(",") if workers not in (None, "auto", "none") else workers
-    chosen = {"listen": listen, "port": port, "ports": ports, "workers": budgets, "vram_limit": vram_limit}
+    named = {"listen": listen, "port": port, "ports": ports, "pages": pages}
+    chosen = {**named, "workers": budgets, "vram_limit": vram_limit}
     given = {key: value for key, value in chosen.items() if value is not None}
     if allow_host:
         given["allowed_hosts"] = allow_host

@@ -16,6 +16,7 @@ from farm.cli.farm_meant import (
     Force,
     JobId,
     Json,
+    Pages,
     StateFolder,
     Token,
     client_of,
@@ -24,6 +25,7 @@ from farm.cli.farm_meant import (
 )
 from farm.client import find_farm
 from farm.errors import InvalidInput
+from farm.machines import check_pages
 from farm.reporting import console, job_report, job_summary, print_jobs, waits_words, workers_seen
 from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, in_use, past
 
@@ -210,9 +212,17 @@ def remove(
 
 
 @remote.command()
-def login(farm: Farm = None, token: Token = None, state: StateFolder = None, as_json: Json = False) -> None:
+def login(
+    farm: Farm = None,
+    token: Token = None,
+    pages: Pages = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
     """Print a fresh link that logs one browser in, once and within an hour."""
-    link = client_of(farm, token, state).login_link()
+    if pages is not None:
+        check_pages(pages)
+    link = client_of(farm, token, state).login_link(pages)
     console.tell({"url": link}, link, as_json=as_json)
 
 

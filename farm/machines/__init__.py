@@ -6,7 +6,15 @@ Descriptions and their checks enter; what starts or reaches a machine lives in `
 from __future__ import annotations
 
 from farm.machines.cluster_file import ClusterFile, HeadMachine, Machine, read_cluster_file
-from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes, shared_cpu
+from farm.machines.options import (
+    check_listen,
+    check_pages,
+    check_price,
+    cpu_workers,
+    node_name,
+    parse_bytes,
+    shared_cpu,
+)
 from farm.machines.ports import DEFAULT_PORTS, Ports, parse_ports
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "Machine",
     "Ports",
     "check_listen",
+    "check_pages",
     "check_price",
     "cpu_workers",
     "node_name",

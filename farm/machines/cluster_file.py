@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from farm.complaints import complaint
 from farm.errors import InvalidInput
-from farm.machines.options import check_price, node_name, parse_bytes
+from farm.machines.options import check_pages, check_price, node_name, parse_bytes
 from farm.machines.ports import DEFAULT_PORTS, parse_ports
 from farm.values import Value
 
@@ -34,6 +34,8 @@ class HeadMachine(Described):
     port: int = 8470
     #: Names besides its own under which browsers reach it, such as a proxy's.
     allowed_hosts: tuple[str, ...] = ()
+    #: URL at which browsers find the pages, where that is not its own address: a proxy's, a container's.
+    pages: str | None = None
     #: "auto": its cards (or CPU); "none"; or memory budgets of CPU workers.
     workers: Literal["auto", "none"] | list[str] = "auto"
 
@@ -100,6 +102,8 @@ def _check(machine: HeadMachine | Machine) -> None:
     check_price(machine.price_per_hour)
     parse_ports(machine.ports)
     if isinstance(machine, HeadMachine):
+        if machine.pages is not None:
+            check_pages(machine.pages)
         return
     # It is part of ids and of a file's name, and the machine must come back under the same one.
     if machine.name != node_name(machine.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from urllib.parse import urlsplit
 
 from farm.addresses import family_of, host_port, resolved
 from farm.capabilities import GIB, Worker
@@ -74,6 +75,25 @@ def node_name(name: str | None = None) -> str:
     """A name fit for ids: given, or the machine's own."""
     cleaned = re.sub(r"[^a-z0-9-]+", "-", (name or socket.gethostname().split(".")[0]).lower()).strip("-")
     return cleaned[:32] or "node"
+
+
+def check_pages(url: str) -> str:
+    """The host of a URL at which browsers find a farm's pages; a path is not part of it.
+
+    Raises:
+        InvalidInput: it is no such URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.port is None or parts.port else None
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
+        raise InvalidInput(
+            f"pages is {url!r}, expected a URL without a path, such as https://farm.example.org",
+            param="pages",
+        )
+    return host
 
 
 def check_price(price_per_hour: float | None) -> None:

@@ -17,7 +17,7 @@ from farm.addresses import is_loopback, resolved, url_of
 from farm.capabilities import Worker
 from farm.endpoint import Endpoint, remove_endpoint, write_endpoint
 from farm.errors import CannotRun, FarmError, InvalidInput
-from farm.machines import ClusterFile, Machine, Ports, parse_ports
+from farm.machines import ClusterFile, Machine, Ports, check_pages, parse_ports
 from farm.reporting import console
 from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
@@ -86,8 +86,11 @@ async def keep_up(
         raise InvalidInput(
             "--node-key is for a farm that others reach; start it with --listen ADDRESS", param="node_key"
         )
-    alone = ports is None and not cluster.head.allowed_hosts
-    hosts = allowed_hosts(listen, own, socket.gethostname(), cluster.head.allowed_hosts)
+    given = cluster.head.allowed_hosts
+    if cluster.head.pages is not None:
+        given = (*given, check_pages(cluster.head.pages))
+    alone = ports is None and not given
+    hosts = allowed_hosts(listen, own, socket.gethostname(), given)
     with locked(state, "up"), replayed(state) as ledger:
         access = _access_token(state)
         endpoint = Endpoint(url=url_of(address, cluster.head.port), token=access)
@@ -127,8 +130,8 @@ async def keep_up(
                 await asyncio.sleep(0)  # it listens before anybody is told; whoever comes at once waits
                 write_endpoint(state, endpoint)
                 _say_up(
-                    url,
-                    f"{url}{app.state.login_link()}",
+                    (cluster.head.pages or url).rstrip("/"),
+                    app.state.login_link(),
                     how_to_join(url, own, app.state.join_tokens.create),
                     as_json=as_json,
                 )
@@ -147,8 +150,9 @@ async def keep_up(
             await to_its_end(_take_down, state, started)
 
 
-def _say_up(url: str, login_url: str, join: str, *, as_json: bool) -> None:
-    """Where the farm is, how a browser gets in, and how a machine does."""
+def _say_up(url: str, login_path: str, join: str, *, as_json: bool) -> None:
+    """Where the farm is for browsers, how one gets in, and how a machine does."""
+    login_url = f"{url}{login_path}"
     if as_json:
         console.print_json({"url": url, "login_url": login_url, "join": join})
         return

@@ -147,6 +147,7 @@ def test_a_farm_that_does_not_answer_is_named(farm: Any) -> None:
         (("join", "host:1", "--token", "x", "--token-file", "y"), "two ways to say one thing; give one"),
         (("join", "host:1", "--token-file", "nowhere"), "nowhere cannot be read ([Errno 2] No such file or"),
         (("join", "host:1", "--token-file", "/dev/null"), "/dev/null is empty; it should hold a token"),
+        (("up", "--pages", "farm.lan"), "pages is 'farm.lan', expected a URL without a path, such as"),
         (("up", "--node-key", "key"), "--node-key is for a farm that others reach; start it with --listen"),
         (("leave",), "this machine is in no farm; `farm join` adds it to one"),
         (("up", "--port", "99999"), "port is 99999, expected 1 to 65535"),

@@ -353,6 +353,8 @@ async def test_a_login_link_leads_to_the_page_of_this_farm_that_logs_in(start_fa
     client = FarmClient(f"{url}/", farm.token)
     page, _, key = (await asyncio.to_thread(client.login_link)).partition("#key=")
     assert page == f"{url}/login"
+    elsewhere = await asyncio.to_thread(client.login_link, "https://farm.example.org/")
+    assert elsewhere.startswith("https://farm.example.org/login#key=")
     assert (await farm.http.post("/api/v1/session", json={"key": key})).status_code == 200
     client.close()
 

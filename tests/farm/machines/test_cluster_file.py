@@ -60,6 +60,12 @@ MACHINE = "machines: [{name: a, address: b, "
         ("head: {workers: [lots]}", "workers is 'lots', expected an amount such as 12GiB"),
         ("head: {vram_limit: ''}", "vram-limit is '', expected an amount"),
         ("head: {price_per_hour: -1}", "price_per_hour is -1.0, expected 0 or more"),
+        (
+            "head: {pages: farm.lan}",
+            "pages is 'farm.lan', expected a URL without a path, such as https://farm",
+        ),
+        ("head: {pages: 'http://a/farm'}", "pages is 'http://a/farm', expected a URL without a path"),
+        ("head: {pages: 'http://a:x'}", "pages is 'http://a:x', expected a URL without a path"),
         ("head: {price_per_hour: .nan}", "price_per_hour is nan, expected 0 or more"),
         ("head: {price_per_hour: .inf}", "price_per_hour is inf, expected 0 or more"),
         ("machines: [{name: a}]", "machines.0.address: is missing"),
