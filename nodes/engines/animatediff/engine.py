@@ -38,7 +38,8 @@ class AnimateDiff:
         attention: "sdpa" (PyTorch's own kernels) or "xformers".
         cpu_threads: Cores a CPU engine may use: guidance rows and frames are computed side by side, each by
             one thread, so the frames do not depend on it.
-        weights: A file in place of the U-Net's weights, and LoRAs of pictures or of motion.
+        weights: A file in place of the U-Net's weights, LoRAs of pictures or of motion, and the format of the
+            denoiser's linear layers.
     """
 
     def __init__(
@@ -55,13 +56,15 @@ class AnimateDiff:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else torch.float16)
+        read = partial(read_model, folder, dtype=dtype, attention=attention, weights=weights)
         self._held: Holder[Model] = Holder(
             spec,
             device=device,
             dtype=dtype,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, folder, dtype=dtype, attention=attention, weights=weights),
+            read=read,
+            read_in_files=partial(read, in_files=True),
             cpu_threads=cpu_threads,
         )
         # The verbs, each usable alone.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import CannotRun
-from nodes.engines.folders import Layout, check_folder, config_of, read_json
+from nodes.engines.folders import Kept, Layout, check_folder, config_of, read_json
 from nodes.engines.placement import Parts
 
 PIPELINES = (
@@ -28,6 +28,8 @@ CHECKPOINT_PREFIX = "model.diffusion_model."
 #: The U-Net with its motion modules and the SparseCtrl before it.
 DENOISER = "denoiser"
 PARTS = Parts(denoisers=(DENOISER,), vae=VAE, encoders=(TEXT_ENCODER,))
+#: What of the denoiser stays out of formats in fewer bits, beside its convolutions.
+KEPT = Kept(plain=("norm",))
 _STEM = "diffusion_pytorch_model"
 
 

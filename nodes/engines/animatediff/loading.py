@@ -35,14 +35,8 @@ from nodes.engines.animatediff.model import Model
 from nodes.engines.animatediff.unet import Denoiser
 from nodes.engines.common import read_component, reading, set_attention
 from nodes.engines.engine import Attentions
-from nodes.engines.folders import (
-    THE_FOLDERS,
-    WeightSource,
-    component_tensors,
-    model_facts,
-    source_tensors,
-)
-from nodes.engines.weights import load_weights
+from nodes.engines.folders import THE_FOLDERS, WeightSource, component_tensors, model_facts
+from nodes.engines.weights import read_weights
 
 #: What the keys of a LoRA begin with, by the component that they are for.
 _OF_TEXT = ("lora_te", "text_encoder.")
@@ -58,10 +52,17 @@ _TRAINED_WITH = {
 
 
 def read_model(
-    path: Path, *, dtype: torch.dtype, attention: Attentions, weights: WeightSource = THE_FOLDERS
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    attention: Attentions,
+    weights: WeightSource = THE_FOLDERS,
+    in_files: bool = False,
 ) -> Model:
     """Load every component onto the host in ``dtype``: a file in place of the U-Net's weights, LoRAs added to
-    it and to the text encoder.
+    it and to the text encoder, and the linear layers of the denoiser in the format that is asked for.
+
+    ``in_files``: denoiser and text encoder can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, or the attention kernels do not
@@ -69,24 +70,21 @@ def read_model(
         InvalidInput: a LoRA does not fit the model.
     """
     folder = read_folder(path, has_unet=weights.file is None)
+    weights = weights.streamable(in_files)
     with reading():
         unet = _read_unet(folder, weights, dtype)
         stems = folder.weights()
 
-        def read(kind: Any, component: str) -> Any:
-            return read_component(kind, path / component, stem=stems[component], dtype=dtype)
+        def read(kind: Any, component: str, source: WeightSource, **more: Any) -> Any:
+            return read_weights(kind, path / component, source, stem=stems[component], dtype=dtype, **more)
 
-        control = None if folder.control is None else read(SparseControlNetModel, CONTROL)
-        vae = read(AutoencoderKL, VAE)
-        text_encoder = load_weights(
-            CLIPTextModel,
-            path / TEXT_ENCODER,
-            component_tensors(path / TEXT_ENCODER, stems[TEXT_ENCODER], half=dtype != torch.float32),
-            dtype=dtype,
-            rename=_of_text,
-            loras=weights.loras,
-            not_here=_OF_UNET,
-        )
+        control = None
+        if folder.control is not None:
+            of_control = WeightSource(format=weights.format, in_files=weights.in_files)
+            control = read(SparseControlNetModel, CONTROL, of_control)
+        vae = read_component(AutoencoderKL, path / VAE, stem=stems[VAE], dtype=dtype)
+        of_text = WeightSource(loras=weights.loras, in_files=weights.in_files)
+        text_encoder = read(CLIPTextModel, TEXT_ENCODER, of_text, rename=_of_text, not_here=_OF_UNET)
         tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
     for each in (unet, control):
         if each is not None:
@@ -118,12 +116,10 @@ def _made(kind: Any, config: Mapping[str, Any]) -> Any:
 
 def _read_unet(folder: AnimateDiffFolder, weights: WeightSource, dtype: torch.dtype) -> Any:
     stem = folder.weights()[UNET]
-    half = dtype != torch.float32
-    tensors = source_tensors(weights, folder.path / UNET, stem, half=half)
-    more: dict[str, Any] = {"dtype": dtype, "loras": weights.loras, "not_here": _OF_TEXT}
+    more: dict[str, Any] = {"stem": stem, "dtype": dtype, "not_here": _OF_TEXT}
     more["rename"] = partial(_of_checkpoint, config=folder.unet)
     if folder.adapter is None:
-        return load_weights(UNetMotionModel, folder.path / UNET, tensors, **more)
+        return read_weights(UNetMotionModel, folder.path / UNET, weights, **more)
     config = motion_config(folder.unet, folder.adapter)
 
     class WithMotion(UNetMotionModel):
@@ -134,8 +130,8 @@ def _read_unet(folder: AnimateDiffFolder, weights: WeightSource, dtype: torch.dt
             return config
 
     # Both name their tensors as the whole does.
-    tensors = {**tensors, **component_tensors(folder.path / ADAPTER, stem, half=half)}
-    return load_weights(WithMotion, folder.path / UNET, tensors, **more)
+    motion = component_tensors(folder.path / ADAPTER, stem, half=dtype != torch.float32)
+    return read_weights(WithMotion, folder.path / UNET, weights, beside=motion, **more)
 
 
 def _of_checkpoint(names: dict[str, str], *, config: Mapping[str, Any]) -> dict[str, str]:

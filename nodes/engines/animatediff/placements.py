@@ -14,6 +14,8 @@ CUDA: tuple[Placement, ...] = (
     Placement("cfg_split", "streamed", False, 1, 1, 1, 1.15),
     Placement("stream", "streamed", True, 1, 2, 1, 1.2),
     Placement("stream_cfg_split", "streamed", True, 1, 1, 1, 1.5),
+    # Where a machine's memory is short; a guess, for disks differ.
+    Placement("disk", "streamed", True, 1, 1, 1, 4.0, from_files=True),
 )
 #: A CPU has no card to leave: what is in flight shrinks, from both guidance passes and four frames to one.
 _CPU: tuple[Placement, ...] = (

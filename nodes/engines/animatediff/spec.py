@@ -13,7 +13,7 @@ Traced by tests/nodes/engines/animatediff/test_live_bytes.py; not measured on a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from farm.capabilities import (
     StageCost,
     Weights,
 )
-from farm.errors import InvalidInput
 from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import (
     CHECKPOINT_PREFIX,
     DENOISER,
+    KEPT,
     PARTS,
     TEXT_ENCODER,
     UNET,
@@ -42,15 +42,20 @@ from nodes.engines.animatediff.layout import (
 )
 from nodes.engines.animatediff.placements import placements
 from nodes.engines.folders import (
+    THE_FOLDERS,
+    Kept,
     StoredTensor,
     WeightSource,
     check_file,
     check_loras,
     component_tensors,
     in_fewer_bits,
+    in_formats,
     model_facts,
+    source_bytes,
     source_tensors,
     sources_of,
+    unpacked_bytes,
 )
 from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
 
@@ -95,12 +100,16 @@ def animatediff_spec(
     facts = model_facts(path, ModelFacts)
     tensors = {name: _tensors(folder, name, source) for name in folder.weights()}
     _check_weights(source, tensors, model, folder)
-    elements = _elements(tensors)
-    tflop = {name: each * sum(elements[name]) / _FULL_PARAMETERS[name] for name, each in _TFLOP.items()}
+    parameters = {
+        name: sum(math.prod(t.shape) for each in _of(name, tensors) for t in each.values()) for name in _TFLOP
+    }
+    tflop = {name: each * parameters[name] / _FULL_PARAMETERS[name] for name, each in _TFLOP.items()}
     longest = int((folder.adapter or folder.unet).get("motion_max_seq_length", 32))
 
-    def on(kind: DeviceKind, on_cpu: EngineSpec | None) -> EngineSpec:
-        cost = _Cost.of(folder, facts, elements, kind)
+    def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
+        source = sources_of(weights, PARTS.denoisers, model)[DENOISER]
+        held, unpacked = _held(tensors, source, _ELEMENT_BYTES[kind])
+        cost = _Cost.of(folder, facts, held, kind, unpacked_bytes=unpacked)
         return EngineSpec(
             model=model,
             engine="animatediff",
@@ -122,7 +131,12 @@ def animatediff_spec(
             on_cpu=on_cpu,
         )
 
-    return on("cuda", on("cpu", None))
+    return in_formats(
+        weights,
+        is_free=not in_fewer_bits(tensors[UNET]),
+        made=lambda each: on("cuda", each, on("cpu", each, None)),
+        distance_db={},
+    )
 
 
 _Tensors = Mapping[str, StoredTensor]
@@ -143,14 +157,8 @@ def _check_weights(
 ) -> None:
     """
     Raises:
-        InvalidInput: a file or a LoRA is of another model, or fewer bits are asked for.
+        InvalidInput: a file or a LoRA is of another model.
     """
-    if source.format != "plain" or in_fewer_bits(tensors[UNET]):
-        raise InvalidInput(
-            f"{model} is mostly convolutions, which are kept in 16 bits: leave weight_format out, and give "
-            "files in 16 or 32 bits",
-            param="weight_format",
-        )
     # Of each transformer at the full size, self-attention is four squares.
     layers = 2 * int(folder.unet.get("layers_per_block", 2)) + 1
     width = folder.unet["block_out_channels"][0]
@@ -158,13 +166,27 @@ def _check_weights(
     check_loras(source, {f"{n} {key}": t for n, each in tensors.items() for key, t in each.items()}, model)
 
 
-def _elements(tensors: Mapping[str, _Tensors]) -> dict[str, list[int]]:
-    """Of every tensor of each component."""
-    found: dict[str, list[int]] = {DENOISER: []}
+def _of(component: str, tensors: Mapping[str, _Tensors]) -> Iterator[_Tensors]:
+    """Of the folders' tensors those of a component."""
     for name, each in tensors.items():
-        component = name if name in (VAE, TEXT_ENCODER) else DENOISER
-        found.setdefault(component, []).extend(math.prod(tensor.shape) for tensor in each.values())
-    return found
+        if component == (name if name in (VAE, TEXT_ENCODER) else DENOISER):
+            yield each
+
+
+def _held(
+    tensors: Mapping[str, _Tensors], source: WeightSource, element_bytes: int
+) -> tuple[dict[str, list[int]], int]:
+    """Bytes of every tensor that each component holds, and of the largest that is dequantised to compute."""
+    held = {
+        name: source_bytes(THE_FOLDERS, each, kept=Kept(), dtype_bytes=element_bytes)
+        for name in (VAE, TEXT_ENCODER)
+        for each in _of(name, tensors)
+    }
+    parts = enumerate(_of(DENOISER, tensors))
+    denoiser = {f"{i} {name}": tensor for i, each in parts for name, tensor in each.items()}
+    more: dict[str, Any] = {"kept": KEPT, "dtype_bytes": element_bytes}
+    held[DENOISER] = source_bytes(source, denoiser, **more)
+    return held, unpacked_bytes(source, denoiser, **more)
 
 
 @dataclass(frozen=True)
@@ -179,6 +201,8 @@ class _Cost:
     component_bytes: dict[str, int]
     #: Card bytes of the ring that streams a component.
     ring: dict[str, int]
+    #: Of the largest weight of the denoiser that is dequantised to compute.
+    unpacked_bytes: int
     on_cpu: bool
 
     @classmethod
@@ -186,9 +210,12 @@ class _Cost:
         cls,
         folder: AnimateDiffFolder,
         facts: ModelFacts,
-        elements: Mapping[str, list[int]],
+        held: Mapping[str, Sequence[int]],
         kind: DeviceKind,
+        *,
+        unpacked_bytes: int = 0,
     ) -> _Cost:
+        """Of a model whose components hold tensors of so many bytes."""
         element, side = _ELEMENT_BYTES[kind], folder.pixels_per_latent
         width, widths = folder.unet["block_out_channels"][0], folder.vae["block_out_channels"]
         alive = 6.1 if folder.control is None else 9.25
@@ -199,8 +226,9 @@ class _Cost:
             encode=element * 4.0 * widths[0],
             # A window of a small model is no more than a slice.
             slice_bytes=element * min(ELEMENTS_AT_ONCE, round(17 * width * voxels)),
-            component_bytes={name: element * sum(each) for name, each in elements.items()},
-            ring={name: ring_bytes([element * n for n in each]) for name, each in elements.items()},
+            component_bytes={name: sum(each) for name, each in held.items()},
+            ring={name: ring_bytes(each) for name, each in held.items()},
+            unpacked_bytes=unpacked_bytes,
             on_cpu=kind == "cpu",
         )
 
@@ -222,6 +250,7 @@ class _Cost:
         return RungSpec(
             name=placement.rung,
             resident=placement.resident(PARTS),
+            in_files=tuple(sorted(streamed)) if placement.from_files else (),
             stages=(
                 stage("text_encode", TEXT_ENCODER),
                 stage(
@@ -233,7 +262,7 @@ class _Cost:
                 stage(
                     "denoise",
                     DENOISER,
-                    beside=self.slice_bytes * passes,
+                    beside=(self.slice_bytes + self.unpacked_bytes) * passes,
                     bytes_per_pixel=self.denoise,
                     batch=placement.guided_batch,
                 ),

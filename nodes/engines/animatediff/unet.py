@@ -56,7 +56,7 @@ class _Spatial(nn.Module):
     def forward(self, hidden: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """(B x F, C, h, w) and the prompt for every row (B x F, L, D)."""
         channels, height, width = hidden.shape[1:]
-        by_token = isinstance(self.proj_in, nn.Linear)
+        by_token = not isinstance(self.proj_in, nn.Conv2d)
 
         def entered(piece: slice) -> torch.Tensor:
             normed = self.norm(hidden[piece])

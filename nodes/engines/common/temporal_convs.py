@@ -15,9 +15,10 @@ class FoldedTemporalConv(nn.Conv2d):
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__(conv.in_channels, conv.out_channels, (3, 1), padding=(1, 0), device="meta")
-        self.weight = nn.Parameter(conv.weight.detach()[..., 0], requires_grad=False)
-        bias = conv.bias
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        # The same parameter: it may be known to lie in a file (see ``file_span``).
+        conv.weight.data = conv.weight.data[..., 0]
+        self.weight, self.bias = conv.weight, conv.bias
+        self.requires_grad_(False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B, C, F, h, w) to (B, C', F, h, w)."""

@@ -59,13 +59,15 @@ class StableVideoDiffusion:
         self.spec = spec
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or (torch.float32 if on_cpu else torch.float16)
+        read = partial(read_model, folder, dtype=dtype, attention=attention)
         self._held: Holder[Model] = Holder(
             spec,
             device=device,
             dtype=dtype,
             parts=PARTS,
             placements=(*CUDA, *placements("cpu" if on_cpu else "cuda")),
-            read=partial(read_model, folder, dtype=dtype, attention=attention),
+            read=read,
+            read_in_files=partial(read, in_files=True),
             cpu_threads=cpu_threads,
         )
         # The verbs, each usable alone.

@@ -16,18 +16,21 @@ from transformers import CLIPVisionModelWithProjection
 from farm.errors import CannotRun
 from nodes.engines.common import fold_temporal_convs, read_component, reading, set_attention
 from nodes.engines.engine import Attentions
-from nodes.engines.folders import check_folder, model_facts, read_json
+from nodes.engines.folders import WeightSource, check_folder, model_facts, read_json
 from nodes.engines.svd.facts import ModelFacts
 from nodes.engines.svd.layout import IMAGE_ENCODER, LAYOUT, UNET, VAE, VAE_DECODER, VAE_ENCODER
 from nodes.engines.svd.model import Model
 from nodes.engines.svd.unet import SlicedUNet
 from nodes.engines.svd.vae import FrameDecoder, LatentEncoder
+from nodes.engines.weights import read_weights
 
 _SCHEDULER = "EulerDiscreteScheduler"
 
 
-def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions) -> Model:
+def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions, in_files: bool = False) -> Model:
     """Load every component onto the host in ``dtype``; the VAE's encoder in float32 where its config asks so.
+
+    ``in_files``: UNet and image encoder can be streamed from files.
 
     Raises:
         CannotRun: a file is damaged or missing, weights are missing from it, the scheduler is of another
@@ -35,12 +38,14 @@ def read_model(folder: Path, *, dtype: torch.dtype, attention: Attentions) -> Mo
     """
     check_folder(folder, LAYOUT)
     with reading():
-        return _read_model(folder, dtype, attention)
+        return _read_model(folder, dtype, attention, in_files)
 
 
-def _read_model(folder: Path, dtype: torch.dtype, attention: Attentions) -> Model:
+def _read_model(folder: Path, dtype: torch.dtype, attention: Attentions, in_files: bool) -> Model:
+    source, stems = WeightSource(in_files=in_files), LAYOUT.weights
+
     def read(kind: Any, component: str) -> Any:
-        return read_component(kind, folder / component, stem=LAYOUT.weights[component], dtype=dtype)
+        return read_weights(kind, folder / component, source, stem=stems[component], dtype=dtype)
 
     config = read_json(folder, "scheduler/scheduler_config.json")
     kind, predicts = config.get("_class_name"), config.get("prediction_type")
@@ -50,7 +55,8 @@ def _read_model(folder: Path, dtype: torch.dtype, attention: Attentions) -> Mode
             "v_prediction: only without memory or noise of its own can steps be run anywhere"
         )
     image_processor = read_json(folder, "feature_extractor/preprocessor_config.json")
-    unet, vae = read(UNetSpatioTemporalConditionModel, UNET), read(AutoencoderKLTemporalDecoder, VAE)
+    unet = read(UNetSpatioTemporalConditionModel, UNET)
+    vae = read_component(AutoencoderKLTemporalDecoder, folder / VAE, stem=stems[VAE], dtype=dtype)
     image_encoder = read(CLIPVisionModelWithProjection, IMAGE_ENCODER)
     fold_temporal_convs(unet)
     set_attention(unet, attention)

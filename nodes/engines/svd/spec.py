@@ -191,6 +191,8 @@ class _Cost:
         return RungSpec(
             name=placement.rung,
             resident=placement.resident(PARTS),
+            # The VAE's encoder is cast to float32, in memory.
+            in_files=(IMAGE_ENCODER, UNET) if placement.from_files else (),
             stages=(
                 stage("image_encode", IMAGE_ENCODER),
                 stage(

@@ -52,6 +52,7 @@ def converted(
     dtype: torch.dtype,
     rename: Rename | None = None,
     loras: Sequence[LoraFile] = (),
+    not_here: tuple[str, ...] = (),
 ) -> dict[str, StoredTensor]:
     """The weights of a component in ``format``, converted first when need be; inside ``reading()``.
 
@@ -69,6 +70,7 @@ def converted(
         rename: Of the family's own names to diffusers', for single files and LoRAs.
         loras: What is added to the weights first, in float32 and rounded with them; a set of LoRAs has a
             conversion of its own.
+        not_here: What keys of LoRAs begin with that are for another component of the model.
 
     Returns:
         The converted tensors by name, for ``load_weights``.
@@ -100,14 +102,14 @@ def converted(
         module = skeleton(kind, component)
         tensors = renamed(tensors, module.state_dict(), rename)
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-        changes = read_loras(loras, shapes, rename)
+        changes = read_loras(loras, shapes, rename, not_here=not_here)
         outputs = _outputs(module, kept_by(kind, dtype), tensors, format, dtype)
         _check_space(place, outputs)
         part = place / f"{name}{_PART}"
         part.mkdir()
-        for path in sources:
+        for number, path in enumerate(sources):  # of several folders, some may be called the same
             of_file = {each: tensors[each] for each in outputs if tensors[each].path == path}
-            _write(part / f"{path.stem}.safetensors", of_file, outputs, changes)
+            _write(part / f"{number:03}-{path.stem}.safetensors", of_file, outputs, changes)
         part.rename(place / name)
         found = _read(place / name)
         assert found is not None

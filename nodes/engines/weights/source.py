@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,6 +33,8 @@ def read_weights(
     stem: str,
     dtype: torch.dtype,
     rename: Rename | None = None,
+    beside: Mapping[str, StoredTensor] = MappingProxyType({}),
+    not_here: tuple[str, ...] = (),
 ) -> nn.Module:
     """One component, to be run and not trained; inside ``reading()``.
 
@@ -41,6 +45,8 @@ def read_weights(
         stem: Of the folder's weight files (see ``Layout``).
         dtype: Of computation.
         rename: Of the family's own names to diffusers', for single files and LoRAs.
+        beside: Tensors of another folder that are part of it.
+        not_here: What keys of LoRAs begin with that are for another component of the model.
 
     Raises:
         CannotRun: a file is missing or damaged, weights are missing from it or belong to another model, or a
@@ -48,13 +54,12 @@ def read_weights(
         InvalidInput: a LoRA does not fit the model.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    tensors = source_tensors(source, component, stem, half=half)
+    tensors = {**source_tensors(source, component, stem, half=half), **beside}
+    more: dict[str, Any] = {"rename": rename, "loras": source.loras, "not_here": not_here}
     as_is = source.format == "plain" and not (source.in_files and _is_cast(kind, tensors, source, dtype))
     if in_fewer_bits(tensors) or as_is:
-        return load_weights(kind, component, tensors, dtype=dtype, rename=rename, loras=source.loras)
-    made = converted(
-        kind, component, tensors, format=source.format, dtype=dtype, rename=rename, loras=source.loras
-    )
+        return load_weights(kind, component, tensors, dtype=dtype, **more)
+    made = converted(kind, component, tensors, format=source.format, dtype=dtype, **more)
     return load_weights(kind, component, made, dtype=dtype)
 
 

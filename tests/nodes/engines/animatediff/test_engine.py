@@ -44,7 +44,7 @@ def resident(_animatediff: AnimateDiff, task: RenderTask, picture: Picture) -> R
     return _render(_animatediff, task, RenderInputs(image=picture(0), last_image=picture(3)))
 
 
-@pytest.mark.parametrize("rung", ["evict", "cfg_split", "stream", "stream_cfg_split"])
+@pytest.mark.parametrize("rung", ["evict", "cfg_split", "stream", "stream_cfg_split", "disk"])
 def test_every_rung_renders_what_the_resident_one_does(
     animatediff: AnimateDiff,
     task: RenderTask,
@@ -56,10 +56,10 @@ def test_every_rung_renders_what_the_resident_one_does(
     # Small groups: the layers of a tiny model pass through the ring one by one too.
     monkeypatch.setattr(placing, "RING_GROUP_BYTES", 8192)
     assert [each.name for each in animatediff.spec.rungs] == [
-        *("resident", "evict", "cfg_split", "stream", "stream_cfg_split")
+        *("resident", "evict", "cfg_split", "stream", "stream_cfg_split", "disk")
     ]
     animatediff.load(rung)
-    assert (DENOISER in animatediff._held.placed._rings) == rung.startswith("stream")
+    assert (DENOISER in animatediff._held.placed._rings) == (rung.startswith("stream") or rung == "disk")
     got = _render(animatediff, task, RenderInputs(image=picture(0), last_image=picture(3)))
     assert _psnr(resident.frames, got.frames) >= 50
     assert np.array_equal(got.handover["image"], got.frames[-1])

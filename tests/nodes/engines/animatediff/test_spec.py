@@ -90,7 +90,7 @@ def test_caps_hold_the_articles_windows_at_the_rung_that_is_expected(
 
 def _full_needs(tiny: EngineSpec, width: int, height: int) -> dict[str, int]:
     """Of the published sizes: version 3 of the motion modules, and its SparseCtrl."""
-    elements = {DENOISER: [2_000_000] * 886, "vae": [2_000_000] * 42, "text_encoder": [2_000_000] * 62}
+    held = {DENOISER: [4_000_000] * 886, "vae": [4_000_000] * 42, "text_encoder": [4_000_000] * 62}
     folder = AnimateDiffFolder(
         path=Path(),
         unet={"block_out_channels": [320, 640, 1280, 1280]},
@@ -101,7 +101,7 @@ def _full_needs(tiny: EngineSpec, width: int, height: int) -> dict[str, int]:
     )
     from nodes.engines.animatediff.placements import placements
 
-    cost = _Cost.of(folder, ModelFacts(), elements, "cuda")
+    cost = _Cost.of(folder, ModelFacts(), held, "cuda")
     rungs = tuple(cost.rung(placement) for placement in placements("cuda"))
     full = tiny.model_copy(update={"rungs": rungs, "component_bytes": cost.component_bytes})
     shape = RenderShape(num_frames=16, height=height, width=width, num_inference_steps=25, guided=True)

@@ -18,6 +18,7 @@ from nodes.engines.animatediff.loading import read_model
 from nodes.engines.animatediff.spec import animatediff_spec
 from nodes.engines.folders import WeightSource, sources_of
 from nodes.engines.table import spec_of
+from nodes.engines.weights.layers import ScaledLinear
 
 #: Of the tiny U-Net, as Stable Diffusion's authors name them.
 _AUTHORS = {
@@ -159,5 +160,22 @@ def test_what_does_not_fit_is_refused_when_the_spec_is_read(
     save_file(wide, tmp_path / "wide.safetensors")
     with pytest.raises(InvalidInput, match="changes a matrix of 99x99"):
         asked(loras=[str(tmp_path / "wide.safetensors")])
-    with pytest.raises(InvalidInput, match="kept in 16 bits: leave weight_format out"):
-        asked(format="int8")
+
+
+@pytest.mark.parametrize(("format", "most"), [("int8", 0.02), ("float8", 0.08)])
+def test_linear_layers_of_unet_and_sparsectrl_are_kept_in_fewer_bits(
+    tiny_animatediff_folder: Path, tmp_path: Path, plain: dict[str, Any], format: str, most: float
+) -> None:
+    folder = shutil.copytree(tiny_animatediff_folder, tmp_path / "model")
+    weights = Weights.model_validate({"format": format})
+    spec, whole = (animatediff_spec(folder, model="tiny", weights=each) for each in (weights, Weights()))
+    assert [each.weights.format for each in whole.in_fewer_bits] == ["int8", "float8"]
+    made = _read(folder, sources_of(weights, (DENOISER,), "tiny")[DENOISER])[DENOISER]
+    held = {id(t): t.nbytes for t in made.state_dict(keep_vars=True).values()}
+    assert spec.on("cpu").component_bytes[DENOISER] == pytest.approx(sum(held.values()), rel=0.02)
+    assert spec.component_bytes[DENOISER] < 0.8 * whole.component_bytes[DENOISER]
+    inputs = (torch.ones(2, 4, 8, 8), torch.tensor(5.0), torch.ones(1, 7, 32), torch.ones(2, 5, 8, 8))
+    assert {module.format for module in made.modules() if isinstance(module, ScaledLinear)} == {format}
+    with torch.no_grad():
+        expected, got = plain[DENOISER](*inputs), made(*inputs)
+    assert 0 < float((got - expected).square().mean() / expected.square().mean()) ** 0.5 < most

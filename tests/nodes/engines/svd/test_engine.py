@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from farm.capabilities.engine_spec import Rung
@@ -15,8 +16,10 @@ from farm.planning.render_task import RenderTask
 from nodes.engines.common import placing
 from nodes.engines.engine import Rendered, RenderInputs
 from nodes.engines.svd.engine import StableVideoDiffusion, picture_noise
-from nodes.engines.svd.layout import UNET
+from nodes.engines.svd.layout import IMAGE_ENCODER, UNET
+from nodes.engines.svd.loading import read_model
 from nodes.engines.table import create_engine
+from nodes.engines.weights import file_span
 from tests.nodes.engines.svd.conftest import FRAMES, HEIGHT, STEPS, WIDTH
 
 pytestmark = pytest.mark.slow
@@ -42,7 +45,7 @@ def resident(_svd: StableVideoDiffusion, task: RenderTask, picture: Picture) -> 
     return _render(_svd, task, RenderInputs(image=picture))
 
 
-@pytest.mark.parametrize("rung", ["evict", "cfg_split", "stream", "stream_cfg_split"])
+@pytest.mark.parametrize("rung", ["evict", "cfg_split", "stream", "stream_cfg_split", "disk"])
 def test_every_rung_renders_what_the_resident_one_does(
     svd: StableVideoDiffusion,
     task: RenderTask,
@@ -54,13 +57,21 @@ def test_every_rung_renders_what_the_resident_one_does(
     # Small groups: the layers of a tiny model pass through the ring one by one too.
     monkeypatch.setattr(placing, "RING_GROUP_BYTES", 8192)
     assert [each.name for each in svd.spec.rungs] == [
-        *("resident", "evict", "cfg_split", "stream", "stream_cfg_split")
+        *("resident", "evict", "cfg_split", "stream", "stream_cfg_split", "disk")
     ]
     svd.load(rung)
-    assert (UNET in svd._held.placed._rings) == rung.startswith("stream")
+    assert (UNET in svd._held.placed._rings) == (rung.startswith("stream") or rung == "disk")
     got = _render(svd, task, RenderInputs(image=picture))
     assert _psnr(resident.frames, got.frames) >= 50
     assert np.allclose(got.handover["mean"], resident.handover["mean"], atol=1e-4)
+
+
+def test_a_model_that_waits_on_the_disk_is_mapped_from_its_files(tiny_svd_folder: Path) -> None:
+    model = read_model(tiny_svd_folder, dtype=torch.float32, attention="sdpa", in_files=True)
+    for name in (UNET, IMAGE_ENCODER):
+        weights = list(model.components[name].parameters())
+        mapped = [weight for weight in weights if file_span(weight) is not None]
+        assert sum(w.nbytes for w in mapped) > 0.99 * sum(w.nbytes for w in weights)
 
 
 def test_a_folder_of_half_precision_alone_is_rendered_by_the_ordinary_path_on_any_number_of_cores(
