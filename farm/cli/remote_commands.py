@@ -26,7 +26,7 @@ from farm.cli.farm_meant import (
 from farm.client import find_farm
 from farm.errors import InvalidInput
 from farm.machines import check_pages
-from farm.reporting import console, job_report, job_summary, print_jobs, waits_words, workers_seen
+from farm.reporting import add_idle, console, job_report, job_summary, print_jobs, waits_words, workers_seen
 from farm.state import JOURNAL_NAME, FolderInUse, default_state_folder, in_use, past
 
 remote = typer.Typer()
@@ -68,6 +68,7 @@ def report(
     else:
         with past(state or default_state_folder()) as ledger:
             told = job_report(ledger.job(job_id), workers_seen(ledger.journal))
+            add_idle(told, ledger.journal.events())
         told |= _waits_for_farm(told, in_use(state or default_state_folder()))
     if as_json:
         console.print_json(told)

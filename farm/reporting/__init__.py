@@ -38,16 +38,23 @@ from farm.reporting.report import (
     waits_words,
     workers_seen,
 )
+from farm.reporting.worker_time import IDLE, Idle, Span, add_idle, idle_s, idle_share, worker_spans
 
 __all__ = [
+    "IDLE",
     "EarlierSummary",
+    "Idle",
     "JobSummary",
     "KeyframeDetail",
     "LogFormat",
     "ModelReport",
     "ReviewStatus",
     "ShapeOf",
+    "Span",
+    "add_idle",
     "console",
+    "idle_s",
+    "idle_share",
     "job_report",
     "job_summary",
     "keyframe_details",
@@ -70,5 +77,6 @@ __all__ = [
     "timeline",
     "waits",
     "waits_words",
+    "worker_spans",
     "workers_seen",
 ]

@@ -280,9 +280,13 @@ def print_report(report: Mapping[str, Any], console: Console = out) -> None:
     workers = Table(title="Workers", title_justify="left", box=None, pad_edge=False)
     for name in ("worker", "VRAM", "segments", "busy seconds"):
         workers.add_column(name)
+    if any(worker.get("idle_s") for worker in report["workers"].values()):
+        workers.add_column("idle seconds", overflow="fold")
     for worker_id, worker in report["workers"].items():
         vram = gib(worker["vram_bytes"]) if worker["vram_bytes"] else ""
-        workers.add_row(worker_id, vram, str(worker["segments"]), f"{worker['busy_s']:.1f}")
+        idle = ", ".join(f"{cause} {s:.1f}" for cause, s in worker.get("idle_s", {}).items() if s >= 0.05)
+        busy = f"{worker['busy_s']:.1f}"
+        workers.add_row(worker_id, vram, str(worker["segments"]), busy, *([idle] if idle else []))
     console.print(workers)
     console.print(_models_words(report["settings"]), markup=False, soft_wrap=True)
     if why := waits_words(report):

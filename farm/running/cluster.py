@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from farm.capabilities import Rung, Worker
-from farm.planning import Delivery, RenderTask
+from farm.planning import Delivery, Phase, RenderTask
 from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Fill, Telemetry
 from farm.values import Value
@@ -114,6 +114,8 @@ class Finished:
     fill: Fill | None = None
     #: What the worker noted meanwhile: lines "time level text", at most ``MAX_LOG_BYTES``.
     log: str = ""
+    #: Seconds of each phase that it went through.
+    phases_s: Mapping[Phase, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Results:
                     wall_s=result.wall_s,
                     load_s=result.load_s,
                     peak_bytes=result.peak_bytes,
+                    phases_s=dict(result.phases_s),
                 )
             )
             self._attempts.succeeded(task, attempt)

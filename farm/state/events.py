@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter
 
 from farm.capabilities import Rung, Worker
-from farm.planning import Plan
+from farm.planning import Phase, Plan
 from farm.request import JobRequest, MediaInfo
 from farm.values import Value, share_names
 
@@ -150,6 +150,8 @@ class AttemptSucceeded(Value):
     load_s: float
     #: Most memory the worker's process held; None where it cannot be read.
     peak_bytes: int | None
+    #: Of ``wall_s``, each phase; empty where an older farm has written it.
+    phases_s: dict[Phase, float] = Field(default_factory=dict)
 
 
 class AttemptFailed(Value):

@@ -119,6 +119,7 @@ class SaidFinished(_Said):
     peak_bytes: _Bytes | None
     fill: Fill | None = None
     log: _Log = ""
+    phases_s: dict[Phase, _Seconds] = Field(default_factory=dict)
 
     def message(self, content: memoryview, handover: memoryview | None) -> Finished:
         fields = self.model_dump(exclude={"type", "content_bytes", "handover_bytes", "fill"})

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from farm.planning import Phase
 from farm.running import MAX_LOG_BYTES
 
 _CUT_LINE = "... lines left out ...\n"
@@ -25,7 +26,9 @@ class AttemptLog:
         self._last: deque[str] = deque()
         self._first_bytes = self._last_bytes = 0
         self._cut = False
-        self._phase: tuple[str, float] | None = None
+        self._phase: tuple[Phase, float] | None = None
+        #: Of each phase it went through and left.
+        self.phases_s: dict[Phase, float] = {}
 
     def note(self, text: str, level: int = logging.INFO, *, at: float | None = None) -> None:
         """Add a line, or several where the text has several. ``at``: seconds since the epoch."""
@@ -34,11 +37,13 @@ class AttemptLog:
         for line in text.splitlines():
             self._add(f"{stamp} {logging.getLevelName(level)} {line}")
 
-    def phase(self, phase: str | None) -> None:
+    def phase(self, phase: Phase | None) -> None:
         """The attempt goes on to a phase, or ends (None): note how long the one before took."""
         now = time.monotonic()
         if self._phase is not None and self._phase[0] != phase:
-            self.note(f"{self._phase[0]}: {now - self._phase[1]:.2f} s")
+            before, since = self._phase
+            self.phases_s[before] = self.phases_s.get(before, 0.0) + now - since
+            self.note(f"{before}: {now - since:.2f} s")
         if self._phase is None or self._phase[0] != phase:
             self._phase = None if phase is None else (phase, now)
 

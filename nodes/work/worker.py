@@ -90,7 +90,7 @@ class WorkerBody:
             f"done: {finished.num_frames} frames in {finished.wall_s:.2f} s, peak {peak}, "
             f"{len(finished.content)} bytes"
         )
-        return finished
+        return replace(finished, phases_s=dict(log.phases_s))
 
     def _render(self, order: Order, emit: Emit, log: AttemptLog) -> Finished:
         if order.need_bytes > self.worker.vram_bytes:

@@ -37,3 +37,14 @@ def test_a_report_names_what_the_model_ran_with() -> None:
     print_report(report | {"totals": {"wall_s": None, "stitch_s": None}}, Console(file=out, width=160))
     assert f"m with {weights}; draft: light" in out.getvalue()
     assert "fast.safetensors" in out.getvalue()
+
+
+def test_a_report_says_how_long_a_worker_was_idle_and_why() -> None:
+    idle = {"loading": 3.0, "dependency": 1.25, "transfer": 0.01}
+    row = {"vram_bytes": None, "segments": 2, "busy_s": 9.0}
+    report = {"segments": [], "seams": [], "workers": {"a/0": row | {"idle_s": idle}, "b/0": row}}
+    report |= {"waiting_for": "", "queue_position": None, "settings": {"model": "m"}}
+    out = io.StringIO()
+    print_report(report | {"totals": {"wall_s": None, "stitch_s": None}}, Console(file=out, width=160))
+    assert "loading 3.0, dependency 1.2" in out.getvalue()
+    assert "transfer 0.0" not in out.getvalue()

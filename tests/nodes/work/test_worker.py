@@ -225,6 +225,7 @@ def test_the_log_tells_the_order_every_phase_with_its_seconds_and_the_peak(order
         "rung resident, need 0.50 GiB of 1.00 GiB",
     )
     assert [text.split(":")[0] for _, text in phases] == ["load", "encode", "denoise", "transfer"]
+    assert list(end.phases_s) == ["load", "encode", "denoise", "transfer"]
     assert all(re.fullmatch(r"[a-z]+: \d+\.\d\d s", text) for _, text in phases)
     assert isinstance(end, Finished)
     assert re.fullmatch(r"done: 5 frames in \d+\.\d\d s, peak (\d+\.\d\d GiB|unknown), \d+ bytes", last[1])
