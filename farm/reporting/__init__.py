@@ -38,7 +38,7 @@ from farm.reporting.report import (
     waits_words,
     workers_seen,
 )
-from farm.reporting.worker_time import IDLE, Idle, Span, add_idle, idle_s, idle_share, worker_spans
+from farm.reporting.worker_time import Span, add_idle, idle_s, idle_share, worker_spans
 
 __all__ = [
     "IDLE",

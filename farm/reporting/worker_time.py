@@ -38,14 +38,21 @@ Idle: TypeAlias = Literal[
     "loading",  # a model was brought onto the device, imports included
     "transfer",  # an order or a result was on its way, or a result was packed, and nothing else was at work
     "dependency",  # what is left waited for what others rendered
-    "passed over",  # something could begin, and was not given to this worker
+    "passed over",  # something could begin, and was given to others, or to none
     "review",  # the job waited for its user
     "nothing left",  # everything else was rendered or being rendered
     "publishing",  # every segment was rendered, and the video was not whole yet
 ]
-Doing: TypeAlias = Literal["working", "failed"] | Idle
+Doing: TypeAlias = (
+    Literal[
+        "working",
+        "withdrawn",  # at an attempt that was taken back: another copy was first, the job or the farm ended
+        "failed",
+    ]
+    | Idle
+)
 #: Of what overlaps in one worker, the first counts.
-_ORDER: tuple[Doing, ...] = ("working", "failed", "loading", "transfer")
+_ORDER: tuple[Doing, ...] = ("working", "withdrawn", "failed", "loading", "transfer")
 IDLE: tuple[Idle, ...] = get_args(Idle)
 
 
@@ -159,7 +166,7 @@ class _Story:
                 self._reviewed = False
         self._causes.append((at, self._cause()))
         if isinstance(event, JobPublished | JobFailed | JobCancelled):
-            self.end_open("failed")
+            self.end_open("withdrawn")
 
     def end_open(self, doing: Doing) -> None:
         """Attempts that did not end until now."""
@@ -237,7 +244,8 @@ class _Story:
                 busy_s=event.wall_s - event.phases_s.get("transfer", 0.0),
             )
         else:
-            self._close(event.attempt_id, at, "failed")
+            taken_back = event.kind in ("cancelled", "coordinator_restart")
+            self._close(event.attempt_id, at, "withdrawn" if taken_back else "failed")
         self._running[task_id] -= 1
         self._look(task_id)
 

@@ -111,6 +111,16 @@ def test_a_worker_that_ended_is_starting_until_it_is_back(make: Any, spans: Any)
     ]
 
 
+def test_a_copy_that_was_taken_back_is_neither_work_nor_a_failure(make: Any, spans: Any) -> None:
+    found = spans(
+        (100.0, make.assigned("s0-0", "big/0")),
+        (102.0, make.assigned("s0-0", "small/0", attempt=2)),
+        (104.0, make.succeeded("s0-0", wall_s=4.0, load_s=0.0)),
+        (104.0, make.failed("s0-0", "cancelled", attempt=2)),
+    )
+    assert told(found["small/0"])[1:] == [(102.0, 104.0, "withdrawn")]
+
+
 def test_a_review_is_nobodys_idleness(make: Any, spans: Any) -> None:
     found = spans(
         (100.0, KeyframesReady(job_id="job")),
