@@ -41,9 +41,7 @@ from farm.reporting.report import (
 from farm.reporting.worker_time import Span, add_idle, idle_s, idle_share, worker_spans
 
 __all__ = [
-    "IDLE",
     "EarlierSummary",
-    "Idle",
     "JobSummary",
     "KeyframeDetail",
     "LogFormat",
