@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+from farm.addresses import split_host_port
 from farm.client import FarmClient
 from farm.endpoint import read_endpoint
 from farm.errors import CannotRun
 from farm.values import Value
 from nodes.machine import member
+
+#: Of a health check that asks twice, and has some seconds.
+CONNECT_S = 3.0
 
 
 class Health(Value):
@@ -33,6 +38,18 @@ def health(state: Path) -> Health:
     here = member.current(state)
     if here is None:
         return Health(is_well=False, text="no farm is up here, and this machine is in none")
-    if FarmClient(here.url).is_up():
-        return Health(is_well=True, text=f"{here.node} is in the farm at {here.url}")
-    return Health(is_well=False, text=f"{here.node} does not reach its farm at {here.url}")
+    if not FarmClient(here.url).is_up():
+        return Health(is_well=False, text=f"{here.node} does not reach its farm at {here.url}")
+    # A farm that was started anew may be elsewhere; it takes this machine's Ray a minute to notice.
+    if here.ray_address and not is_reached(here.ray_address):
+        return Health(is_well=False, text=f"{here.node} does not reach Ray of its farm at {here.ray_address}")
+    return Health(is_well=True, text=f"{here.node} is in the farm at {here.url}")
+
+
+def is_reached(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    try:
+        socket.create_connection(split_host_port(address), timeout=CONNECT_S).close()
+    except OSError:
+        return False
+    return True

@@ -44,6 +44,8 @@ class Member(Value):
     node_token: str
     #: Ray's files and the inputs fetched for this farm.
     temp_dir: Path
+    #: HOST:PORT of the farm's Ray; what an older farm left here does not say.
+    ray_address: str = ""
 
 
 class Kept(Value):
@@ -212,6 +214,7 @@ class Joined(Value):
                 url=self.url,
                 node=self.node,
                 node_token=self.node_token,
+                ray_address=self.ray_address,
                 temp_dir=session.path,
             ),
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from farm.endpoint import Endpoint, write_endpoint
 from nodes.machine import health_check, member
-from nodes.machine.health_check import health
+from nodes.machine.health_check import health, is_reached
 
 URL = "http://10.0.0.1:8470"
 
@@ -43,7 +44,9 @@ def state(tmp_path: Path) -> Path:
 
 def is_member(state: Path, pid: int) -> None:
     """As `farm join` leaves it; a process whose command line names the folder is taken for its Ray."""
-    here = member.Member(pid=pid, url=URL, node="attic", node_token="t", temp_dir=state / "rf")
+    here = member.Member(
+        pid=pid, url=URL, node="attic", node_token="t", ray_address="10.0.0.1:8471", temp_dir=state / "rf"
+    )
     (state / member.MEMBER_NAME).write_text(here.model_dump_json())
 
 
@@ -62,6 +65,8 @@ def test_where_nothing_was_started_nothing_is_well(state: Path) -> None:
 def test_a_machine_is_well_while_its_ray_runs_and_its_farm_answers(
     state: Path, answers: type[Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rays = {"10.0.0.1:8471"}
+    monkeypatch.setattr(health_check, "is_reached", lambda address: address in rays)
     monkeypatch.setattr(member, "process_alive", lambda pid, named: pid == os.getpid())
     is_member(state, os.getpid())
     assert health(state).model_dump() == {"is_well": True, "text": f"attic is in the farm at {URL}"}
@@ -69,6 +74,10 @@ def test_a_machine_is_well_while_its_ray_runs_and_its_farm_answers(
     assert health(state).text == f"attic does not reach its farm at {URL}"
     assert not health(state).is_well
     answers.up = {URL}
+    rays.clear()  # the farm was started anew, elsewhere
+    assert health(state).text == "attic does not reach Ray of its farm at 10.0.0.1:8471"
+    assert not health(state).is_well
+    rays.add("10.0.0.1:8471")
     is_member(state, 2**22 + 1)  # its Ray has ended: it waits for the farm
     assert not health(state).is_well
 
@@ -78,3 +87,10 @@ def test_a_damaged_word_of_the_farm_is_not_well(state: Path) -> None:
     found = health(state)
     assert not found.is_well
     assert "endpoint.json cannot be read; remove it" in found.text
+
+
+def test_a_port_where_somebody_listens_is_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert is_reached(address)
+    assert not is_reached(address)
