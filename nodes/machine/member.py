@@ -227,11 +227,12 @@ class Joined(Value):
         Raises:
             NotAllowed: this machine was removed.
         """
-        head, first = split_host_port(self.ray_address)
-        # Of the farm's machine: Ray's three, and between them the one to which workers connect.
-        ports = range(first, first + 4)
+        joined = self
         while True:
-            with way_watched("the farm's machine", head, ports, self.address, say):
+            head, first = split_host_port(joined.ray_address)
+            # Of the farm's machine: Ray's three, and between them the one to which workers connect.
+            ports = range(first, first + 4)
+            with way_watched("the farm's machine", head, ports, joined.address, say):
                 process.wait()
             if not was_lost(self.state):
                 return
@@ -240,18 +241,19 @@ class Joined(Value):
             back = self._return(say)
             if back is None:
                 return
-            process = back
+            joined, process = back
             say(f"{self.node} is in the farm again")
 
-    def _return(self, say: Callable[[str], None]) -> RayProcess | None:
-        """Ray again, once the farm takes this machine back: under its name, at its place.
+    def _return(self, say: Callable[[str], None]) -> tuple[Joined, RayProcess] | None:
+        """As the farm is then, and Ray again, once it takes this machine back: under its name, at its place.
 
         None: `farm leave` has given that up meanwhile.
         """
         told, pause_s = "", RETURN_INTERVAL_S
         while (self.state / KEPT_NAME).exists():
             try:
-                return self._again().begin()
+                again = self._again()
+                return again, again.begin()
             except NotAllowed as error:
                 raise NotAllowed(
                     f"{self.node} was removed from the farm at {self.url}; to come back it needs a new token "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,27 @@ def test_a_ray_that_ended_is_started_again_until_the_machine_leaves(
     ]
     rest = [line.split(";")[0] for line in said if line not in waits]
     assert rest == ["Ray has ended", "attic is in the farm again"] * 3
+
+
+def test_the_way_that_is_watched_is_the_one_to_where_the_farm_is_now(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch, farm: type[Farm]
+) -> None:
+    watched: list[tuple[str, list[int]]] = []
+
+    def watch(whose: str, address: str, ports: Any, own: str, say: Any) -> Any:
+        watched.append((address, list(ports)))
+        return nullcontext()
+
+    def begin(self: Joined) -> EndedRay:
+        is_member(self)
+        return EndedRay(lambda: (self.state / member.MEMBER_NAME).unlink())  # `farm leave`
+
+    monkeypatch.setattr(member, "way_watched", watch)
+    monkeypatch.setattr(Joined, "begin", begin)
+    farm.answers = [{**farm.answers[0], "ray_address": "10.0.0.9:9471"}]
+    is_member(joined)
+    joined.stay(EndedRay(), lambda line: None)  # type: ignore[arg-type]
+    assert watched == [("10.0.0.1", [8471, 8472, 8473, 8474]), ("10.0.0.9", [9471, 9472, 9473, 9474])]
 
 
 def test_a_machine_that_was_removed_does_not_come_back_and_says_so(joined: Joined, farm: type[Farm]) -> None:
