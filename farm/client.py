@@ -309,8 +309,10 @@ class FarmClient(Connection):
         if options.get("references"):
             options["references"] = [self._kept(path) for path in options["references"]]
         # A Fraction (fps) goes as text, such as 30000/1001.
-        form = {"request": json.dumps(options, default=str)}
-        return self._send(where, [("inputs", path) for path in paths], form, headers)
+        text = json.dumps(options, default=str)
+        if paths:
+            return self._send(where, [("inputs", path) for path in paths], {"request": text}, headers)
+        return self._send_json(where, text, headers)
 
     def _kept(self, path: Path) -> str:
         """The id of a file that the farm has taken in."""

@@ -20,6 +20,7 @@ ANSWER_S = 30.0
 #: An upload is answered after its files were checked, which takes as long as a video is, and a model's files
 #: may be fetched for it.
 UPLOAD_ANSWER_S = 24 * 3600.0
+_PATIENT = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
 
 
 class Connection:
@@ -61,15 +62,19 @@ class Connection:
                 raise InvalidInput(
                     f"{error.filename} cannot be read ({error.strerror})", param="inputs"
                 ) from error
-            timeout = httpx2.Timeout(UPLOAD_ANSWER_S, connect=CONNECT_S)
             return self._object(
                 method,
                 where,
                 data=dict(form or {}),
                 files=files,
                 headers=dict(headers or {}),
-                timeout=timeout,
+                timeout=_PATIENT,
             )
+
+    def _send_json(self, where: str, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Send what is JSON already, and wait as for files: a model's may have to come first."""
+        as_json = {"Content-Type": "application/json", **(headers or {})}
+        return self._object("POST", where, content=body, headers=as_json, timeout=_PATIENT)
 
     def _object(self, method: str, where: str, **how: Any) -> dict[str, Any]:
         found: dict[str, Any] = self._call(method, where, **how)

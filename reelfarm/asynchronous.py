@@ -104,20 +104,20 @@ class AsyncFarm:
         await asyncio.to_thread(self.farm.close)
 
     async def submit(
-        self, inputs: Inputs, prompt: str | Sequence[str] = "", **options: Unpack[Options]
+        self, inputs: Inputs = (), prompt: str | Sequence[str] = "", **options: Unpack[Options]
     ) -> AsyncJob:
         """As ``Farm.submit``."""
         return AsyncJob(await asyncio.to_thread(self.farm.submit, inputs, prompt, **options))
 
     async def plan(
-        self, inputs: Inputs, prompt: str | Sequence[str] = "", **options: Unpack[Options]
+        self, inputs: Inputs = (), prompt: str | Sequence[str] = "", **options: Unpack[Options]
     ) -> dict[str, Any]:
         """As ``Farm.plan``."""
         return await asyncio.to_thread(self.farm.plan, inputs, prompt, **options)
 
     async def sweep(
         self,
-        inputs: Inputs,
+        inputs: Inputs = (),
         prompt: str | Sequence[str] = "",
         *,
         seeds: Iterable[int],
@@ -137,7 +137,7 @@ class AsyncFarm:
 
 
 async def render_async(
-    inputs: Inputs,
+    inputs: Inputs = (),
     prompt: str | Sequence[str] = "",
     *,
     path: str | os.PathLike[str] | None = None,

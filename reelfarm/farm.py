@@ -196,11 +196,14 @@ class Farm:
             ended(self._process)
             self._process = None
 
-    def submit(self, inputs: Inputs, prompt: str | Sequence[str] = "", **options: Unpack[Options]) -> Job:
+    def submit(
+        self, inputs: Inputs = (), prompt: str | Sequence[str] = "", **options: Unpack[Options]
+    ) -> Job:
         """Start a job.
 
         Args:
-            inputs: An image, several images (a storyboard), or a video to restyle: paths.
+            inputs: An image, several images (a storyboard), or a video to restyle: paths; none: the prompt
+                alone, for a model that takes ``text_alone``.
             prompt: What should be seen: one for all inputs, or one for each.
             options: See ``help(reelfarm.Options)``.
 
@@ -211,7 +214,7 @@ class Farm:
         return self.begin(paths_of(inputs), job_options(prompt, options))
 
     def plan(
-        self, inputs: Inputs, prompt: str | Sequence[str] = "", **options: Unpack[Options]
+        self, inputs: Inputs = (), prompt: str | Sequence[str] = "", **options: Unpack[Options]
     ) -> dict[str, Any]:
         """What ``submit`` would do: ``plan`` (with ``notes`` of what was chosen or changed) and ``quote``.
 
@@ -221,7 +224,7 @@ class Farm:
 
     def sweep(
         self,
-        inputs: Inputs,
+        inputs: Inputs = (),
         prompt: str | Sequence[str] = "",
         *,
         seeds: Iterable[int],

@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 def render(
-    inputs: Inputs,
+    inputs: Inputs = (),
     prompt: str | Sequence[str] = "",
     *,
     path: str | os.PathLike[str] | None = None,
@@ -43,7 +43,8 @@ def render(
     nothing is left running. How far it is is told on standard error where that is a terminal.
 
     Args:
-        inputs: An image, several images (a storyboard), or a video to restyle: paths.
+        inputs: An image, several images (a storyboard), or a video to restyle: paths; none: the prompt
+            alone, for a model that takes ``text_alone``.
         prompt: What should be seen: one for all inputs, or one for each.
         path: Where to save it, an .mp4; None: it stays with its job, and ``Video.save`` saves it.
         replace: A file at ``path`` is replaced; an input never.

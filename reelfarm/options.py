@@ -82,7 +82,7 @@ class Options(TypedDict, total=False):
 
 
 def paths_of(inputs: Inputs) -> list[Path]:
-    """The files that are meant."""
+    """The files that are meant; none for words alone."""
     return [Path(inputs)] if isinstance(inputs, str | os.PathLike) else [Path(each) for each in inputs]
 
 
@@ -90,7 +90,7 @@ def job_options(prompt: str | Sequence[str], options: Mapping[str, Any]) -> dict
     """The fields of a ``JobRequest`` but its inputs, and ``clip`` where it is true; files as paths.
 
     Args:
-        prompt: One for all inputs, or one for each.
+        prompt: One for all inputs, or one for each; without inputs one for each shot.
         options: Of ``Options``.
 
     Raises:

@@ -143,7 +143,7 @@ JobOptions: type[Value] = create_model(
 class JobBody(JobOptions):
     """A job as JSON: the options, and the inputs by name or with their bytes."""
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 def options_schema() -> dict[str, Any]:
@@ -172,13 +172,13 @@ def body_schema() -> dict[str, Any]:
     """JSON Schema of ``JobBody``."""
     schema = options_schema()
     schema["title"] = "JobBody"
-    schema["required"] = [*schema["required"], "inputs"]
     schema["properties"]["inputs"] = {
         "type": "array",
-        "minItems": 1,
+        "default": [],
         "maxItems": MAX_INPUTS,
         "items": {"type": "string", "pattern": INPUT_PATTERN},
-        "description": "One video, or one or more images: ids of uploads, or data: URLs in base64.",
+        "description": "One video, or one or more images: ids of uploads, or data: URLs in base64. Without "
+        "any, a model that takes `text_alone` makes the video of the prompt.",
     }
     return schema
 
@@ -230,9 +230,7 @@ def job_body(text: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         InvalidInput: names the first field that is wrong.
     """
     options = _validated(JobBody, text)
-    inputs = options.pop("inputs")
-    if not inputs:
-        raise InvalidInput("inputs: expected at least one", param="inputs")
+    inputs = options.pop("inputs", ())
     return _preset(options), inputs
 
 
@@ -299,7 +297,7 @@ def shown_plan(plan: Plan) -> Plan:
     shots = (
         shot.model_copy(
             update={
-                "media": shown_media(shot.media),
+                "media": shown_media(shot.media) if shot.media else None,
                 "last_media": shown_media(shot.last_media) if shot.last_media else None,
             }
         )

@@ -160,8 +160,6 @@ class Intake:
         found = await self.form(request, folder, JOB_FORM)
         if not found.texts.get("request"):
             raise InvalidInput("request is missing: the job's options as JSON", param="request")
-        if not found.files:
-            raise InvalidInput("inputs is missing: one video, or one or more images", param="inputs")
         options = job_options(bytes(found.texts["request"]))
         clip = options.pop("clip", False)
         media = [await self.checked(request, file, param="inputs", clip=clip) for file in found.files]

@@ -42,8 +42,11 @@ RUNG_ORDER: tuple[Rung, ...] = (
 
 #: ``image`` is a window's first frame, ``last_image`` its last, ``keyframes`` frames within it; ``prefix`` is
 #: the latents it shares with the window before, ``video`` the frames it is rendered over, ``mask`` where they
-#: are changed, ``references`` pictures of what is to be seen.
-Conditioning = Literal["image", "last_image", "keyframes", "prefix", "text", "video", "mask", "references"]
+#: are changed, ``references`` pictures of what is to be seen. ``text`` is a prompt beside any of them,
+#: ``text_alone`` one without: the model makes a window of words.
+Conditioning = Literal[
+    "image", "last_image", "keyframes", "prefix", "text", "text_alone", "video", "mask", "references"
+]
 #: What a worker computes on.
 DeviceKind = Literal["cuda", "cpu"]
 #: The stage in which prompts are encoded.

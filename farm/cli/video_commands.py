@@ -52,7 +52,13 @@ video = typer.Typer()
 Inputs = Annotated[
     list[Path],
     # What cannot be read is told from the rest by the check of the files, not by typer.
-    typer.Argument(help="An image, several images (a storyboard), or a video.", readable=False),
+    typer.Argument(
+        help="An image, several images (a storyboard), or a video; without any, the prompt alone, for a "
+        "model that takes text_alone.",
+        readable=False,
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 Output = Annotated[
     Path | None,

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from farm.capabilities import MODES, DeviceKind, EngineSpec, Mode, RenderShape, Worker, why_not
 from farm.errors import CannotRun, InvalidInput
-from farm.planning.framing import near_size, size_for
+from farm.planning.framing import near_size, shape_of, size_for
 from farm.planning.holding import held_on
 from farm.planning.lengths import source_frames
 from farm.planning.planner import footprint, plan
@@ -78,9 +78,9 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
     if asked.width is not None and asked.height is not None:
         size = (asked.width, asked.height)
     else:
-        size = size_for(spec, asked.inputs[0])
+        size = size_for(spec, asked.source)
     sizes = []
-    for width, height in sizes_of(spec, asked.inputs[0], size):
+    for width, height in sizes_of(spec, asked.source, size):
         need, reason = judge(width, height, window, asked.mode)
         sizes.append(
             SizeChoice(width=width, height=height, need_bytes=need, runnable=not reason, reason=reason)
@@ -104,9 +104,11 @@ def choices(spec: EngineSpec, workers: Iterable[Worker], request: JobRequest | N
 
 
 def nothing_asked(spec: EngineSpec, num_frames: int | None = None) -> JobRequest:
-    """A request over an image in the model's own shape; of a model that takes none, a video of so many
-    frames, or of a window."""
+    """A request over an image in the model's own shape; of a model that takes none, of words alone, or over a
+    video of so many frames, or of a window."""
     image = "image" in spec.takes
+    if not image and "text_alone" in spec.takes:
+        return JobRequest(prompts=("a view",), model=spec.model)
     media = MediaInfo(
         kind="image" if image else "video",
         width=spec.native_width,
@@ -123,7 +125,7 @@ class _Judge:
     """Whether a worker can hold a window of some size and length."""
 
     def __init__(self, spec: EngineSpec, workers: Sequence[Worker], asked: JobRequest) -> None:
-        self._spec, self._workers, self._input = spec, workers, asked.inputs[0]
+        self._spec, self._workers, self._input = spec, workers, asked.inputs[:1]
         guidance = spec.default_guidance_scale if asked.guidance_scale is None else asked.guidance_scale
         self._guided = guidance > 1.0
         self._largest = max(workers, key=lambda w: w.vram_bytes, default=None)
@@ -142,10 +144,10 @@ class _Judge:
             num_inference_steps=1,
             guided=self._guided,
             # A photo is refined over its draft, and windows are filled between clips.
-            encodes_clips=self._input.kind == "video" or mode in ("refine", "infill"),
+            encodes_clips=any(media.kind == "video" for media in self._input) or mode in ("refine", "infill"),
         )
         needs = {
-            kind: footprint(held_on(self._spec, kind, self._input), shape, kind).needs
+            kind: footprint(held_on(self._spec, kind, *self._input), shape, kind).needs
             for kind in get_args(DeviceKind)
         }
         refused = all(why_not(needs[w.kind], w) for w in self._workers)
@@ -153,20 +155,25 @@ class _Judge:
         return min(need.vram_bytes for need in needs[self._largest.kind].values()), reason
 
 
-def _shape(spec: EngineSpec, media: MediaInfo, area_scale: float) -> tuple[int, int]:
+def _scaled(
+    spec: EngineSpec, shape: tuple[int, int], area_scale: float, *, is_video: bool
+) -> tuple[int, int]:
     """Sides of the input, brought to so many times the model's own area; a video is not enlarged."""
-    scale = (spec.native_width * spec.native_height * area_scale / (media.width * media.height)) ** 0.5
-    if media.kind == "video":
+    width, height = shape
+    scale = (spec.native_width * spec.native_height * area_scale / (width * height)) ** 0.5
+    if is_video:
         scale = min(scale, 1.0)
-    return round(media.width * scale), round(media.height * scale)
+    return round(width * scale), round(height * scale)
 
 
-def sizes_of(spec: EngineSpec, media: MediaInfo, asked: tuple[int, int]) -> Sequence[tuple[int, int]]:
-    """In the input's shape: parts and multiples of the model's own area, and usual heights of videos."""
-    short = min(media.width, media.height)
-    sides = [side for side in _SHORT_SIDES if media.kind == "image" or side <= short]
-    found = {near_size(spec, media.width, media.height, side / short) for side in sides}
-    found |= {near_size(spec, *_shape(spec, media, scale), 1.0) for scale in _AREA_SCALES}
+def sizes_of(spec: EngineSpec, media: MediaInfo | None, asked: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    """In the shape of the input, or in the model's: parts and multiples of the model's own area, and usual
+    heights of videos."""
+    shape, is_video = shape_of(spec, media), media is not None and media.kind == "video"
+    short = min(shape)
+    sides = [side for side in _SHORT_SIDES if not is_video or side <= short]
+    found = {near_size(spec, *shape, side / short) for side in sides}
+    found |= {near_size(spec, *_scaled(spec, shape, s, is_video=is_video), 1.0) for s in _AREA_SCALES}
     found.add(size_for(spec, media))
     return sorted({size for size in found if min(size) >= 16 and max(size) <= MAX_SIDE} | {asked})
 
@@ -184,10 +191,10 @@ def _refused(asked: JobRequest, spec: EngineSpec, mode: Mode) -> str | None:
     changes: dict[str, object] = {"mode": mode, "draft_model": None}
     if mode != "infill":
         # A window a shot tells as much as the whole video, and is planned at once.
-        num_frames = (asked.window_frames or spec.window_frames) * len(asked.inputs)
-        if asked.inputs[0].kind == "video":
-            fps = asked.fps or asked.inputs[0].fps or Fraction(spec.native_fps)
-            num_frames = min(num_frames, source_frames(asked.inputs[0], fps))
+        num_frames = (asked.window_frames or spec.window_frames) * asked.num_shots
+        if asked.source is not None and asked.source.kind == "video":
+            fps = asked.fps or asked.source.fps or Fraction(spec.native_fps)
+            num_frames = min(num_frames, source_frames(asked.source, fps))
         changes |= {"num_frames": num_frames, "seconds": None, "deliver_fps": None}
     try:
         plan(asked.model_copy(update=changes), spec)

@@ -105,15 +105,20 @@ def _near_size(multiple: int, width: int, height: int, scale: float) -> tuple[in
     return wide, high
 
 
-def size_for(spec: EngineSpec, media: MediaInfo) -> tuple[int, int]:
-    """The size for an input where none is asked for, of about the model's own area.
+def shape_of(spec: EngineSpec, media: MediaInfo | None) -> tuple[int, int]:
+    """Width and height that a video's shape comes from: its input's, or the model's own without one."""
+    return (spec.native_width, spec.native_height) if media is None else (media.width, media.height)
+
+
+def size_for(spec: EngineSpec, media: MediaInfo | None, *, area: int | None = None) -> tuple[int, int]:
+    """The size for an input, None: for words, where none is asked for, of about this or the model's own area.
 
     Of a photo, the allowed one that is nearest to its shape; of a video, which is not enlarged, the nearest.
     """
-    width, height = media.width, media.height
-    area = spec.native_width * spec.native_height
+    width, height = shape_of(spec, media)
+    area = area or spec.native_width * spec.native_height
     scale = (area / (width * height)) ** 0.5
-    if media.kind == "video":
+    if media is not None and media.kind == "video":
         return near_size(spec, width, height, min(scale, 1.0))
     return _near_shape(side_multiple(spec), width, height, area)
 

@@ -54,7 +54,7 @@ def encodes_clips(segments: Sequence[Segment], shots: Sequence[Shot], *, drafted
     by_id = {segment.id: segment for segment in segments}
     return any(
         bool(s.sources)
-        or (s.level != "text" and shots[s.shot].media.kind == "video")
+        or (s.level != "text" and shots[s.shot].is_over_video)
         or any(len(clip) > 1 for clip in _clips(s, by_id))
         for s in segments
         if s.drafted == drafted
@@ -72,7 +72,7 @@ def given_beside(
             yield segment
             continue
         by = drafter if segment.drafted else spec
-        beside = references if by.model == spec.model else 0
+        beside = references if by.model == spec.model and by.pixels_per_token else 0
         if by.gives_beside:
             beside += _num_given(segment, shots[segment.shot], by_id, by.frames)
         yield segment.model_copy(update={"latents_beside": beside}) if beside else segment

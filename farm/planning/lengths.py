@@ -22,7 +22,8 @@ def is_between_images(request: JobRequest, mode: Mode) -> bool:
 
 def fps_of(request: JobRequest, spec: EngineSpec) -> tuple[Fraction, tuple[str, ...]]:
     """The frame rate: as asked, or the input video's, or the model's; rounded to what files can say."""
-    wanted = request.fps or request.inputs[0].fps or Fraction(spec.native_fps)
+    own = request.source.fps if request.source is not None else None
+    wanted = request.fps or own or Fraction(spec.native_fps)
     if not MIN_FPS <= wanted <= MAX_FPS:
         raise InvalidInput(
             f"the input video has {float(wanted):g} frames a second, expected {MIN_FPS} to {MAX_FPS}; "
@@ -45,21 +46,21 @@ def num_frames_of(
 
     The last rendered frame is the first at or behind the moment of the last published one.
     """
-    source, step = request.inputs[0], fps / deliver_fps
-    available = source_frames(source, fps)
+    source, step = request.source, fps / deliver_fps
+    available = source_frames(source, fps) if source is not None else 0
     longest = max(1, round(available / step))
     if request.num_frames is not None:
         num_delivered = request.num_frames
     elif request.seconds is not None:
         num_delivered = max(1, round(request.seconds * deliver_fps))
-    elif source.kind == "video":
+    elif request.kind == "video":
         num_delivered = longest
     elif between:
         num_delivered = int((len(request.inputs) - 1) * (window - 1) / step) + 1
     else:
-        num_delivered = round(DEFAULT_SECONDS * deliver_fps) * len(request.inputs)
+        num_delivered = round(DEFAULT_SECONDS * deliver_fps) * request.num_shots
     num_frames = ceil((num_delivered - 1) * step) + 1
-    if source.kind == "video":
+    if source is not None and source.kind == "video":
         num_frames = min(num_frames, available)  # behind its last frame that one stays
         if num_delivered > longest:
             at = "" if deliver_fps == source.fps else f" at {float(deliver_fps):g} frames a second"
@@ -73,9 +74,9 @@ def num_frames_of(
             "give fewer frames or seconds",
             param="frames",
         )
-    if num_frames < len(request.inputs):
+    if num_frames < request.num_shots:
         raise InvalidInput(
-            f"{num_frames} frames cannot hold {len(request.inputs)} shots; ask for at least one a shot",
+            f"{num_frames} frames cannot hold {request.num_shots} shots; ask for at least one a shot",
             param="frames",
         )
     return num_frames, num_delivered
@@ -126,8 +127,13 @@ def source_frames(media: MediaInfo, fps: Fraction) -> int:
 def input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
     """What is changed of the inputs before anything is rendered over them."""
     notes = [note for media in request.files for note in media.notes]
-    source = request.inputs[0]
-    if source.kind == "video" and source.fps and source_frames(source, fps) != source.num_frames:
+    source = request.source
+    if (
+        source is not None
+        and source.kind == "video"
+        and source.fps
+        and source_frames(source, fps) != source.num_frames
+    ):
         what = "frames are left out" if fps < source.fps else "frames are repeated"
         notes.append(
             f"the input has {float(source.fps):.6g} frames a second and the video {float(fps):.6g}: {what}, "
@@ -139,9 +145,10 @@ def input_notes(request: JobRequest, fps: Fraction) -> tuple[str, ...]:
 def shots_of(
     request: JobRequest, rule: FrameRule, mode: Mode, num_frames: int, *, between: bool
 ) -> tuple[Shot, ...]:
-    """Share the frames over the inputs as evenly as can be; or a shot from each image to the next."""
-    inputs = request.inputs
-    prompts = request.prompts if len(request.prompts) > 1 else request.prompts * len(inputs)
+    """Share the frames over the inputs, or over the prompts, as evenly as can be; or a shot from each image
+    to the next."""
+    inputs, count = request.inputs, request.num_shots
+    prompts = request.prompts if len(request.prompts) > 1 else request.prompts * count
     if between:
         keys = _image_frames(len(inputs), num_frames, rule.frames_per_latent)
         return tuple(
@@ -156,10 +163,17 @@ def shots_of(
             )
             for i in range(len(inputs) - 1)
         )
-    bounds = [round(i * num_frames / len(inputs)) for i in range(len(inputs) + 1)]
+    bounds = [round(i * num_frames / count) for i in range(count + 1)]
     return tuple(
-        Shot(index=i, start=bounds[i], end=bounds[i + 1], mode=mode, prompt=prompts[i], media=inputs[i])
-        for i in range(len(inputs))
+        Shot(
+            index=i,
+            start=bounds[i],
+            end=bounds[i + 1],
+            mode=mode,
+            prompt=prompts[i],
+            media=inputs[i] if inputs else None,
+        )
+        for i in range(count)
     )
 
 

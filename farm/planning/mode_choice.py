@@ -11,7 +11,7 @@ from farm.errors import CannotRun
 from farm.planning.keyframes import keyframes, reviewed
 from farm.planning.plan import BesideChain, Plan, Shot
 from farm.planning.predict import critical_path, makespan
-from farm.request import JobRequest
+from farm.request import JobRequest, Source
 
 #: Seconds until a plan's video would be done on the workers that are here; None: they cannot hold it.
 Ends: TypeAlias = Callable[[Plan], float | None]
@@ -23,14 +23,14 @@ def mode_of(request: JobRequest, spec: EngineSpec) -> Mode:
     Raises:
         CannotRun: the model cannot run it on this input.
     """
-    kind = request.inputs[0].kind
+    kind = request.kind
     mode = request.mode
     if request.draft_model is not None:
         _check_draft(request)
         mode = "infill"
     elif mode == "auto":
         mode = "refine" if kind == "video" else "independent" if spec.random_access else "chain"
-    refusal = mode_refusal(mode, kind, len(request.inputs), spec)
+    refusal = mode_refusal(mode, kind, spec)
     if refusal:
         raise CannotRun(refusal, param="mode")
     return mode
@@ -41,7 +41,7 @@ def _check_draft(request: JobRequest) -> None:
     Raises:
         CannotRun: a draft model is asked for, and nothing would be drafted by it.
     """
-    if request.inputs[0].kind == "video":
+    if request.kind == "video":
         raise CannotRun(
             f"draft model {request.draft_model} is given, and the input is a video, which needs no draft; "
             "leave it out",
@@ -73,7 +73,7 @@ def check_beside(request: JobRequest, spec: EngineSpec) -> None:
             )
 
 
-def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> str | None:
+def mode_refusal(mode: Mode, kind: Source, spec: EngineSpec) -> str | None:
     """Why this model cannot run this mode on this input, or None when it can."""
     if kind == "video":
         if "video" not in spec.takes:
@@ -81,8 +81,15 @@ def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> st
         if mode != "refine":
             return f"mode {mode} starts from images, and the input is a video; use refine"
         return None
-    if "image" not in spec.takes:
+    if kind == "text" and "text_alone" not in spec.takes:
+        return (
+            f"no input is given, and model {spec.model} makes no video of words alone; give an image, "
+            "several images or a video, or another model: `farm models` tells which take text_alone"
+        )
+    if kind == "image" and "image" not in spec.takes:
         return f"model {spec.model} takes no image; give a video, or another model"
+    if mode == "infill" and kind == "text" and "image" not in spec.takes:
+        return f"mode infill drafts keyframes by going on from frames, and {spec.model} takes none; use chain"
     if mode == "refine" and spec.random_access:
         return f"mode refine drafts a video from an image first, and {spec.model} needs none; use independent"
     if mode == "refine" and "video" not in spec.takes:
@@ -102,7 +109,7 @@ def mode_refusal(mode: Mode, kind: str, num_inputs: int, spec: EngineSpec) -> st
     return None
 
 
-def untrained(mode: Mode, kind: str, spec: EngineSpec) -> tuple[Conditioning, ...]:
+def untrained(mode: Mode, spec: EngineSpec) -> tuple[Conditioning, ...]:
     """What a mode gives the model that it was not trained for."""
     given: dict[Mode, tuple[Conditioning, ...]] = {"refine": ("video",), "infill": ("last_image",)}
     return tuple(c for c in given.get(mode, ()) if c in spec.untrained)
@@ -117,7 +124,7 @@ def mode_notes(
     """What a mode does with a model that was not made for it, and with a length that is not its own."""
     notes = [
         f"mode {mode} gives {spec.model} a {given.replace('_', ' ')}, which it was not trained for"
-        for given in untrained(mode, request.inputs[0].kind, spec)
+        for given in untrained(mode, spec)
     ]
     last = shots[-1]
     beyond = spec.frames.at_least(last.end - last.start) - (last.end - last.start)

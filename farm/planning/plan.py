@@ -32,16 +32,21 @@ class FrameRun(Value):
 
 
 class Shot(Value):
-    """A run of frames without a cut, from one image (or the input video) and one prompt."""
+    """A run of frames without a cut, from one image (or the input video, or nothing else) and one prompt."""
 
     index: int
     start: int
     end: int
     mode: Mode
     prompt: str
-    media: MediaInfo
+    #: None: the prompt is all there is.
+    media: MediaInfo | None = None
     #: The image the shot ends on (``infill`` only).
     last_media: MediaInfo | None = None
+
+    @property
+    def is_over_video(self) -> bool:
+        return self.media is not None and self.media.kind == "video"
 
 
 class Segment(Value):
@@ -222,8 +227,7 @@ class Plan(Value):
     @property
     def read(self) -> tuple[MediaInfo, ...]:
         """The files that are decoded for a window."""
-        source = self.shots[0].media
-        return (source,) if self.mask is None else (source, self.mask)
+        return tuple(media for media in (self.shots[0].media, self.mask) if media is not None)
 
     @property
     def delivered(self) -> Delivery:
@@ -294,7 +298,7 @@ class Plan(Value):
 
     def is_over_frames(self, segment: Segment) -> bool:
         """Whether a segment changes frames that are there, instead of rendering from noise alone."""
-        return bool(segment.sources) or self.shots[segment.shot].media.kind == "video"
+        return bool(segment.sources) or self.shots[segment.shot].is_over_video
 
     def _strength(self, segment: Segment) -> float | None:
         return self.strength if self.is_over_frames(segment) else None

@@ -58,7 +58,7 @@ from farm.planning.plan import Delivery, Draft, Footprint, Plan, Segment, Shot
 from farm.planning.prompt_notes import prompt_notes
 from farm.planning.sound import sound_of
 from farm.planning.weight_choice import check_spec, weight_notes
-from farm.planning.window_choice import at_level, window_choice
+from farm.planning.window_choice import at_level, one_a_shot, window_choice
 from farm.request import MAX_SIDE, JobRequest, check
 
 #: A model's files come from a local disk about this fast.
@@ -96,12 +96,12 @@ def plan(
     check_beside(request, spec)
     mode = mode_of(request, spec)
     made = _in_mode(request, spec, mode, draft)
-    kind, shots = request.inputs[0].kind, len(request.inputs)
+    kind = request.kind
     if request.mode != "auto" or mode != "chain" or (workers < 2 and not request.review):
         made = _beside_chain(made, request, spec)
         return reviewed(made) if request.review else made
     modes: list[Mode] = ["infill", "refine"]  # the one that softens nothing first
-    able = [m for m in modes if not mode_refusal(m, kind, shots, spec) and not untrained(m, kind, spec)]
+    able = [m for m in modes if not mode_refusal(m, kind, spec) and not untrained(m, spec)]
     plans = [_in_mode(request, spec, m) for m in able]
     others = [p for p in plans if not refines_untrained(p, spec)]
     choose = to_review if request.review else soonest
@@ -110,8 +110,8 @@ def plan(
 
 def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
     """A plan that drafts, with its numbers beside those of a chain, where the model can make one of it."""
-    kind = request.inputs[0].kind
-    if kind == "video" or not is_drafted(made) or mode_refusal("chain", kind, len(request.inputs), spec):
+    kind = request.kind
+    if kind == "video" or not is_drafted(made) or mode_refusal("chain", kind, spec):
         return made
     same: dict[str, object] = {
         "mode": "chain",
@@ -120,7 +120,8 @@ def _beside_chain(made: Plan, request: JobRequest, spec: EngineSpec) -> Plan:
         "seconds": None,
         "deliver_fps": None,
     }
-    same["prompts"] = request.prompts[:1]  # of those between pictures there is one less
+    if request.inputs:
+        same["prompts"] = request.prompts[:1]  # of those between pictures there is one less
     try:
         return compared(made, _in_mode(request.model_copy(update=same), spec, "chain"))
     except (CannotRun, InvalidInput):
@@ -131,17 +132,20 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
     request, level_notes = at_level(request, spec)
     fps, fps_notes = fps_of(request, spec)
     width, height, size_notes = _size(request, spec)
-    window, overlap, window_notes = window_choice(request, spec, mode)
+    windows = window_choice(request, spec, mode)
     between = is_between_images(request, mode)
     deliver_fps = deliver_fps_of(request, fps)
-    num_frames, num_delivered = num_frames_of(request, fps, deliver_fps, window, between=between)
+    num_frames, num_delivered = num_frames_of(request, fps, deliver_fps, windows.window, between=between)
     delivery = Delivery(num_frames=num_delivered, fps=deliver_fps) if deliver_fps != fps else None
+    shots = shots_of(request, spec.frames, mode, num_frames, between=between)
+    if request.kind == "text" and "image" not in spec.takes:
+        windows = one_a_shot(request, spec, windows, max(shot.end - shot.start for shot in shots))
+    window, overlap, window_notes = windows
     _check_segments(num_frames, window, overlap)
     check_mask(request, num_frames, fps)
     own_steps = min(spec.preview_steps, spec.default_steps) if request.preview else spec.default_steps
     steps = request.num_inference_steps or own_steps
     guidance = spec.default_guidance_scale if request.guidance_scale is None else request.guidance_scale
-    shots = shots_of(request, spec.frames, mode, num_frames, between=between)
     sound, sound_notes = sound_of(request, num_delivered, deliver_fps)
     framed = [framing(m.width, m.height, width, height, request.fit) for m in request.inputs]
     choice = None
@@ -172,7 +176,7 @@ def _in_mode(request: JobRequest, spec: EngineSpec, mode: Mode, draft: EngineSpe
         encodes_clips=encodes_clips(segments, shots, drafted=False),
         latents_beside=max(s.latents_beside for s in segments if not s.drafted),
     )
-    read = request.inputs[:1] if request.mask is None else (request.inputs[0], request.mask)
+    read = [media for media in (request.source, request.mask) if media is not None]
     is_refined = mode == "refine" or (mode == "infill" and any(s.sources for s in segments))
     made = Plan(
         model=spec.model,
@@ -243,7 +247,9 @@ def _draft_of(
         window_frames=choice.drafting.window,
         num_inference_steps=steps,
         guidance_scale=choice.guidance_scale,
-        on={kind: footprint(held_on(spec, kind, request.inputs[0]), shape, kind) for kind in ("cuda", "cpu")},
+        on={
+            kind: footprint(held_on(spec, kind, *request.inputs[:1]), shape, kind) for kind in ("cuda", "cpu")
+        },
         text_on=_text_on(spec, shape),
     )
 
@@ -275,7 +281,7 @@ def _strength(request: JobRequest, spec: EngineSpec) -> float | None:
         return request.strength
     if request.mask is not None:
         return 1.0  # what the mask keeps, stays
-    return spec.default_strength if request.inputs[0].kind == "video" else DRAFT_STRENGTH
+    return spec.default_strength if request.kind == "video" else DRAFT_STRENGTH
 
 
 def _with_tails(segments: list[Segment]) -> tuple[Segment, ...]:
@@ -350,19 +356,15 @@ def _size(request: JobRequest, spec: EngineSpec) -> tuple[int, int, tuple[str, .
                 param="size",
             )
         return width, height, ()
-    media = request.inputs[0]
-    width, height = size_for(spec, media)
+    width, height = size_for(spec, request.source)
     if max(width, height) > MAX_SIDE:
         raise InvalidInput(
             f"the input's shape makes a size of {width}x{height}, and a side may have {MAX_SIDE} pixels; "
             "cut the input or give a size",
             param="size",
         )
-    return (
-        width,
-        height,
-        (f"size {width}x{height} chosen from the input's shape and the model's native area",),
-    )
+    shape = "the model's own" if request.source is None else "the input's shape and the model's native area"
+    return width, height, (f"size {width}x{height} chosen from {shape}",)
 
 
 def _trained_size_notes(spec: EngineSpec, width: int, height: int) -> tuple[str, ...]:

@@ -27,14 +27,14 @@ class Sound(Value):
 
 def sound_of(request: JobRequest, num_frames: int, fps: Fraction) -> tuple[Sound | None, tuple[str, ...]]:
     """The sound that a request's video gets, and what is to be said of it."""
-    first = request.inputs[0]
-    media = request.audio or (first if first.kind == "video" else None)
+    first = request.source
+    media = request.audio or (first if request.kind == "video" else None)
     if media is None or media.sound is None:
         return None, ()
     found = media.sound
     copied = _is_copied(found)
     notes = [_how(found, copied, own=request.audio is None)]
-    if request.audio is not None and first.sound is not None:
+    if request.audio is not None and first is not None and first.sound is not None:
         notes.append("the input video's own sound gives way to it")
     if found.num_tracks > 1:
         notes.append(f"of {found.num_tracks} sound tracks the one that players take is kept, no other")

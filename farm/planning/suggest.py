@@ -215,16 +215,16 @@ def preset_choices(spec: EngineSpec, workers: Iterable[Worker], asked: JobReques
     workers = list(workers)
     left_open = {"width": None, "height": None, "window_frames": None, "num_inference_steps": None}
     for each in PRESETS:
-        if each.level is None or asked.inputs[0].kind not in each.suits:
+        if each.level is None or asked.kind not in each.suits:
             continue
         short: dict[str, object] = {**left_open, "preset": each.name, "seconds": None, "mode": "auto"}
         level, _ = at_level(asked.model_copy(update=short), spec)
         assert level.width is not None
         assert level.height is not None
         assert level.window_frames is not None
-        num_frames = level.window_frames * len(asked.inputs)
-        if asked.inputs[0].kind == "video":
-            num_frames = min(num_frames, asked.inputs[0].num_frames)
+        num_frames = level.window_frames * asked.num_shots
+        if asked.source is not None and asked.source.kind == "video":
+            num_frames = min(num_frames, asked.source.num_frames)
         changes: dict[str, object] = {"num_frames": num_frames, "deliver_fps": None, "draft_model": None}
         try:
             made = plan(level.model_copy(update=changes), spec)

@@ -10,7 +10,7 @@ from farm.capabilities import EngineSpec, FrameRule, Mode
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.framing import size_for
 from farm.planning.lengths import is_between_images
-from farm.request import MIN_STEPS, JobRequest, preset
+from farm.request import MAX_FRAMES, MIN_STEPS, JobRequest, preset
 from farm.values import Value
 
 
@@ -25,8 +25,7 @@ def at_level(request: JobRequest, spec: EngineSpec) -> tuple[JobRequest, tuple[s
     changes: dict[str, int] = {}
     said = []
     if request.width is None:
-        area = {"native_width": level.side_px, "native_height": level.side_px}
-        width, height = size_for(spec.model_copy(update=area), request.inputs[0])
+        width, height = size_for(spec, request.source, area=level.side_px**2)
         changes |= {"width": width, "height": height}
         said.append(f"{width}x{height}")
     if request.window_frames is None:
@@ -76,7 +75,7 @@ def window_choice(request: JobRequest, spec: EngineSpec, mode: Mode) -> WindowCh
         InvalidInput: the overlap is more than half of the window, or nothing could be handed over.
     """
     window, notes = _window(request, spec)
-    hands_over = mode in ("chain", "infill") or (mode == "refine" and request.inputs[0].kind == "image")
+    hands_over = mode in ("chain", "infill") or (mode == "refine" and request.kind != "video")
     if hands_over and window < 2:
         raise InvalidInput(
             f"window is 1 frame, and mode {mode} needs 2 or more to hand one over", param="window"
@@ -95,6 +94,31 @@ def window_choice(request: JobRequest, spec: EngineSpec, mode: Mode) -> WindowCh
             param="overlap",
         )
     return WindowChoice(window, overlap, notes)
+
+
+def one_a_shot(
+    request: JobRequest, spec: EngineSpec, choice: WindowChoice, longest_shot: int
+) -> WindowChoice:
+    """Windows as long as shots, of a model that makes them of words and can go on from no frame.
+
+    Raises:
+        CannotRun: it renders no such window, or a shorter one is asked for.
+    """
+    if longest_shot <= choice.window:
+        return choice
+    most = spec.frames.nearest(MAX_FRAMES)
+    if request.window_frames is not None or longest_shot > most:
+        allowed = choice.window if request.window_frames is not None else most
+        raise CannotRun(
+            f"{spec.model} can be given no frame to go on from, so that a shot of words alone is one window: "
+            f"{longest_shot} frames are asked for, and a window has {allowed}; ask for fewer frames, or give "
+            "a prompt for each of several shots",
+            param="frames",
+        )
+    window = spec.frames.at_least(longest_shot)
+    overlap = nearest_overlap(spec.frames, choice.overlap, window)
+    alone = f"window {window}: {spec.model} goes on from no frame, and a shot is one window"
+    return WindowChoice(window, overlap, (alone, *_untrained_window(spec, window)))
 
 
 def _window(request: JobRequest, spec: EngineSpec) -> tuple[int, tuple[str, ...]]:

@@ -184,7 +184,7 @@ def report_parts(job: Job, workers: Mapping[str, Worker], state: State | None = 
         "shots": [
             {
                 **shot.model_dump(mode="json", exclude={"media", "last_media"}),
-                "media": _media(shot.media),
+                "media": _media(shot.media) if shot.media else None,
                 "last_media": _media(shot.last_media) if shot.last_media else None,
             }
             for shot in plan.shots

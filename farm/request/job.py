@@ -13,6 +13,9 @@ from farm.errors import InvalidInput
 from farm.request.media import FrameRate, MediaInfo
 from farm.values import Value
 
+#: What a video is made from: words alone, pictures, or a video.
+Source: TypeAlias = Literal["text", "image", "video"]
+
 #: How an input fills frames of another shape: cut at its edges, between black bars, or distorted.
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
@@ -31,16 +34,16 @@ MAX_SEED = 2**63 - 1
 
 
 class JobRequest(Value):
-    """One image, several images (a storyboard), or one video, and what to make of them."""
+    """One image, several images (a storyboard), one video, or words alone, and what to make of them."""
 
-    inputs: tuple[MediaInfo, ...]
+    inputs: tuple[MediaInfo, ...] = ()
     #: A sound for the video, instead of the input video's own.
     audio: MediaInfo | None = None
     #: An image or a video: the input video is changed where it is white, and stays elsewhere.
     mask: MediaInfo | None = None
     #: Pictures of what is to be seen, for a model that takes some.
     references: tuple[MediaInfo, ...] = ()
-    #: One for the whole job, one per image, or (``infill``) one between each two.
+    #: One for the whole job, one per image, or (``infill``) one between each two; without images one a shot.
     prompts: tuple[str, ...] = ("",)
     negative_prompt: str = ""
     model: str
@@ -74,7 +77,7 @@ class JobRequest(Value):
     #: Its keyframes are to be looked at before its windows are rendered.
     review: bool = False
 
-    @field_validator("inputs", "prompts")
+    @field_validator("prompts")
     @classmethod
     def _not_empty(cls, value: tuple[object, ...]) -> tuple[object, ...]:
         if not value:
@@ -85,6 +88,22 @@ class JobRequest(Value):
     def chosen_weights(self) -> Weights:
         """What the model is to be run with."""
         return Weights(files=self.weights, loras=self.loras, format=self.weight_format)
+
+    @property
+    def source(self) -> MediaInfo | None:
+        """The input that tells shape and rate; None: there are words alone."""
+        return self.inputs[0] if self.inputs else None
+
+    @property
+    def kind(self) -> Source:
+        if self.source is None:
+            return "text"
+        return "video" if self.source.kind == "video" else "image"
+
+    @property
+    def num_shots(self) -> int:
+        """Of a video with cuts: an input each, or a prompt each where there are words alone."""
+        return len(self.inputs) or len(self.prompts)
 
     @property
     def files(self) -> tuple[MediaInfo, ...]:
@@ -136,8 +155,10 @@ def check(request: JobRequest) -> None:
         raise InvalidInput(
             f"got {len(request.inputs)} inputs, at most {MAX_INPUTS} are taken", param="inputs"
         )
+    if not request.inputs:
+        _check_words(request)
     between = len(request.inputs) - 1 if request.mode == "infill" else 1
-    if len(request.prompts) not in (1, between, len(request.inputs)):
+    if request.inputs and len(request.prompts) not in (1, between, len(request.inputs)):
         each = "one for each" if between < 2 else f"one between each two, {between} in all"
         raise InvalidInput(
             f"got {len(request.prompts)} prompts for {len(request.inputs)} inputs; "
@@ -156,10 +177,27 @@ def check(request: JobRequest) -> None:
             raise InvalidInput(f"{name} holds bytes that are no UTF-8 text; type it again", param=name)
 
 
+def _check_words(request: JobRequest) -> None:
+    """
+    Raises:
+        InvalidInput: there is neither an input nor a prompt, or a shot without one, or too many of them.
+    """
+    if not all(prompt.strip() for prompt in request.prompts):
+        raise InvalidInput(
+            "there is no input, and no prompt to make a video of; give an image, several images or a video, "
+            "or say what is to be seen with a prompt",
+            param="inputs",
+        )
+    if len(request.prompts) > MAX_INPUTS:
+        raise InvalidInput(
+            f"got {len(request.prompts)} prompts, at most {MAX_INPUTS} are taken", param="prompt"
+        )
+
+
 def _check_mask_and_references(request: JobRequest) -> None:
-    mask, source = request.mask, request.inputs[0]
+    mask, source = request.mask, request.source
     if mask is not None:
-        if source.kind != "video":
+        if source is None or source.kind != "video":
             raise InvalidInput(
                 "mask is given, and the input is no video: a mask says where one is changed; leave it out",
                 param="mask",

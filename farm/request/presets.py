@@ -31,7 +31,7 @@ class Preset(Value):
     #: Fields of a ``JobRequest``.
     options: dict[str, Any]
     #: The inputs it is for.
-    suits: tuple[Literal["image", "video"], ...] = ("image", "video")
+    suits: tuple[Literal["text", "image", "video"], ...] = ("text", "image", "video")
     level: Level | None = None
 
 
@@ -71,7 +71,7 @@ PRESETS: tuple[Preset, ...] = (
             "and the longest wait, for only one worker renders a shot at a time."
         ),
         options={"mode": "chain"},
-        suits=("image",),
+        suits=("text", "image"),
     ),
     Preset(
         name="touch-up",

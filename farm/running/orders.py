@@ -79,7 +79,9 @@ def _inputs(storage: Storage, job: Job, segment: Segment) -> Iterator[tuple[Role
         yield "text", blob(_artifact(job, segment.text_from).sha256)
     shot = job.plan.shots[segment.shot]
     picture = _handed_picture(job, segment)
-    yield "video" if shot.media.kind == "video" else "image", blob(picture or shot.media.sha256)
+    source = picture or (None if shot.media is None else shot.media.sha256)
+    if source is not None:
+        yield "video" if shot.is_over_video else "image", blob(source)
     if shot.last_media and segment.frame_indices[-1] >= shot.end - 1:
         yield "last_image", blob(shot.last_media.sha256)
     if picture:

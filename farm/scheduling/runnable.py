@@ -83,12 +83,12 @@ def runnable(spec: EngineSpec, workers: Iterable[Worker], profiles: Profiles | N
     state = State(
         workers={w.id: WorkerState(w, warm_model=spec.model) for w in here}, profiles=profiles or Profiles()
     )
-    media = nothing_asked(spec).inputs[0]
-    own = media.width * media.height
+    media = nothing_asked(spec).source
+    own = spec.native_width * spec.native_height
     sizes = [
         (width, height)
         for width, height in sorted(
-            sizes_of(spec, media, (media.width, media.height)), key=lambda s: (s[0] * s[1], s)
+            sizes_of(spec, media, (spec.native_width, spec.native_height)), key=lambda s: (s[0] * s[1], s)
         )
         if _LEAST_AREA * own <= width * height <= _MOST_AREA * own
     ]

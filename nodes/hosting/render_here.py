@@ -44,8 +44,6 @@ def described(
     Raises:
         InvalidInput: a file or an option is wrong.
     """
-    if not inputs:
-        raise InvalidInput("no input is given; give an image, several images or a video", param="inputs")
     check_numbers(options)
     taken = dict(options)
     for name in ("audio", "mask"):

@@ -64,6 +64,15 @@ def test_a_plan_as_json_is_a_plan(farm: Any) -> None:
     assert not (told.folder / "state").exists(), "a plan is made nowhere"
 
 
+def test_words_alone_are_planned_by_a_model_that_makes_videos_of_them(farm: Any) -> None:
+    told = farm("plan", "--prompt", "a ship sails", "--model", "instant", "--workers", "4GiB", "--json")
+    made = Plan.model_validate_json(told.out)
+    assert (made.shots[0].media, made.shots[0].prompt) == (None, "a ship sails")
+    refused = farm("plan", "--prompt", "a ship sails", "--model", "procedural", "--workers", "4GiB")
+    assert refused.status == 3
+    assert "procedural makes no video of words alone" in " ".join(refused.err.split())
+
+
 def test_a_frame_rate_files_cannot_say_is_rounded_and_said(farm: Any) -> None:
     made = Plan.model_validate_json(farm("plan", PHOTO, "--json", "--fps", "23.976023976").out)
     assert str(made.fps) == "24000/1001"

@@ -76,6 +76,27 @@ async def test_a_job_goes_through_the_client_from_submit_to_download(
     assert {p.name for p in tmp_path.iterdir()} == {"state", "got.mp4", "got.png", "got-2.png"}
 
 
+async def test_a_job_of_words_alone_is_rendered_and_told_without_an_input(
+    farm: Any, serve: Any, tmp_path: Path
+) -> None:
+    client = FarmClient(await serve(farm.app), farm.token)
+    words = {"model": "instant", "prompts": ["a ship sails", "a harbour"], "num_frames": 20, "seed": 3}
+
+    def use() -> None:
+        planned = client.plan([], words)["plan"]
+        assert [shot["media"] for shot in planned["shots"]] == [None, None]
+        job_id = client.submit([], words, idempotency_key="words")["id"]
+        assert client.submit([], words, idempotency_key="words")["id"] == job_id
+        assert [event["type"] for _, event in client.events(job_id)][-1] == "job_published"
+        assert [shot["media"] for shot in client.report(job_id)["shots"]] == [None, None]
+        client.download(job_id, "video.mp4", tmp_path / "got.mp4")
+        with pytest.raises(CannotRun, match="procedural makes no video of words alone"):
+            client.submit([], words | {"model": "procedural"})
+        client.close()
+
+    await asyncio.to_thread(use)
+
+
 async def test_progress_is_heard_while_a_job_runs(
     farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,12 +42,14 @@ def _from_one_image(shot: Shot, cut: Cut) -> list[Segment]:
         return finals
     by = _drafting(cut)
     drafted = draft(shot, by, num_points=windows[-1].start // by.stride + 1, whole_windows=False)
-    starts = [s.start for s in finals[1:]]
+    # Without an image the first window, too, begins with what is drafted.
+    starts = [s.start for s in (finals if shot.media is None else finals[1:])]
     refined = _refined(shot, cut, starts, _frames_of(drafted))
     known = _frames_of(drafted) | _last_frames_of(refined)
     clips = _clips(shot, cut, starts, known) if overlap > 1 else []
     known |= _frames_of(clips)
-    return [*drafted, *refined, *clips, *_between_keyframes(finals, overlap, known)]
+    begun = shot.media is None
+    return [*drafted, *refined, *clips, *_between_keyframes(finals, overlap, known, begun=begun)]
 
 
 def _drafting(cut: Cut) -> Drafting:
@@ -188,11 +190,12 @@ def _last_frames_of(segments: Sequence[Segment]) -> dict[int, FrameRun]:
 
 
 def _between_keyframes(
-    finals: list[Segment], overlap: int, known: Mapping[int, FrameRun]
+    finals: list[Segment], overlap: int, known: Mapping[int, FrameRun], *, begun: bool = False
 ) -> Iterator[Segment]:
-    """These windows with their first and last ``overlap`` frames given, but for the shot's first and last."""
+    """These windows with their first and last ``overlap`` frames given, but for the shot's last and, unless
+    it is ``begun`` by a keyframe, first."""
     for final in finals:
-        head = () if final is finals[0] else final.frame_indices[:overlap]
+        head = () if final is finals[0] and not begun else final.frame_indices[:overlap]
         tail = () if final is finals[-1] else final.frame_indices[-overlap:]
         runs = [known[frame] for frame in (*head, *tail)]
         depends_on = tuple(dict.fromkeys(run.segment for run in runs))

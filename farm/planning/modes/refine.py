@@ -29,12 +29,13 @@ DRAFT_STRENGTH = 0.3
 
 
 def refine(shot: Shot, cut: Cut) -> list[Segment]:
-    """Every window at once, over the shot's video or over a draft that starts from its image."""
-    return _refined_video(shot, cut) if shot.media.kind == "video" else _refined_draft(shot, cut)
+    """Every window at once, over the shot's video or over a draft from its image or its prompt."""
+    return _refined_video(shot, cut) if shot.is_over_video else _refined_draft(shot, cut)
 
 
 def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
-    """Draft, keyframes and windows from an image; a shot of one window needs neither draft nor keyframes."""
+    """Draft, keyframes and windows from an image, or from words; a shot of one window needs neither draft nor
+    keyframes."""
     windows = cropped_windows(shot.end - shot.start, cut.window, cut.overlap)
     finals = final_segments(shot, windows, cut.spec)
     if len(finals) == 1:
@@ -49,6 +50,8 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
         stride=stride,
     )
     drafted = draft(shot, by, num_points=-(-last_frame // stride) + 1)
+    # The shot begins with its image, where it has one, which needs no refining.
+    begins = 0 if shot.media is None else 1
     keyframes = [
         segment.model_copy(
             update={
@@ -60,8 +63,7 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
                 "anchor_from": None,
                 "anchor_strength": 0.0,
                 "num_inference_steps": None,
-                # The shot begins with its image, which needs no refining.
-                "sources": (FrameRun(segment=segment.id, first=0 if i else 1, end=cut.window),),
+                "sources": (FrameRun(segment=segment.id, first=0 if i else begins, end=cut.window),),
                 "depends_on": (segment.id,),
             }
         )
@@ -70,15 +72,19 @@ def _refined_draft(shot: Shot, cut: Cut) -> list[Segment]:
     return [
         *drafted,
         *keyframes,
-        *(_over_keyframes(s, (s.start - shot.start) // stride, keyframes, stride) for s in finals),
+        *(_over_keyframes(s, (s.start - shot.start) // stride, begins, keyframes, stride) for s in finals),
     ]
 
 
-def _over_keyframes(final: Segment, first_point: int, clips: list[Segment], stride: int) -> Segment:
-    """This window over the refined keyframes from the one it starts with to the first at or past its end."""
+def _over_keyframes(
+    final: Segment, first_point: int, begins: int, clips: list[Segment], stride: int
+) -> Segment:
+    """This window over the refined keyframes from the one it starts with to the first at or past its end.
+
+    ``begins``: the first keyframe of the shot; where its image stands, there is none.
+    """
     last_point = first_point - (-(final.num_frames - 1) // stride)
-    # The image itself stands where the shot begins.
-    sources = tuple(_runs(clips, max(first_point, 1), last_point))
+    sources = tuple(_runs(clips, max(first_point, begins), last_point))
     return final.model_copy(update={"sources": sources, "depends_on": tuple(run.segment for run in sources)})
 
 

@@ -87,10 +87,10 @@ class AnimateDiff:
     def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
         """Render the window (see ``Engine.render``).
 
-        From the prompt and any of: ``image``, ``last_image`` and ``known`` frames, which a SparseCtrl draws
-        the window to (without one they are not read over a video, and refused else); and a ``video``, noised
-        to ``task.strength``. A given frame is not in the window as it
-        is: it is painted anew, near to it. The hand-over holds "image", the frame at ``task.handover_index``.
+        From the prompt, alone or beside any of: ``image``, ``last_image`` and ``known`` frames, which a
+        SparseCtrl draws the window to (without one they are not read over a video, and refused else); and a
+        ``video``, noised to ``task.strength``. A given frame is not in the window as it is: it is painted
+        anew, near to it. The hand-over holds "image", the frame at ``task.handover_index``.
 
         Raises:
             OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
@@ -112,8 +112,6 @@ class AnimateDiff:
     def _check(self, task: RenderTask, inputs: RenderInputs) -> None:
         check_window(self.spec, task, inputs)
         given = inputs.given(task.num_frames)
-        if inputs.video is None and not given:
-            raise ValueError("image is missing: give a frame of the window or an input video")
         if given and not self._takes_frames and inputs.video is None:
             raise ValueError(
                 f"{len(given)} frames are given, and {self.spec.model} takes none: put a SparseCtrl for rgb "

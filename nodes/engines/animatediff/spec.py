@@ -60,7 +60,7 @@ from nodes.engines.folders import (
 from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
 
 _FRAMES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes"})
-TAKES: frozenset[Conditioning] = _FRAMES | {"text", "video"}
+TAKES: frozenset[Conditioning] = _FRAMES | {"text", "text_alone", "video"}
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}

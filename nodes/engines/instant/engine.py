@@ -11,7 +11,7 @@ from farm.planning import RenderTask
 from nodes.engines.engine import Frames, Rendered, RenderInputs, Report
 
 MODEL = "instant"
-TAKES: frozenset[Conditioning] = frozenset({"image", "text", "video"})
+TAKES: frozenset[Conditioning] = frozenset({"image", "text", "text_alone", "video"})
 
 
 def spec(model: str = MODEL) -> EngineSpec:

@@ -68,7 +68,9 @@ from nodes.engines.ltx.layout import (
 from nodes.engines.ltx.placements import TEXT_ENCODERS, placements
 from nodes.engines.placement import Placement, ring_bytes
 
-TAKES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"})
+TAKES: frozenset[Conditioning] = frozenset(
+    {"image", "last_image", "keyframes", "prefix", "text", "text_alone", "video"}
+)
 #: What a model that was trained to be given its first frame alone can be given too.
 _LATER: frozenset[Conditioning] = frozenset({"last_image", "keyframes", "prefix"})
 _MAX_FRAMES = 257

@@ -56,7 +56,7 @@ def condition(
     if prefix is not None and 0 not in known:
         raise ValueError("handover has latents and no image: they follow the frame that it holds")
     if model.folder.kind == "in_place":
-        return Given(in_place=_in_place(held, known, num_frames, prefix))
+        return Given(in_place=_in_place(held, known, num_frames, (height, width), prefix))
     if prefix is not None:
         known = {**_decoded_prefix(held, known[0], prefix), **known}
     clip = Clip(num_frames, height, width, model.folder.frames_per_latent)
@@ -87,16 +87,20 @@ def _decoded_prefix(
 
 
 def _in_place(
-    held: Holder[Model], known: Known, num_frames: int, prefix: NDArray[np.float32] | None
+    held: Holder[Model],
+    known: Known,
+    num_frames: int,
+    size: tuple[int, int],
+    prefix: NDArray[np.float32] | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     model = held.placed.model
-    first = encode_video(held, known[0][None])
-    clean = first.new_zeros(first.shape[0], model.num_latents(num_frames), *first.shape[2:])
-    clean[:, :1] = first
-    clean = _with_prefix(clean, prefix)
-    free = first.new_ones(1, clean.shape[1], 1, 1)
-    free[:, : 1 + (0 if prefix is None else prefix.shape[1])] = 0
-    return clean, free
+    channels, *sides = model.latent_shape(*size)
+    clean = torch.zeros(channels, model.num_latents(num_frames), *sides, device=held.device)
+    free = torch.ones(1, clean.shape[1], 1, 1, device=held.device)
+    if 0 in known:
+        clean[:, :1] = encode_video(held, known[0][None])
+        free[:, : 1 + (0 if prefix is None else prefix.shape[1])] = 0
+    return _with_prefix(clean, prefix), free
 
 
 def _vace(

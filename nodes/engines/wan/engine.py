@@ -118,11 +118,11 @@ class Wan:
     def render(self, task: RenderTask, inputs: RenderInputs, report: Report) -> Rendered:
         """Render the window (see ``Engine.render``).
 
-        From whatever frames are given; from an image and ``inputs.handover["latents"]`` (C, k, h, w), those
-        of the frames behind it; or from ``inputs.video``, noised to ``task.strength``. With ``inputs.mask``
-        the video stays where it is not set, and in full strength nothing else of it is seen;
-        ``inputs.references`` are what is to be seen. Prompts are encoded here unless ``inputs.text`` holds
-        them. The hand-over holds "image", the frame at
+        From whatever frames are given, or from the prompt alone where the kind can; from an image and
+        ``inputs.handover["latents"]`` (C, k, h, w), those of the frames behind it; or from ``inputs.video``,
+        noised to ``task.strength``. With ``inputs.mask`` the video stays where it is not set, and in full
+        strength nothing else of it is seen; ``inputs.references`` are what is to be seen. Prompts are encoded
+        here unless ``inputs.text`` holds them. The hand-over holds "image", the frame at
         ``task.handover_index``, and "latents", those of the ``task.handover_latents`` behind it.
 
         Raises:
@@ -135,7 +135,7 @@ class Wan:
         latent_shape = model.latent_shape(task.height, task.width)
         prefix = prefix_latents(self.spec, inputs.handover, latent_shape)
         known = known_frames(task, inputs)
-        if not known and model.folder.kind != "vace":
+        if not known and "text_alone" not in self.spec.takes:
             raise ValueError("image is missing: give a start image, a known frame or an input video")
         with self._held.rendering():
             return self._render(task, inputs, report, known, prefix)

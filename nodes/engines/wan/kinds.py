@@ -11,8 +11,10 @@ FACTS: dict[Kind, type[ModelFacts]] = {"channels": ModelFacts, "in_place": InPla
 #: What a kind can be given at all: one whose first latents are replaced knows no frame within a latent.
 TAKES: dict[Kind, frozenset[Conditioning]] = {
     "channels": frozenset({"image", "last_image", "keyframes", "prefix", "text", "video"}),
-    "in_place": frozenset({"image", "prefix", "text", "video"}),
-    "vace": frozenset({"image", "last_image", "keyframes", "prefix", "text", "video", "mask", "references"}),
+    "in_place": frozenset({"image", "prefix", "text", "text_alone", "video"}),
+    "vace": frozenset(
+        {"image", "last_image", "keyframes", "prefix", "text", "text_alone", "video", "mask", "references"}
+    ),
 }
 _TRAINED_BY: dict[Conditioning, KnownFrames] = {
     "image": "first",

@@ -188,7 +188,7 @@ async def test_a_job_in_json_may_hold_its_picture(farm: Any, photo: Path) -> Non
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        ([], "at least one"),
+        ([], "no input, and no prompt"),
         (["photo.png"], "neither the id of an upload nor a data: URL"),
         (["data:image/png,hello"], "neither the id of an upload nor a data: URL"),
         (["data:image/png;base64,!!"], "not base64"),
@@ -279,7 +279,7 @@ async def test_the_name_of_an_upload_chooses_no_path(farm: Any, photo: Path, tmp
         (
             "multipart/form-data; boundary=b",
             b'--b\r\nContent-Disposition: form-data; name="request"\r\n\r\n{}\r\n--b--\r\n',
-            "inputs is missing",
+            "model is missing",
         ),
         (
             "multipart/form-data; boundary=b",

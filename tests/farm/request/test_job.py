@@ -98,10 +98,17 @@ def test_an_endless_prompt_is_refused(make: Any, field: str) -> None:
     assert error.param == "prompt"
 
 
-@pytest.mark.parametrize("field", ["inputs", "prompts"])
-def test_a_request_without_inputs_or_prompts_cannot_be_made(make: Any, field: str) -> None:
+def test_a_request_without_prompts_cannot_be_made(make: Any) -> None:
     with pytest.raises(ValidationError, match="expected at least one"):
-        make.request(**{field: ()})
+        make.request(prompts=())
+
+
+def test_a_request_of_words_alone_has_them_and_is_a_shot_each(make: Any) -> None:
+    assert refused(make.request(inputs=())).param == "inputs"
+    assert refused(make.request(inputs=(), prompts=("a ship", " "))).param == "inputs"
+    words = make.request(inputs=(), prompts=("a ship", "the same ship at night", "a harbour"))
+    check(words)
+    assert (words.kind, words.num_shots, words.source) == ("text", 3, None)
 
 
 def test_a_misspelled_field_cannot_pass(make: Any) -> None:

@@ -44,6 +44,9 @@ export const Empty = ({ title, children = null }) =>
 export const ErrorNote = ({ error, children = null }) =>
   error && html`<div class="note bad" role="alert"><${Icon} name="warning" /><div>${error.message}${children}</div></div>`;
 
+/** A video of words alone starts from no picture. */
+export const hide = (/** @type {Event} */ event) => { /** @type {HTMLElement} */ (event.currentTarget).style.visibility = "hidden"; };
+
 /**
  * A picture whose address stays when its content changes. `version` 0 is what the browser may have kept.
  * @param {{src: string, version: string | number, missing?: any, [attribute: string]: any}} props

@@ -110,7 +110,7 @@ def test_without_a_sparsectrl_a_video_is_refined_and_frames_alone_are_refused(
     folder = shutil.copytree(
         tiny_animatediff_folder, tmp_path / "plain", ignore=shutil.ignore_patterns("controlnet")
     )
-    assert spec_of(str(folder)).takes == {"text", "video"}
+    assert spec_of(str(folder)).takes == {"text", "text_alone", "video"}
     engine = create_engine(str(folder), WORKER)
     assert isinstance(engine, AnimateDiff)
     engine.load("cfg_split")
@@ -133,7 +133,6 @@ def test_without_a_sparsectrl_a_video_is_refined_and_frames_alone_are_refused(
     [
         ({"height": 36}, {}, "height x width is 36x48"),
         ({"frame_indices": tuple(range(33))}, {}, "num_frames is 33: tiny renders 1 to 32"),
-        ({}, {"image": None}, "image is missing"),
         ({}, {"known": {9: np.zeros((HEIGHT, WIDTH, 3), np.uint8)}}, "frame 9 of 4"),
         ({}, {"last_image": np.zeros((8, 8, 3), np.uint8)}, r"frame 3 of 4 is \(8, 8, 3\)"),
     ],

@@ -47,7 +47,7 @@ def test_a_folder_of_pictures_alone_is_told_what_it_lacks(
 
 def test_a_spec_says_what_the_weights_were_trained_for(tiny_animatediff_folder: Path) -> None:
     spec = animatediff_spec(tiny_animatediff_folder, model="tiny")
-    assert spec.takes == {"image", "last_image", "keyframes", "text", "video"}
+    assert spec.takes == {"image", "last_image", "keyframes", "text", "text_alone", "video"}
     assert (spec.window_frames, spec.native_width, spec.native_fps) == (16, 512, 8)
     assert not spec.knows_rates
     assert spec.side_multiple == 8

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AnimateDiffPipeline,
     AnimateDiffSparseControlNetPipeline,
     DDIMScheduler,
     LCMScheduler,
@@ -112,6 +113,33 @@ def test_latents_and_frames_equal_the_stock_pipelines(
     decoded = stock.decode_latents(theirs.transpose(0, 1)[None])[0]
     pixels = ((decoded.permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1) * 255).detach().numpy()
     assert np.abs(animatediff.decode(ours) - pixels).max() <= 0.51
+
+
+def test_words_alone_equal_the_stock_pipeline_for_them(
+    animatediff: AnimateDiff, stock: Any, task: RenderTask
+) -> None:
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    pipeline: Any = AnimateDiffPipeline(**{name: getattr(stock, name) for name in parts}, motion_adapter=None)
+    pipeline.set_progress_bar_config(disable=True)
+    noise, _ = animatediff.initial_latents(task)
+    conditioning = animatediff.encode(
+        task.prompt, task.negative_prompt, known={}, num_frames=FRAMES, guidance_scale=4.0
+    )
+    ours = animatediff.denoise(noise, conditioning, num_inference_steps=task.num_inference_steps)
+    theirs = pipeline(
+        prompt=task.prompt,
+        negative_prompt=task.negative_prompt,
+        height=task.height,
+        width=task.width,
+        num_frames=FRAMES,
+        num_inference_steps=task.num_inference_steps,
+        guidance_scale=4.0,
+        latents=noise.transpose(0, 1)[None],
+        output_type="latent",
+    ).frames[0]
+    assert torch.allclose(ours, theirs.transpose(0, 1), atol=1e-4)
+    rendered = animatediff.render(task, RenderInputs(), unheard).frames
+    assert np.array_equal(rendered, animatediff.decode(ours))
 
 
 def test_the_steps_of_lcm_equal_the_stock_pipelines_with_noise_that_is_keyed_by_frames(

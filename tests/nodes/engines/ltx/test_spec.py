@@ -56,7 +56,7 @@ def test_a_folder_is_known_by_its_configs_and_read_without_torch(tiny_ltx_folder
 
 def test_a_spec_says_what_the_weights_were_trained_for(tiny_ltx_folder: Path, old_ltx_folder: Path) -> None:
     spec = ltx_spec(tiny_ltx_folder, model="tiny")
-    assert spec.takes == {"image", "last_image", "keyframes", "prefix", "text", "video"}
+    assert spec.takes == {"image", "last_image", "keyframes", "prefix", "text", "text_alone", "video"}
     assert spec.untrained == set()
     assert (spec.native_width, spec.native_height, spec.native_fps) == (704, 480, 25)
     assert (spec.window_frames, spec.trained_windows) == (161, (97, 121, 161))

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
+from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline, LTXPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.pipelines.ltx import pipeline_ltx_condition, pipeline_ltx_image2video
+from diffusers.pipelines.ltx import pipeline_ltx, pipeline_ltx_condition, pipeline_ltx_image2video
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from numpy.typing import NDArray
 from PIL import Image
@@ -193,14 +193,9 @@ def test_the_model_of_0_9_0_is_the_stock_image_to_video_pipeline(
     ours = old_ltx.denoise(window, embedded, sigmas=sigmas, guidance_scale=3.0)
     monkeypatch.setattr(pipeline_ltx_image2video, "randn_tensor", Drawn(window.own_latents(window.noise)))
     # Its encoder sees the padding of a prompt, which that of LTXConditionPipeline does not.
-    text = [torch.nn.functional.pad(embeds, (0, 0, 0, 20 - embeds.shape[1])) for embeds in embedded]
-    masks = [torch.arange(20)[None] < embeds.shape[1] for embeds in embedded]
     packed: torch.Tensor = stock(
         image=Image.fromarray(clip[0]),
-        prompt_embeds=text[0],
-        prompt_attention_mask=masks[0],
-        negative_prompt_embeds=text[1],
-        negative_prompt_attention_mask=masks[1],
+        **_padded(embedded),
         height=task.height,
         width=task.width,
         num_frames=task.num_frames,
@@ -212,6 +207,31 @@ def test_the_model_of_0_9_0_is_the_stock_image_to_video_pipeline(
     assert torch.allclose(ours, window.own_latents(packed[0]), atol=1e-4)
     decoded = stock.vae.decode(_as_the_vae_has_them(stock.vae, ours)).sample
     assert np.abs(old_ltx.decode(ours) - _levels(decoded)).max() <= 0.51
+
+
+def test_words_alone_are_the_stock_pipelines_for_them(
+    old_ltx: LTXVideo, old_ltx_folder: Path, task: RenderTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock: Any = LTXPipeline.from_pretrained(old_ltx_folder)
+    stock.set_progress_bar_config(disable=True)
+    window, sigmas, _ = old_ltx.starting_window(task, [], None)
+    embedded = _text(old_ltx, task)
+    ours = old_ltx.denoise(window, embedded, sigmas=sigmas, guidance_scale=3.0)
+    monkeypatch.setattr(pipeline_ltx, "randn_tensor", Drawn(window.own_latents(window.noise)))
+    packed = _run_stock(stock, task, prompt=None, negative_prompt=None, **_padded(embedded))
+    assert torch.allclose(ours, window.own_latents(packed), atol=1e-4)
+
+
+def _padded(embedded: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The prompt and the negative one, as pipelines take them whose encoder sees padding."""
+    text = [torch.nn.functional.pad(embeds, (0, 0, 0, 20 - embeds.shape[1])) for embeds in embedded]
+    masks = [torch.arange(20)[None] < embeds.shape[1] for embeds in embedded]
+    return {
+        "prompt_embeds": text[0],
+        "prompt_attention_mask": masks[0],
+        "negative_prompt_embeds": text[1],
+        "negative_prompt_attention_mask": masks[1],
+    }
 
 
 def test_frames_are_those_of_the_stock_vae_with_the_same_last_noise(ltx: LTXVideo, stock: Any) -> None:

@@ -237,7 +237,7 @@ def test_a_model_that_reads_a_window_of_frames_encodes_one_whatever_is_given(
 def test_a_replaced_first_latent_is_told_by_its_index(published: Callable[..., Path]) -> None:
     spec = wan_spec(published(TI2V, VAE_22, IN_PLACE, 4_999_787_712), model="ti2v")
     assert (spec.window_frames, spec.native_fps, spec.side_multiple) == (121, 24, 32)
-    assert spec.takes == {"image", "prefix", "text", "video"}
+    assert spec.takes == {"image", "prefix", "text", "text_alone", "video"}
     assert spec.untrained == {"prefix"}
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nodes.engines.engine import RenderInputs
+from nodes.engines.engine import RenderInputs, unheard
 from nodes.engines.wan.model import Given
 from tests.nodes.engines.wan.tiny import FRAMES, SIZES, STEPS, picture, window
 
@@ -143,6 +143,24 @@ def test_a_replaced_first_latent_equals_the_stock_pipeline(
     for mine, stocks in zip(ours, theirs, strict=True):
         assert torch.allclose(mine[:, 1:], stocks[:, 1:], atol=TOLERANCE)
     assert torch.allclose(ours[-1], theirs[-1], atol=TOLERANCE)
+
+
+def test_words_alone_equal_the_stock_pipeline_for_them(
+    wan_engine: WanEngine, stock: Callable[[str], Any]
+) -> None:
+    from diffusers import WanPipeline
+
+    engine, beside = wan_engine("ti2v"), stock("ti2v")
+    parts = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
+    pipeline = WanPipeline(**{name: getattr(beside, name) for name in parts}, expand_timesteps=True)
+    pipeline.set_progress_bar_config(disable=True)
+    given = _conditioned(engine, "ti2v")
+    ours = _every_step(engine, "ti2v", given)
+    theirs = _stock_steps(pipeline, "ti2v", engine.noise_of(window("ti2v"))(0))
+    for mine, stocks in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, stocks, atol=TOLERANCE)
+    alone = engine.render(window("ti2v"), RenderInputs(), unheard)
+    assert np.array_equal(alone.frames, engine.decode(ours[-1]))
 
 
 @pytest.mark.parametrize("references", [0, 1])

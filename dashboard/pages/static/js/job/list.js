@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { about, count, moment, momentExactly, share, words } from "../format.js";
 import { afterEvent } from "./events.js";
 import { follow } from "../live.js";
-import { Bar, JobBadge } from "../parts.js";
+import { Bar, JobBadge, hide } from "../parts.js";
 
 /** @typedef {Record<string, any>} Job a JobSummary */
 /** @typedef {{status: string, model: string, q: string, cursor: string, limit: number}} Wanted */
@@ -101,5 +101,5 @@ const JobRow = ({ job }) => html`<tr data-status=${job.status}>
 
 /** What it starts from, its prompt and its id. */
 export const JobName = ({ job }) => html`<a class="job-name" href=${`/jobs/${job.id}`}>
-  <img src=${address(`/jobs/${job.id}/input?index=0`)} alt="" width="56" height="40" loading="lazy" decoding="async" />
+  <img src=${address(`/jobs/${job.id}/input?index=0`)} onError=${hide} alt="" width="56" height="40" loading="lazy" decoding="async" />
   <span><span class="job-prompt">${job.prompt || "Without a prompt"}</span><span class="mono small-text quiet">${job.id}</span></span></a>`;

@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { duration } from "../format.js";
 import { Strip } from "../paint.js";
 import { Icon } from "../icons.js";
-import { Picture } from "../parts.js";
+import { Picture, hide } from "../parts.js";
 
 const CHUNK_BYTES = 4 << 20;
 const POLL_MS = 1500;
@@ -150,7 +150,7 @@ export const Player = ({ job, model, version, onPick }) => {
     <div class="screen" style=${{ aspectRatio: `${job.width} / ${job.height}` }}>
       <video ref=${video} controls muted playsinline loop=${finished !== null} preload="auto" aria-label="The video" data-testid="player" class=${empty ? "hollow" : ""}
         onTimeUpdate=${(/** @type {any} */ event) => setTime(event.currentTarget.currentTime)}></video>
-      ${empty && html`<img class="screen-input" src=${address(`/jobs/${job.id}/input?index=0`)} alt="What the video starts from" />
+      ${empty && html`<img class="screen-input" src=${address(`/jobs/${job.id}/input?index=0`)} onError=${hide} alt="What the video starts from" />
         <p class="screen-note">${job.status === "running" ? "The video plays here as soon as its first segments are joined" : "There is no video of this job"}</p>`}
     </div>
     <${Strip} label=${`${done} of ${finals.length} segments of the video are rendered`} total=${job.rendered_frames} parts=${parts} version=${version}

@@ -10,7 +10,7 @@ import { Review } from "../job/review.js";
 import { Seams } from "../job/seams.js";
 import { SegmentDialog, SegmentTable } from "../job/segments.js";
 import { Timeline, useNow } from "../job/timeline.js";
-import { Bar, Card, Empty, ErrorNote, Facts, JobBadge } from "../parts.js";
+import { Bar, Card, Empty, ErrorNote, Facts, JobBadge, hide } from "../parts.js";
 import { start, useScope } from "../shell.js";
 
 const JOB_ID = decodeURIComponent(location.pathname.split("/").at(-1) ?? "");
@@ -68,7 +68,7 @@ const Progress = ({ job, now }) => {
     ${job.reason && html`<p class="note bad">${job.reason}</p>`}
     ${job.waiting_for && html`<p class="note" data-testid="waiting">${job.queue_position == null ? "Its keyframes wait for you: look at them, then let the video be rendered." : `Waiting, place ${job.queue_position} in the queue: ${job.waiting_for}`}</p>`}
     ${running && done === total && html`<p class="note">The segments are being joined</p>`}
-    <div class="job-facts"><img src=${address(`/jobs/${job.id}/input?index=0`)} alt="What it starts from" width=${job.width} height=${job.height} />
+    <div class="job-facts"><img src=${address(`/jobs/${job.id}/input?index=0`)} onError=${hide} alt="What it starts from" width=${job.width} height=${job.height} />
     <${Facts} rows=${[
       [running ? "Running for" : "Took", duration(Math.max(took, 0))],
       ["Video", length(job.num_frames, job.fps)],

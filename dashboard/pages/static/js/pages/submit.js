@@ -212,7 +212,9 @@ function useSubmit(/** @type {(error: any) => void} */ setError) {
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
 
 function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {Input | null} */ sound, /** @type {any} */ entry) {
-  if (inputs.length === 0) return "Drop a picture or a video to see what the farm can make of it.";
+  const makesOfWords = entry?.takes.includes("text_alone");
+  if (inputs.length === 0 && !makesOfWords) return "Drop a picture or a video to see what the farm can make of it.";
+  if (inputs.length === 0 && !form.prompt.trim()) return `Drop a picture or a video, or say what is to be seen: ${entry.model} needs no more.`;
   if (inputs.some(({ error }) => error) || sound?.error) return "Remove what could not be taken in.";
   if (inputs.some(({ upload: there }) => !there) || (sound && !sound.upload)) return "The plan comes when everything is uploaded.";
   if (entry && !entry.accepted) return `The ${entry.licence.name} of ${entry.model} has to be accepted first.`;
