@@ -119,8 +119,10 @@ def fetch(model: str, on_bytes: OnBytes) -> Path:
 
 
 def store_key(model: str) -> str | None:
-    """What a model of the hub is kept as by this machine (see ``nodes.model_store``); None: it is none, or has no
-    known commit and was not fetched yet."""
+    """What a model of the hub is kept as by this machine (see ``nodes.model_store``).
+
+    None: it is none, or has no known commit and was not fetched yet.
+    """
     named = _named(model)
     if named is None or not isinstance(named[2], HubModel):
         return None
