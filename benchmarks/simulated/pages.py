@@ -11,7 +11,7 @@ from dashboard.live.snapshots import Snapshots
 from dashboard.live.worker_summaries import node_summaries, worker_summary_by_id
 from farm.scheduling.forecast import eta_s, quote
 from farm.state.events import JobSubmitted
-from farm.state.telemetry import Telemetry, telemetry_interval_s
+from farm.state.workers import Telemetry, telemetry_interval_s
 
 
 def asked(farm: Simulation, example: JobSubmitted) -> dict[str, float]:

@@ -58,11 +58,9 @@ from farm.state.state import (
     Attempt,
     Found,
     Job,
-    NodeState,
     Seam,
     State,
     Task,
-    WorkerState,
     attempt_ids,
     blob_hashes,
 )
@@ -78,9 +76,15 @@ from farm.state.state_folder import (
     usual_state_folder,
     write_private,
 )
-from farm.state.telemetry import TELEMETRY_INTERVAL_S, Telemetry, telemetry_interval_s
 from farm.state.transitions import JobStatus, TaskStatus
 from farm.state.turns import Round
+from farm.state.workers import (
+    TELEMETRY_INTERVAL_S,
+    NodeState,
+    Telemetry,
+    WorkerState,
+    telemetry_interval_s,
+)
 
 __all__ = [
     "JOURNAL_NAME",

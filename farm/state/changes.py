@@ -47,16 +47,15 @@ from farm.state.state import (
     Attempt,
     Failure,
     Job,
-    NodeState,
     Seam,
     State,
     Task,
-    WorkerState,
     blob_hashes,
     input_hashes,
     new_job,
 )
 from farm.state.transitions import FINAL, JOB_TRANSITIONS, TASK_TRANSITIONS
+from farm.state.workers import NodeState, WorkerState
 
 
 def refusal(state: State, event: Event) -> str | None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from farm.capabilities import DeviceKind, Rung, Worker, fitting_rungs
 from farm.planning import Plan, Segment
 from farm.state.profiles import Pace, Profiles, pace
-from farm.state.state import Attempt, State, WorkerState
+from farm.state.state import Attempt, State
+from farm.state.workers import WorkerState
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -19,8 +19,8 @@ from farm.state.events import (
     SeamMeasured,
 )
 from farm.state.profiles import Pace, Profiles, pace
-from farm.state.telemetry import Telemetry
 from farm.state.transitions import JobStatus, TaskStatus
+from farm.state.workers import NodeState, WorkerState
 
 #: What windows wait for beside segments, until their job's keyframes were looked at.
 REVIEW = "review"
@@ -302,34 +302,6 @@ class Job:
         """The take that is joined: the one its seam was accepted with, or the newest."""
         seam = self.seams.get(task.id)
         return task.take if seam is None or seam.accepted_take is None else seam.accepted_take
-
-
-@dataclass
-class WorkerState:
-    worker: Worker
-    draining: bool = False
-    #: Drained because its machine goes away.
-    leaving: bool = False
-    #: attempt id -> (job id, task id)
-    attempts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    #: The model its last task used: still loaded.
-    warm_model: str | None = None
-    # Watched, not journaled.
-    telemetry: Telemetry | None = field(default=None, compare=False)
-    #: In seconds since the epoch, for people.
-    telemetry_at: float | None = field(default=None, compare=False)
-
-
-@dataclass
-class NodeState:
-    """A machine that joined at some time, here or not."""
-
-    #: Ids of the keys it showed since it was last removed.
-    key_ids: set[str] = field(default_factory=set)
-    #: How often it was removed: its own token is another afterwards.
-    num_removals: int = 0
-    #: And was not let in again since.
-    removed: bool = False
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from farm.state.events import AttemptFailed, ResultRefused
-from farm.state.telemetry import Telemetry
+from farm.state.workers import Telemetry
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "reelfarm.json"
 

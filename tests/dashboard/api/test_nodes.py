@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farm.running.membership import ClusterAccess, Membership
-from farm.state.telemetry import Telemetry
+from farm.state.workers import Telemetry
 
 
 async def statuses(farm: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ from farm.errors import InvalidInput
 from farm.planning.render_task import RenderTask
 from farm.running.storage import Storage
 from farm.state.events import AttemptFailed, AttemptSucceeded
-from farm.state.telemetry import Telemetry
+from farm.state.workers import Telemetry
 from nodes.engines.engine import Report
 
 

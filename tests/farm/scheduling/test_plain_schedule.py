@@ -36,7 +36,8 @@ from farm.state.events import (
 )
 from farm.state.fleet import remaining_s
 from farm.state.index import heard, index_of
-from farm.state.state import Attempt, Job, State, Task, WorkerState
+from farm.state.state import Attempt, Job, State, Task
+from farm.state.workers import WorkerState
 
 
 @dataclass(frozen=True)

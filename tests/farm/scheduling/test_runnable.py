@@ -13,7 +13,8 @@ from farm.planning.suggest import plan_over
 from farm.scheduling.forecast import quote
 from farm.scheduling.runnable import Runnable, runnable
 from farm.state.profiles import Profiles
-from farm.state.state import State, WorkerState
+from farm.state.state import State
+from farm.state.workers import WorkerState
 
 
 def _settings(found: Runnable) -> dict[tuple[int, int], bool]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from farm.machines.cluster_file import ClusterFile, Machine
-from farm.state.state import NodeState, State
+from farm.state.state import State
+from farm.state.workers import NodeState
 
 keep_up: Any = import_module("nodes.hosting.keep_up")
 

@@ -17,7 +17,7 @@ import pytest
 from farm.capabilities.worker import GIB, Worker
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Blob, Failed, Finished, Order, Progress
-from farm.state.telemetry import Telemetry, telemetry_interval_s
+from farm.state.workers import Telemetry, telemetry_interval_s
 from nodes.link import frames, listener
 from nodes.link.frames import framed, new_nonce, proof
 from nodes.link.listener import Connection, LinkBroken, Listener, Misbehaved

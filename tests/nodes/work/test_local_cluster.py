@@ -30,7 +30,7 @@ from farm.running.cluster import (
     WorkerUp,
 )
 from farm.running.joining import StitchFailed
-from farm.state.telemetry import Telemetry
+from farm.state.workers import Telemetry
 from nodes.work.local_cluster import LocalCluster
 from stitching.video_io import encode_lossless, read_frames
 

@@ -13,7 +13,7 @@ import pynvml
 import pytest
 
 from farm.capabilities.worker import GIB, Worker
-from farm.state.telemetry import Telemetry
+from farm.state.workers import Telemetry
 from nodes.work.telemetry import Sampler, cpu_temperature_c
 
 CPU = Worker(id="a/cpu0", node="a", kind="cpu", device_name="a CPU", vram_bytes=GIB)

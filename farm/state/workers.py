@@ -1,0 +1,61 @@
+"""Machines and their workers; what a device is seen to do between events, which no journal keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farm.capabilities import Worker
+
+#: Between two ``Telemetry`` of one worker, at least.
+TELEMETRY_INTERVAL_S = 2.0
+#: Of all workers together, in a second.
+MAX_TELEMETRY_RATE = 1000.0
+
+
+def telemetry_interval_s(num_workers: int) -> float:
+    """Seconds between two ``Telemetry`` of one worker, on a farm of so many."""
+    return max(TELEMETRY_INTERVAL_S, num_workers / MAX_TELEMETRY_RATE)
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """How a worker's device is right now. None where the machine does not say; nothing is estimated."""
+
+    worker_id: str
+    #: Of the whole card, other programs included. None for a CPU worker.
+    vram_used_bytes: int | None = None
+    vram_total_bytes: int | None = None
+    #: 0..1: of the card, or of the cores a CPU worker may use.
+    load: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    #: Resident memory of the worker's process.
+    memory_used_bytes: int | None = None
+
+
+@dataclass
+class WorkerState:
+    worker: Worker
+    draining: bool = False
+    #: Drained because its machine goes away.
+    leaving: bool = False
+    #: attempt id -> (job id, task id)
+    attempts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: The model its last task used: still loaded.
+    warm_model: str | None = None
+    # Watched, not journaled.
+    telemetry: Telemetry | None = field(default=None, compare=False)
+    #: In seconds since the epoch, for people.
+    telemetry_at: float | None = field(default=None, compare=False)
+
+
+@dataclass
+class NodeState:
+    """A machine that joined at some time, here or not."""
+
+    #: Ids of the keys it showed since it was last removed.
+    key_ids: set[str] = field(default_factory=set)
+    #: How often it was removed: its own token is another afterwards.
+    num_removals: int = 0
+    #: And was not let in again since.
+    removed: bool = False
