@@ -41,7 +41,7 @@ from farm.state.events import (
 )
 from farm.state.fleet import Bools, Fleet, Floats, TaskClass, remaining_s
 from farm.state.index import Index, heard, index_of
-from farm.state.journal import Journal, Row, job_rows
+from farm.state.journal import Journal, Row, job_rows, moved_to
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
 from farm.state.rerender import lost_results, to_rerender
@@ -54,6 +54,7 @@ from farm.state.review import (
     to_regrow,
     to_remake,
 )
+from farm.state.snapshot import written_parts
 from farm.state.state import (
     Attempt,
     Found,
@@ -160,6 +161,7 @@ __all__ = [
     "lost_results",
     "made_again",
     "make_private",
+    "moved_to",
     "next_seed",
     "past",
     "refusal",
@@ -172,4 +174,5 @@ __all__ = [
     "usual_mode",
     "usual_state_folder",
     "write_private",
+    "written_parts",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from farm.state.events import (
 )
 from farm.state.journal import Journal
 from farm.state.rerender import lost_results
+from farm.state.snapshot import decoded, restore
 from farm.state.state import Job, State
 from farm.state.state_folder import JOURNAL_NAME
 
@@ -51,6 +53,8 @@ class Ledger:
         self.monotonic = monotonic
         #: Sequence number of the newest event; 0 before the first.
         self.last_seq = 0
+        #: Those that must hear every event: up to which of a number have they read?
+        self.readers: list[Callable[[int], Awaitable[int]]] = []
         self._watchers: set[asyncio.Queue[Recorded]] = set()
         self._failure: CannotRun | None = None
         self._failed = asyncio.Event()
@@ -80,13 +84,20 @@ class Ledger:
                 queue.get_nowait()
             queue.put_nowait((seq, at, event))
 
-    def replay(self) -> None:
-        """Rebuild the state from the journal, without writing.
+    def replay(self, until: int | None = None) -> None:
+        """Rebuild the state from the journal's snapshot and the events behind it, without writing.
+
+        ``until``: the newest event that counts; not before the snapshot.
 
         Raises:
-            CannotRun: an event is damaged; says which, and why.
+            CannotRun: the snapshot or an event is damaged; says which, and why.
         """
-        for seq, at, event in self.journal.events():
+        with self.journal.one_moment():
+            self._restore()
+            self._follow(until)
+
+    def _follow(self, until: int | None) -> None:
+        for seq, at, event in self.journal.events(after=self.last_seq, until=until):
             try:
                 self._apply(seq, at, event)
             except (LookupError, ValueError, AssertionError, AttributeError) as error:
@@ -94,6 +105,24 @@ class Ledger:
                 raise self.journal.damaged(seq, cause.strip()) from error
             if isinstance(event, JobSubmitted):
                 _keep(len(event.plan.segments))
+
+    def _restore(self) -> None:
+        if not self.journal.snapshot_seq:
+            return
+        try:
+            restore(
+                self.state, map(decoded, self.journal.parts()), lambda job: self._submission(job.first_seq)
+            )
+        except (LookupError, ValueError, AssertionError, AttributeError, zlib.error) as error:
+            raise self.journal.damaged_snapshot(f"{type(error).__name__} {error}") from error
+        self.last_seq = self.journal.snapshot_seq
+        _keep(sum(len(job.tasks) for job in self.state.jobs.values()))
+
+    def _submission(self, seq: int) -> JobSubmitted:
+        for _, _, event in self.journal.events(after=seq - 1, until=seq):
+            if isinstance(event, JobSubmitted):
+                return event
+        raise LookupError(f"event {seq} submits no job")
 
     def _apply(self, seq: int, at: float, event: Event, monotonic_s: float | None = None) -> None:
         apply(self.state, event, at, monotonic_s)
@@ -129,6 +158,12 @@ class Ledger:
         if job is None:
             raise NotFound(f"there is no job {job_id}; `farm jobs` lists them", param="job_id")
         return job
+
+    async def read_up_to(self, seq: int) -> int:
+        """Up to which event, ``seq`` at most, everybody has read who must hear every one."""
+        for reader in self.readers:
+            seq = await reader(seq)
+        return max(seq, 0)
 
     @contextmanager
     def watch(self, newest: int = 0) -> Iterator[asyncio.Queue[Recorded]]:

@@ -126,6 +126,23 @@ def test_a_journal_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
         Journal(tmp_path / "text")
 
 
+def test_a_journal_of_a_newer_farm_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    sqlite3.connect(path, isolation_level=None).execute("PRAGMA user_version = 99")
+    with pytest.raises(CannotRun, match="was written by a newer farm; start that one"):
+        Journal(path)
+
+
+def test_a_snapshot_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append(left(0), at=0.0)
+    journal.add_part(1, 0, b"half a part")
+    journal.compact(1, 1, {})
+    with pytest.raises(CannotRun, match=r"^the snapshot of the journal .* is damaged \(error Error -3"):
+        Ledger(journal).replay()
+
+
 def test_the_sequence_of_a_killed_writer_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     script = (
