@@ -22,6 +22,7 @@ from farm.capabilities.engine_spec import (
 )
 from farm.capabilities.frame_rule import FrameRule
 from farm.capabilities.licence import Licence, check_accepted, listed_model
+from farm.capabilities.model_files import PIECE_BYTES, Manifest, ModelFile, ModelHeld, Source
 from farm.capabilities.weights import (
     OWN_WEIGHTS,
     WEIGHT_FORMATS,
@@ -47,6 +48,7 @@ __all__ = [
     "GIB",
     "MODES",
     "OWN_WEIGHTS",
+    "PIECE_BYTES",
     "TEXT_STAGE",
     "WEIGHT_FORMATS",
     "Conditioning",
@@ -56,11 +58,15 @@ __all__ = [
     "Lack",
     "Licence",
     "LoraFile",
+    "Manifest",
     "Mode",
+    "ModelFile",
+    "ModelHeld",
     "Need",
     "RenderShape",
     "Rung",
     "RungSpec",
+    "Source",
     "SpecOf",
     "StageCost",
     "WeightFile",

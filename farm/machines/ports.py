@@ -8,9 +8,9 @@ from farm.errors import InvalidInput
 from farm.values import Value
 
 #: Of the first ports, each has one purpose; the rest are for workers and for what Ray starts ahead of them.
-NUM_FIXED = 8
+NUM_FIXED = 9
 #: Ray starts a process ahead for every worker, and drivers take one each.
-MIN_WORKER_PORTS = 16
+MIN_WORKER_PORTS = 15
 
 
 class Ports(Value):
@@ -52,6 +52,11 @@ class Ports(Value):
     @property
     def metrics(self) -> int:
         return self.first + 7
+
+    @property
+    def models(self) -> int:
+        """Where machines get models from this one."""
+        return self.first + 8
 
     @property
     def first_worker(self) -> int:

@@ -10,7 +10,7 @@ from farm.values import Value
 
 #: ``text`` encodes the prompts of the windows that wait for it, and has no frames.
 Level = Literal["text", "draft", "keyframes", "final"]
-Phase = Literal["load", "encode", "denoise", "decode", "transfer"]
+Phase = Literal["fetch", "load", "encode", "denoise", "decode", "transfer"]
 
 
 def num_steps_run(num_inference_steps: int, strength: float | None) -> int:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from farm.capabilities import Rung, Worker
+from farm.capabilities import ModelHeld, Rung, Worker
 from farm.planning import Delivery, Phase, RenderTask
 from farm.request import FrameRate, VideoReading
 from farm.state import FailureKind, Fill, Telemetry
@@ -127,7 +127,15 @@ class Failed:
     log: str = ""
 
 
-Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry
+@dataclass(frozen=True)
+class ModelsHere:
+    """What of models is on the disk of a worker's machine, by its own word."""
+
+    worker_id: str
+    held: tuple[ModelHeld, ...]
+
+
+Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry | ModelsHere
 
 #: Of an attempt's log; the middle is left out of a longer one.
 MAX_LOG_BYTES = 64 * 1024

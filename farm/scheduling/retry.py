@@ -18,6 +18,8 @@ MAX_TAKES = 3
 #: Seconds without a sign of life, by phase, before an attempt counts as stalled. Denoising is judged by
 #: its own prediction as well: a step of a large task may take long.
 STALL_S: dict[Phase, float] = {
+    # The farm's machine hashes a model before it gives it: a second for each GB, once.
+    "fetch": 900.0,
     "load": 900.0,
     "encode": 120.0,
     "denoise": 60.0,

@@ -30,9 +30,13 @@ class HubModel:
     def __str__(self) -> str:
         return f"{self.repository} at {(self.revision or _MAIN)[:12]}"
 
-    def is_here(self) -> bool:
-        """Whether its files are on this disk."""
-        return cached_folder(self.repository, self.revision or _MAIN, layout=self.layout) is not None
+    def is_here(self, weights: Weights = OWN_WEIGHTS) -> bool:
+        """Whether its files are on this disk, but for what ``weights`` take the place of."""
+        return self.cached(weights) is not None
+
+    def cached(self, weights: Weights = OWN_WEIGHTS) -> Path | None:
+        """Its local folder, if its files are on this disk."""
+        return cached_folder(self.repository, self.revision or _MAIN, layout=self.layout_of(weights))
 
     def folder(self, weights: Weights = OWN_WEIGHTS, on_bytes: OnBytes | None = None) -> Path:
         """Its local folder, fetched when it is not here (see ``model_folder``), but for what ``weights`` take

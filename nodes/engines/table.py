@@ -12,12 +12,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker, check_weights
+from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, ModelHeld, Weights, Worker, check_weights
 from farm.errors import InvalidInput, NotFound
 from nodes.engines.animatediff import FAMILY as ANIMATEDIFF
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
-from nodes.engines.folders import FOLDER_VARIABLE, OnBytes, found_here, write_hollow
+from nodes.engines.folders import (
+    FOLDER_VARIABLE,
+    OnBytes,
+    data_files,
+    found_here,
+    listed_in,
+    wanted_files,
+    write_hollow,
+)
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
 from nodes.engines.ltx import FAMILY as LTX
@@ -26,7 +34,7 @@ from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.svd import FAMILY as SVD
 from nodes.engines.wan import FAMILY as WAN
-from nodes.model_store import hub_key, kept, kept_models, mark_used
+from nodes.model_store import hub_key, kept, kept_models, mark_used, models_folder
 
 #: The table.
 FAMILIES: tuple[Family, ...] = (
@@ -131,6 +139,51 @@ def store_key(model: str) -> str | None:
         return hub_key(repository, revision)
     of_it = [each.key for each in kept_models() if each.key.startswith(hub_key(repository, ""))]
     return of_it[-1] if of_it else None
+
+
+def is_here(model: str, weights: Weights = OWN_WEIGHTS) -> bool:
+    """Whether a model's files are on this disk, but for what ``weights`` take the place of: that is asked
+    when it is loaded."""
+    named = _named(model)
+    if named is None or not isinstance(named[2], HubModel):
+        return named is not None or kept(model) is not None or os.path.exists(model)
+    return named[2].is_here(weights)
+
+
+def files_of(model: str, weights: Weights = OWN_WEIGHTS) -> tuple[str, Path, tuple[str, ...]] | None:
+    """What other machines need of a model that is here: what it is kept by, its folder, and files of that.
+
+    None: they have it as this one has, for it came with the farm, or is asked for by its path.
+    """
+    named = _named(model)
+    added = kept(model) if named is None else None
+    if added is not None:
+        return model, added, tuple(sorted(data_files(added)))
+    if named is None or not isinstance(named[2], HubModel):
+        return None
+    home = named[2]
+    folder = home.folder(weights)
+    wanted = wanted_files(listed_in(folder), home.layout_of(weights))
+    commit = home.revision or folder.name.rpartition("@")[2]
+    return hub_key(home.repository, commit), folder, tuple(file.path for file in wanted)
+
+
+def held_models() -> list[ModelHeld]:
+    """The models of the hub, and those that were added, that are whole on this disk, by the names that they
+    are asked for by."""
+    held = []
+    for _, name, home in _listed():
+        if isinstance(home, HubModel) and (folder := home.cached()):
+            commit = "" if home.revision else f"@{folder.name.rpartition('@')[2]}"
+            held.append(ModelHeld(model=f"{name}{commit}", size_bytes=_size_bytes(folder)))
+    for model in kept_models():
+        repository, at, commit = model.key.replace("--", "/", 1).partition("@")
+        named = _named(f"{repository}@{commit}") if at and _COMMIT.fullmatch(commit) else None
+        if not at:
+            held.append(ModelHeld(model=model.key, size_bytes=model.size_bytes))
+        elif named is not None and isinstance(named[2], HubModel) and named[2].cached():
+            held.append(ModelHeld(model=named[0], size_bytes=model.size_bytes))
+    return held
 
 
 def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
@@ -270,6 +323,8 @@ def _located(model: str, weights: Weights) -> tuple[str, Family, Path, str | Non
             return name, family, home, None
         folder = home.folder(weights)
         # Both folders of models from the hub are named after their commit: COMMIT, and owner--name@COMMIT.
+        if folder.parent == models_folder():
+            mark_used(folder.name)
         revision = home.revision or folder.name.rpartition("@")[2]
         return name if home.revision else f"{name}@{revision}", family, folder, revision
     added = kept(model)

@@ -23,7 +23,7 @@ from farm.request import MediaTools
 from farm.running import ClusterAccess, Coordinator, Membership
 from farm.state import locked, replayed, write_private
 from farm.threads import to_its_end, to_its_end_or_given_up
-from nodes.engines import known_models, named_spec_of, shape_of, spec_of
+from nodes.engines import files_of, known_models, named_spec_of, shape_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
 from nodes.hosting.licences import licensed
 from nodes.machine import (
@@ -42,6 +42,7 @@ from nodes.machine import (
     versions,
 )
 from nodes.media import backdrop, normalise, pictures
+from nodes.model_store import House
 from nodes.ray import Launch, RayCluster, Start
 from nodes.work import StitchProcess
 
@@ -102,6 +103,8 @@ async def keep_up(
                 StitchProcess.open,
                 partial(spend_token, state),
                 port=0 if ports is None else ports.link,
+                house=House(files_of),
+                models_port=None if ports is None else ports.models,
             )
             specs = licensed(spec_of if alone else named_spec_of, lambda: ledger.state.accepted_licences)
             async with coordinating(state, cluster_over_ray, specs, ledger=ledger) as coordinator:

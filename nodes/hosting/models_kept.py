@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from farm.errors import CannotRun, InvalidInput, NotFound
 from nodes.engines import ADDED, family_of, fetch, known_models, store_key
-from nodes.engines.folders import OnBytes, weights_folder
+from nodes.engines.folders import OnBytes, data_files, weights_folder
 from nodes.hosting.licences import check_licences
 from nodes.model_store import arriving, check_disk, forget, is_key, kept
 
-#: What a model folder is made of. All else is left behind: pickles and code first of all.
-_DATA = frozenset({".json", ".txt", ".safetensors", ".gguf", ".model"})
 _WEIGHTS = frozenset({".safetensors", ".gguf"})
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 
@@ -98,28 +95,18 @@ def _add_folder(folder: Path) -> tuple[str, Path]:
             param="model",
         )
     family_of(folder)
-    files = list(_data_files(folder))
+    files = data_files(folder)
     with arriving(name) as arrival:
         if kept(name) is not None:
             raise InvalidInput(f"{name} is kept already: `farm models remove {name}` first", param="model")
         if not _same_disk(folder, arrival.part("x", ".part").parent):
-            check_disk(sum(file.stat().st_size for file in files), name)
-        for file in files:
-            path = file.relative_to(folder).as_posix()
+            check_disk(sum((folder / file).stat().st_size for file in files), name)
+        for path in files:
             part = arrival.part(path, ".part")
             part.unlink(missing_ok=True)
-            _take(file, part)
+            _take(folder / path, part)
             arrival.finish(part, path)
         return name, arrival.settle("added")
-
-
-def _data_files(folder: Path) -> Iterator[Path]:
-    """Configs, tokenizers and weights of a folder, hidden ones and conversions of weights left out."""
-    for file in sorted(folder.rglob("*")):
-        parts = file.relative_to(folder).parts
-        hidden = any(part.startswith(".") or part == "farm_weights" for part in parts)
-        if file.is_file() and file.suffix in _DATA and not hidden:
-            yield file
 
 
 def _same_disk(*paths: Path) -> bool:

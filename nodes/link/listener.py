@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from farm.capabilities import Worker
+from farm.capabilities import Manifest, Source, Worker
 from farm.running import Blob, Failed, Finished, Order, Progress
 from farm.state import TELEMETRY_INTERVAL_S, Telemetry
 from nodes.link.frames import (
@@ -33,11 +33,16 @@ from nodes.link.messages import (
     Challenge,
     GiveBlob,
     GiveCancel,
+    GiveModel,
     GiveOrder,
+    GiveSecret,
+    GiveSources,
+    SaidBring,
     SaidBroken,
     SaidFailed,
     SaidFetch,
     SaidFinished,
+    SaidModels,
     SaidProgress,
     SaidTelemetry,
     SaidWorker,
@@ -58,7 +63,7 @@ MAX_KNOWN_ORDERS = 64
 #: Inputs that one worker may wait for.
 MAX_FETCHES = 64
 
-Heard = Worker | Progress | Finished | Failed | Telemetry
+Heard = Worker | Progress | Finished | Failed | Telemetry | SaidModels | SaidBring
 
 
 class LinkBroken(Exception):
@@ -93,6 +98,24 @@ class Connection:
         """Have an attempt stopped; returns at once."""
         self._outgoing.put_nowait(GiveCancel(attempt_id=attempt_id).header())
 
+    def order_of(self, attempt_id: str) -> Order | None:
+        """One of the last orders that it was given."""
+        return self._orders.get(attempt_id)
+
+    def give_secret(self, secret: str) -> None:
+        """Tell by what machines that hand models over know each other; returns at once."""
+        self._outgoing.put_nowait(GiveSecret(secret=secret).header())
+
+    def give_model(self, attempt_id: str, manifest: Manifest | None, problem: str = "") -> None:
+        """Answer a worker that wants the model of an order; returns at once."""
+        self._outgoing.put_nowait(
+            GiveModel(attempt_id=attempt_id, manifest=manifest, problem=problem).header()
+        )
+
+    def give_sources(self, manifest_id: str, sources: tuple[Source, ...]) -> None:
+        """Tell which machines give pieces of a model now; returns at once."""
+        self._outgoing.put_nowait(GiveSources(manifest_id=manifest_id, sources=sources).header())
+
     async def heard(self) -> AsyncIterator[Heard]:
         """What the worker says, until the connection ends; first of all the worker itself.
 
@@ -124,6 +147,8 @@ class Connection:
                         if message.handover_bytes is not None:
                             handover = await self._payload(message.handover_bytes)
                         yield message.message(content, handover)
+                    case SaidModels() | SaidBring():
+                        yield message
                     case SaidFetch(sha256=sha256):
                         self._fetched(sha256)
                     case SaidBroken(message=text):

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from farm.capabilities import Worker
+from farm.capabilities import Manifest, ModelHeld, Source, Worker
 from farm.planning import Phase, RenderTask
-from farm.running import MAX_LOG_BYTES, Failed, Finished, Order, Progress
+from farm.running import MAX_LOG_BYTES, Failed, Finished, ModelsHere, Order, Progress
 from farm.state import FailureKind, Fill, Telemetry
 from nodes.link.frames import BadFrame
 
@@ -157,7 +157,39 @@ class SaidFetch(_Said):
     sha256: _Hash
 
 
-WorkerSaid = SaidWorker | SaidBroken | SaidProgress | SaidFinished | SaidFailed | SaidTelemetry | SaidFetch
+class SaidModels(_Said):
+    """What of models is on its machine's disk, and where others get it."""
+
+    type: Literal["models"] = "models"
+    held: Annotated[tuple[ModelHeld, ...], Field(max_length=1000)]
+    #: Of what it can give to other machines, all of it or parts: the ids of manifests.
+    manifests: Annotated[tuple[_Hash, ...], Field(max_length=1000)] = ()
+    #: On which it gives them; None: it does not.
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+    def message(self, worker_id: str) -> ModelsHere:
+        held = tuple(each for each in self.held if _printable(each.model) == each.model)
+        return ModelsHere(worker_id, tuple(each for each in held if 0 < len(each.model) <= 256))
+
+
+class SaidBring(_Said):
+    """The model of an order is wanted that is not on this machine."""
+
+    type: Literal["bring"] = "bring"
+    attempt_id: _Id
+
+
+WorkerSaid = (
+    SaidWorker
+    | SaidBroken
+    | SaidProgress
+    | SaidFinished
+    | SaidFailed
+    | SaidTelemetry
+    | SaidFetch
+    | SaidModels
+    | SaidBring
+)
 _worker_said: TypeAdapter[WorkerSaid] = TypeAdapter(Annotated[WorkerSaid, Field(discriminator="type")])
 
 
@@ -184,7 +216,32 @@ class GiveBlob(_Said):
     content_bytes: int | None
 
 
-Given = GiveOrder | GiveCancel | GiveBlob
+class GiveModel(_Said):
+    """What the model is made of that was asked for; None: it does not come from the farm."""
+
+    type: Literal["model"] = "model"
+    attempt_id: str
+    manifest: Manifest | None
+    #: Why the farm's machine cannot tell.
+    problem: str = ""
+
+
+class GiveSources(_Said):
+    """Which machines give pieces of a manifest now; the farm's own is the first."""
+
+    type: Literal["sources"] = "sources"
+    manifest_id: str
+    sources: tuple[Source, ...]
+
+
+class GiveSecret(_Said):
+    """What machines of the farm know each other by that hand models over, until there is another one."""
+
+    type: Literal["secret"] = "secret"
+    secret: str
+
+
+Given = GiveOrder | GiveCancel | GiveBlob | GiveModel | GiveSources | GiveSecret
 _given: TypeAdapter[Given] = TypeAdapter(Annotated[Given, Field(discriminator="type")])
 
 
@@ -239,7 +296,11 @@ def refusal(message: WorkerSaid, worker_id: str, orders: Mapping[str, Order]) ->
     match message:
         case SaidWorker(worker=worker):
             return _not_itself(worker, worker_id)
-        case SaidProgress(attempt_id=attempt_id) | SaidFailed(attempt_id=attempt_id):
+        case (
+            SaidProgress(attempt_id=attempt_id)
+            | SaidFailed(attempt_id=attempt_id)
+            | SaidBring(attempt_id=attempt_id)
+        ):
             return None if attempt_id in orders else f"{attempt_id[:80]!r} is no attempt of {worker_id}"
         case SaidFinished(attempt_id=attempt_id):
             if attempt_id not in orders:
@@ -248,7 +309,7 @@ def refusal(message: WorkerSaid, worker_id: str, orders: Mapping[str, Order]) ->
         case SaidFetch(sha256=sha256):
             wanted = (blob.sha256 for order in orders.values() for blob in order.inputs.values())
             return None if sha256 in wanted else f"{worker_id} was given no input {sha256}"
-        case SaidBroken() | SaidTelemetry():
+        case SaidBroken() | SaidTelemetry() | SaidModels():
             return None
 
 

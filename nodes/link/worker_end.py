@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from queue import SimpleQueue
 
-from farm.capabilities import Worker
+from farm.capabilities import Manifest, ModelHeld, Source, Worker
+from farm.errors import CannotRun
 from farm.running import Failed, Finished, Order, Progress
 from farm.state import TELEMETRY_INTERVAL_S, Telemetry
 from nodes.link.frames import (
@@ -32,10 +33,15 @@ from nodes.link.messages import (
     Challenge,
     GiveBlob,
     GiveCancel,
+    GiveModel,
     GiveOrder,
+    GiveSecret,
+    GiveSources,
     Hello,
+    SaidBring,
     SaidBroken,
     SaidFetch,
+    SaidModels,
     SaidTelemetry,
     SaidWorker,
     Welcome,
@@ -62,7 +68,14 @@ class WorkerEnd:
         self._sending = threading.Lock()
         self._fetching = threading.Lock()
         self._blobs: SimpleQueue[bytearray | OSError | None] = SimpleQueue()
+        self._models: SimpleQueue[GiveModel | OSError] = SimpleQueue()
         self._gone = OSError("the coordinator is gone")
+        #: By what machines of the farm that hand models over know each other; none yet: "".
+        self.secret = ""
+        #: Told of it.
+        self.on_secret: Callable[[str], None] = lambda _: None
+        #: By manifest: which machines give pieces of it now.
+        self.sources: dict[str, tuple[Source, ...]] = {}
 
     def introduce(self, worker: Worker) -> None:
         self._send(SaidWorker(worker=worker).header())
@@ -98,6 +111,31 @@ class WorkerEnd:
                 raise content
             return content
 
+    def tell_models(
+        self, held: Sequence[ModelHeld], manifests: Sequence[str] = (), port: int | None = None
+    ) -> None:
+        """Say which models are whole on this machine's disk, and of which manifests it gives to others."""
+        self._send(SaidModels(held=tuple(held), manifests=tuple(manifests), port=port).header())
+
+    def model_of(self, attempt_id: str) -> Manifest | None:
+        """What the model of an order is made of; None: it does not come from the farm.
+
+        Raises:
+            OSError: the coordinator is gone.
+            CannotRun: it cannot tell.
+        """
+        with self._fetching:
+            self._send(SaidBring(attempt_id=attempt_id).header())
+            while True:
+                told = self._models.get()
+                if isinstance(told, OSError):
+                    self._models.put(told)  # for whoever asks next
+                    raise told
+                if told.attempt_id == attempt_id:
+                    if told.problem:
+                        raise CannotRun(told.problem)
+                    return told.manifest
+
     def serve(self, begin: Callable[[Order], None], cancel: Callable[[str], None]) -> None:
         """Hear what the coordinator says, until the connection ends. Both calls return at once."""
         try:
@@ -109,6 +147,13 @@ class WorkerEnd:
                         begin(order)
                     case GiveCancel(attempt_id=attempt_id):
                         cancel(attempt_id)
+                    case GiveModel():
+                        self._models.put(message)
+                    case GiveSources(manifest_id=manifest_id, sources=sources):
+                        self.sources[manifest_id] = sources
+                    case GiveSecret(secret=secret):
+                        self.secret = secret
+                        self.on_secret(secret)
                     case GiveBlob(content_bytes=size_bytes):
                         self._blobs.put(
                             None if size_bytes is None else _exactly(self._connection, size_bytes)
@@ -118,6 +163,7 @@ class WorkerEnd:
         finally:
             self.close()
             self._blobs.put(self._gone)
+            self._models.put(self._gone)
 
     def close(self) -> None:
         """End the connection; ``serve`` returns."""

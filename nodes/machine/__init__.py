@@ -14,6 +14,7 @@ from nodes.machine.member import versions
 from nodes.machine.probe import probe, workers_here
 from nodes.machine.ray_node import (
     ESSENTIAL_PROCESSES,
+    MODELS_PORT_VARIABLE,
     NAMESPACE,
     OBJECT_STORE_BYTES,
     RESOURCE_PREFIX,
@@ -27,6 +28,7 @@ from nodes.machine.session_folder import SessionFolder, new_session_folder, scra
 
 __all__ = [
     "ESSENTIAL_PROCESSES",
+    "MODELS_PORT_VARIABLE",
     "NAMESPACE",
     "OBJECT_STORE_BYTES",
     "RESOURCE_PREFIX",

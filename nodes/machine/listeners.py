@@ -23,9 +23,9 @@ _GUARDS = {
     "raylet": "Ray's token",
     "nodes.ray.driver": "Ray's token",
     "ray::RuntimeEnvAgent": "Ray's token",
-    "ray::": "Ray's token",
+    "ray::": "Ray's token; for models, the farm's secret of the day",
     "monitor.py": "nothing; it tells figures of Ray's",
-    "farm": "a key, or the secret of a worker",
+    "farm": "a key, the secret of a worker, or for models the farm's secret of the day",
 }
 
 

@@ -197,7 +197,10 @@ class Joined(Value):
         session = new_session_folder()
         process = RayProcess(
             join_arguments(self.ray_address, self.address, self.workers, session.ray, self.ports),
-            {**ray_environment(self.ray_token, self.workers, self.address), "TMPDIR": str(session.path)},
+            {
+                **ray_environment(self.ray_token, self.workers, self.address, self.ports.models),
+                "TMPDIR": str(session.path),
+            },
             self.state / "ray-node.log",
             keeps=session.lock,
         )

@@ -27,6 +27,8 @@ from farm.machines import Ports
 NAMESPACE = "farm"
 RESOURCE_PREFIX = "worker-"
 WORKERS_VARIABLE = "REELFARM_WORKERS"
+#: On which port this machine gives models to others; unset: it does not.
+MODELS_PORT_VARIABLE = "REELFARM_MODELS_PORT"
 #: Ray's processes, by name, whose end is the end of a node or of the cluster.
 ESSENTIAL_PROCESSES = ("gcs_server", "raylet")
 OBJECT_STORE_BYTES = 300_000_000
@@ -34,9 +36,12 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
 
 
-def ray_environment(token: str, workers: Sequence[Worker], address: str) -> dict[str, str]:
+def ray_environment(
+    token: str, workers: Sequence[Worker], address: str, models_port: int | None = None
+) -> dict[str, str]:
     """Variables that every process of a node's Ray, and the driver, must see. ``address``: the node's."""
     return {
+        **({} if models_port is None else {MODELS_PORT_VARIABLE: str(models_port)}),
         # Ray takes another address of the machine for a loopback one, and listens on all of them, unless it
         # is told that there will be no second machine.
         **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if is_loopback(address) else {}),

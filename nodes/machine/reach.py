@@ -103,7 +103,7 @@ def look(url: str, ports: Ports) -> Reach:
     if asyncio.run(unreached(head, [parts.port or 80])):
         return unknown
     word = secrets.token_bytes(WORD_BYTES)
-    asked = [ports.node_manager, ports.object_manager, *range(ports.first_worker, ports.last + 1)]
+    asked = [ports.node_manager, ports.object_manager, *range(ports.models, ports.last + 1)]
     with answering(own, asked, word):
         told = FarmClient(url, None).reach(asked, word.hex())
     return Reach(
@@ -167,13 +167,13 @@ def way_watched(
 
 
 def check_free(address: str, ports: Ports) -> None:
-    """That Ray will find its ports free; on the link's the farm listens itself.
+    """That Ray will find its ports free; on two of the others the farm listens itself.
 
     Raises:
         CannotRun: one of the ports is taken.
     """
     with ExitStack() as stack:
-        for port in (port for port in range(ports.first, ports.last + 1) if port != ports.link):
+        for port in set(range(ports.first, ports.last + 1)) - {ports.link, ports.models}:
             stack.enter_context(_listening(address, port))
 
 

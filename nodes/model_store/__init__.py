@@ -5,6 +5,12 @@ Keys, folders, pieces and their hashes enter; what is in a model does not. Nothi
 
 from __future__ import annotations
 
+from nodes.model_store.bringing import bring
+from nodes.model_store.holdings import Holding, InStore, recorded
+from nodes.model_store.house import House
+from nodes.model_store.manifests import manifest_of
+from nodes.model_store.pieces import to_drop
+from nodes.model_store.serving import PieceServer
 from nodes.model_store.store import (
     arriving,
     check_disk,
@@ -14,15 +20,27 @@ from nodes.model_store.store import (
     kept,
     kept_models,
     mark_used,
+    models_folder,
+    room_bytes,
 )
 
 __all__ = [
+    "Holding",
+    "House",
+    "InStore",
+    "PieceServer",
     "arriving",
+    "bring",
     "check_disk",
     "forget",
     "hub_key",
     "is_key",
     "kept",
     "kept_models",
+    "manifest_of",
     "mark_used",
+    "models_folder",
+    "recorded",
+    "room_bytes",
+    "to_drop",
 ]

@@ -110,8 +110,14 @@ def forget(key: str) -> bool:
             gone.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(gone)  # at once: nobody finds half a model
             shutil.rmtree(gone, ignore_errors=True)
-    _record(key).unlink(missing_ok=True)
+    for record in (_record(key), manifest_record(key)):
+        record.unlink(missing_ok=True)
     return found
+
+
+def manifest_record(key: str) -> Path:
+    """Where the manifest of a model is kept that was brought from other machines."""
+    return models_folder() / _RECORDS / f"{key}.manifest.json"
 
 
 def check_disk(wanted_bytes: int, what: str) -> None:
@@ -128,6 +134,11 @@ def check_disk(wanted_bytes: int, what: str) -> None:
             f"models remove NAME`, or set {FOLDER_VARIABLE} to another disk",
             param="model",
         )
+
+
+def room_bytes() -> int:
+    """What the store's disk can spare."""
+    return free_bytes() - DISK_RESERVE_BYTES
 
 
 def free_bytes() -> int:

@@ -17,11 +17,13 @@ from typing import Any
 import ray
 
 from farm.capabilities import workers_from_json
+from farm.errors import FarmError
 from farm.running import Blob, Failed, Finished, Order, Progress, Role
 from nodes.link import WorkerEnd, connect
-from nodes.machine import WORKERS_VARIABLE, threads_per_worker
+from nodes.machine import MODELS_PORT_VARIABLE, WORKERS_VARIABLE, threads_per_worker
 
 #: What a process list shows of a worker: at work, and waiting for it.
+_MIB = 2**20
 WORKING, WAITING = "ray::_Worker.run", "ray::_Worker.serve"
 
 
@@ -65,12 +67,16 @@ class _Service:
         self.end.tell(message)
 
 
+class _TakenBack(Exception):
+    """An attempt is to be stopped."""
+
+
 class _Work:
     """What stays between two coordinators: the engine with its model loaded, and the inputs fetched."""
 
     def __init__(self, worker_id: str) -> None:
         from nodes.engines import create_engine
-        from nodes.work import BlobCache, Sampler, WorkerBody
+        from nodes.work import BlobCache, Sampler, WorkerBody, WorkerModels
 
         logging.captureWarnings(True)  # they belong into the attempt's log
         described = workers_from_json(os.environ[WORKERS_VARIABLE])
@@ -83,6 +89,8 @@ class _Work:
         self._body = WorkerBody(self._worker, partial(create_engine, cpu_threads=cores))
         self._sampler = Sampler(self._worker, cores=cores)
         self._blobs = BlobCache()
+        port = os.environ.get(MODELS_PORT_VARIABLE)
+        self._models = WorkerModels(self._worker.address, int(port) if port else None)
         self._orders: SimpleQueue[tuple[Order, _Service]] = SimpleQueue()
         threading.Thread(target=self._run, daemon=True, name="work").start()
 
@@ -90,6 +98,7 @@ class _Work:
         """Carry out what comes over a connection, until it ends; then stop what is still at work for it."""
         service, ended = _Service(end), threading.Event()
         end.introduce(self._worker)
+        self._models.serve(end)
         threading.Thread(target=self._tell_device, args=(end, ended), daemon=True, name="telemetry").start()
 
         def begin(order: Order) -> None:
@@ -109,11 +118,32 @@ class _Work:
             _show(WORKING)
             try:
                 fetched = self._fetched(order, service.end)
+                self._bring_model(order, service)
             except (OSError, ValueError) as error:
                 service.tell(Failed(order.attempt_id, "error", str(error)))
+            except FarmError as error:
+                service.tell(Failed(order.attempt_id, "cannot_start", error.message))
             else:
                 self._body.run(fetched, service.tell)
             _show(WAITING)
+
+    def _bring_model(self, order: Order, service: _Service) -> None:
+        """Have the model of an order on this machine; nothing where it was taken back meanwhile.
+
+        Raises:
+            FarmError, OSError: it does not come.
+        """
+
+        def report(done_bytes: int, total_bytes: int) -> None:
+            if self._body.is_cancelled(order.attempt_id):
+                raise _TakenBack
+            done, total = done_bytes // _MIB, max(1, total_bytes // _MIB)
+            service.tell(Progress(order.attempt_id, "fetch", min(done, total), total))
+
+        if service.end.same_machine:
+            return  # the farm has it, or it would not have planned with it
+        with suppress(_TakenBack):
+            self._models.need(order, service.end, report)
 
     def _fetched(self, order: Order, end: WorkerEnd) -> Order:
         """The order with its inputs as files of this machine.

@@ -31,9 +31,11 @@ from farm.running import (
     still_unreached,
 )
 from farm.state import telemetry_interval_s
-from nodes.link import Connection, LinkBroken, Listener, Misbehaved
+from nodes.link import Connection, LinkBroken, Listener, Misbehaved, SaidBring, SaidModels
 from nodes.machine import WAY_INTERVAL_S, lost_way
+from nodes.model_store import House
 from nodes.ray.driver_process import DriverProcess, Launch, RayEnded, start_driver
+from nodes.ray.model_talk import ModelTalk
 from nodes.ray.protocol import Employ, Ended, Kill, Nodes, Place, Told
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,6 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 8.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 #: Machines that lost their Ray have found the new one by then; until then those still connected may work on.
 RETURN_GRACE_S = 60.0
-
 
 OpenStitcher = Callable[[StitchOrder], Awaitable[StitchSession]]
 
@@ -82,7 +83,9 @@ class RayCluster:
         driver: DriverProcess,
         open_stitcher: OpenStitcher,
         spend_token: Callable[[], None],
+        house: House | None = None,
     ) -> None:
+        self._models = ModelTalk(house or House(lambda *_: None), self._connection)
         self._open_stitcher = open_stitcher
         self._spend_token = spend_token
         #: Machines that still have the token of the Ray that runs, and may not.
@@ -113,6 +116,8 @@ class RayCluster:
         spend_token: Callable[[], None] = lambda: None,
         *,
         port: int = 0,
+        house: House | None = None,
+        models_port: int | None = None,
     ) -> RayCluster:
         """A cluster that is up.
 
@@ -122,6 +127,7 @@ class RayCluster:
             open_stitcher: Starts one, on this machine.
             spend_token: Sees to it that what ``launch`` starts next has another token; raises CannotRun.
             port: Where workers connect; 0: one that is free.
+            house: Who has which model; models_port: where it gives them, None: it does not.
 
         Raises:
             CannotRun: Ray does not start.
@@ -129,7 +135,10 @@ class RayCluster:
         listener = Listener()
         try:
             await listener.open(host, port)
+            if house is not None and models_port is not None:
+                house.open(host, models_port)
         except OSError as error:
+            await listener.close()
             raise CannotRun(
                 f"workers cannot connect to {host_port(host, port)}: {error.strerror or error}; choose other "
                 "ports with --ports, such as --ports 9471-9599"
@@ -140,7 +149,7 @@ class RayCluster:
             except CannotRun as error:  # on a busy machine Ray's own thirty seconds may be too few
                 log.info("Ray is started once more: %s", error)
                 driver = await start_driver(await launch(True))
-            cluster = cls(listener, driver, open_stitcher, spend_token)
+            cluster = cls(listener, driver, open_stitcher, spend_token, house)
         except BaseException:
             await listener.close()
             raise
@@ -185,6 +194,7 @@ class RayCluster:
         for worker_id, employment in self._employed.items():
             if _node_of(worker_id) == node:
                 employment.end()
+        self._models.expelled(employed for employed in self._employed if _node_of(employed) != node)
         self._driver.give_up("gets another token")
 
     async def open_stitcher(self, order: StitchOrder) -> StitchSession:
@@ -194,6 +204,7 @@ class RayCluster:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._models.close()
         await self._listener.close()
         await self._driver.stop()
         self._messages.put_nowait(None)
@@ -316,14 +327,21 @@ class RayCluster:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 employment.connection = await connected
             async for heard in employment.connection.heard():
-                if isinstance(heard, Worker):
-                    announced = True
-                    del self._setbacks[worker_id]
-                    self._say(WorkerUp(heard))
-                    continue
-                if isinstance(heard, Finished | Failed):
-                    self._attempts.pop(heard.attempt_id, None)
-                self._say(heard)
+                match heard:
+                    case Worker():
+                        announced = True
+                        del self._setbacks[worker_id]
+                        self._say(WorkerUp(heard))
+                        self._models.begins(worker_id)
+                    case SaidModels():
+                        self._models.here(worker_id, place.address, heard)
+                        self._say(heard.message(worker_id))
+                    case SaidBring():
+                        self._spawn(self._models.wanted(worker_id, heard.attempt_id))
+                    case _:
+                        if isinstance(heard, Finished | Failed):
+                            self._attempts.pop(heard.attempt_id, None)
+                        self._say(heard)
         except (LinkBroken, TimeoutError) as error:
             if announced:
                 self._say(self._down(employment, error))
@@ -338,6 +356,7 @@ class RayCluster:
                 await self._pause(worker_id)
         finally:
             employment.let_go()
+            self._models.gone(worker_id)
             for attempt_id in [a for a, by in self._attempts.items() if by == worker_id]:
                 del self._attempts[attempt_id]
             del self._employed[worker_id]

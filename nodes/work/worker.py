@@ -61,6 +61,10 @@ class WorkerBody:
         if stopped:
             self._cancelled.add(stopped)
 
+    def is_cancelled(self, attempt_id: str) -> bool:
+        """Whether an attempt is to be stopped that has not ended."""
+        return attempt_id in self._cancelled
+
     def _attempt(self, order: Order, emit: Emit, log: AttemptLog) -> Finished | Failed:
         """The one end of an order, noted in its log."""
 

@@ -11,6 +11,7 @@ from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
 from nodes.engines.folders.hollow import write_hollow
+from nodes.engines.folders.hub_files import data_files, listed_in, wanted_files
 from nodes.engines.folders.layout import Layout, check_folder, variant
 from nodes.engines.folders.single_file import file_tensors
 from nodes.engines.folders.sources import (
@@ -46,11 +47,13 @@ __all__ = [
     "check_loras",
     "component_tensors",
     "config_of",
+    "data_files",
     "file_tensors",
     "found_here",
     "gguf_file",
     "in_fewer_bits",
     "in_formats",
+    "listed_in",
     "model_facts",
     "model_folder",
     "read_json",
@@ -62,6 +65,7 @@ __all__ = [
     "tensor_sizes",
     "unpacked_bytes",
     "variant",
+    "wanted_files",
     "weights_folder",
     "write_hollow",
 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from nodes.engines.folders.layout import Layout
 
@@ -24,6 +25,32 @@ class HubFile:
     sha256: str | None = None
     #: Of git's blob, where it is kept there.
     git_oid: str | None = None
+
+
+#: What a model folder is made of. All else is left behind: pickles and code first of all.
+_DATA = frozenset({".json", ".txt", ".safetensors", ".gguf", ".model"})
+#: Conversions of weights that a machine makes for itself.
+_MADE_HERE = "farm_weights"
+
+
+def listed_in(folder: Path) -> list[HubFile]:
+    """The files of a folder, as the hub would list them."""
+    return [
+        HubFile(file.relative_to(folder).as_posix(), file.stat().st_size)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    ]
+
+
+def data_files(folder: Path) -> list[str]:
+    """Configs, tokenizers and weights of a folder of whatever family; nothing hidden, no code, no pickles."""
+    found = []
+    for file in listed_in(folder):
+        parts = file.path.split("/")
+        hidden = any(part.startswith(".") or part == _MADE_HERE for part in parts)
+        if Path(file.path).suffix in _DATA and not hidden:
+            found.append(file.path)
+    return found
 
 
 def wanted_files(files: Iterable[HubFile], layout: Layout, *, half: bool = True) -> list[HubFile]:

@@ -20,6 +20,7 @@ def test_every_purpose_has_a_port_of_its_own_before_those_of_workers() -> None:
         ports.agent_http,
         ports.agent_grpc,
         ports.metrics,
+        ports.models,
     ]
     assert fixed == list(range(ports.first, ports.first + NUM_FIXED))
     assert ports.first_worker == fixed[-1] + 1

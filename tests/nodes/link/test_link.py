@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from farm.capabilities.model_files import Manifest, ModelFile, ModelHeld, Source
 from farm.capabilities.worker import GIB, Worker
+from farm.errors import CannotRun
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Blob, Failed, Finished, Order, Progress
 from farm.state.workers import Telemetry, telemetry_interval_s
 from nodes.link import frames, listener
 from nodes.link.frames import framed, new_nonce, proof
 from nodes.link.listener import Connection, LinkBroken, Listener, Misbehaved
-from nodes.link.messages import max_content_bytes, max_handover_bytes
+from nodes.link.messages import SaidBring, SaidModels, max_content_bytes, max_handover_bytes
 from nodes.link.worker_end import WorkerEnd, connect
 
 WORKER = Worker(id="attic/cpu0", node="attic", kind="cpu", device_name="CPU", vram_bytes=GIB)
@@ -175,6 +177,47 @@ async def test_an_input_is_fetched_by_a_worker_elsewhere_and_a_cancel_reaches_it
     connection.close()
 
 
+async def test_a_worker_learns_what_its_orders_model_is_made_of_and_who_gives_it(
+    door: Listener,
+) -> None:
+    file = ModelFile(path="unet/w.safetensors", size_bytes=3, pieces=(HASH,))
+    manifest, source = Manifest(key="m@c0ffee", files=(file,)), Source(host="10.0.0.1", port=8479)
+    secrets: list[str] = []
+
+    def begin(end: WorkerEnd, given: Order) -> None:
+        def work() -> None:
+            end.on_secret = secrets.append
+            end.tell_models([ModelHeld(model="m", size_bytes=3)], [HASH], 8479)
+            assert end.model_of(ATTEMPT) == manifest
+            assert end.sources == {manifest.id: (source,)}
+            with pytest.raises(CannotRun, match="it is not here"):
+                end.model_of(ATTEMPT)
+            end.tell(Failed(ATTEMPT, "cancelled", f"{end.secret} {secrets}"))
+
+        threading.Thread(target=work, daemon=True).start()
+
+    _, connection, _ = await served(door, begin, same_machine=False)
+    wanted = order()
+    connection.order(wanted)
+    heard = connection.heard()
+    assert await anext(heard) == WORKER
+    told = await anext(heard)
+    assert isinstance(told, SaidModels)
+    assert (told.message(WORKER.id).held, told.manifests, told.port) == (
+        (ModelHeld(model="m", size_bytes=3),), (HASH,), 8479,
+    )  # fmt: skip
+    asked = await anext(heard)
+    assert isinstance(asked, SaidBring)
+    assert connection.order_of(asked.attempt_id) == wanted
+    connection.give_secret("s3")
+    connection.give_sources(manifest.id, (source,))
+    connection.give_model(ATTEMPT, manifest)
+    assert await anext(heard) == asked
+    connection.give_model(ATTEMPT, None, "it is not here")
+    assert await anext(heard) == Failed(ATTEMPT, "cancelled", "s3 ['s3']")
+    connection.close()
+
+
 async def test_nobody_is_let_in_without_the_secret_or_a_second_time(door: Listener) -> None:
     secret, connected = door.expect(WORKER.id, same_machine=True)
     for wrong in ("", "0" * 64):
@@ -251,6 +294,11 @@ HOSTILE: dict[str, tuple[Any, bytes]] = {
     "a second introduction": ({"type": "worker", "worker": WORKER.model_dump()}, b""),
     "an unknown message": ({"type": "exec", "code": "1"}, b""),
     "no object": ([1, 2], b""),
+    "the model of another's order": ({"type": "bring", "attempt_id": "job-2/s0/1"}, b""),
+    "a model of less than nothing": (
+        {"type": "models", "held": [{"model": "m", "size_bytes": -1}], "manifests": [], "port": None}, b"",
+    ),
+    "models at no port": ({"type": "models", "held": [], "manifests": [], "port": 70_000}, b""),
     "a load of 200 %": ({"type": "telemetry", "load": 2.0}, b""),
 }  # fmt: skip
 

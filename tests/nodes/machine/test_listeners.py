@@ -27,9 +27,9 @@ def test_an_address_says_who_can_reach_it(address: str, who: str) -> None:
     ("process", "guard"),
     [
         ("raylet", "Ray's token"),
-        ("ray::_Worker.run", "Ray's token"),
+        ("ray::_Worker.run", "Ray's token; for models, the farm's secret of the day"),
         ("nodes.ray.driver", "Ray's token"),
-        ("farm", "a key, or the secret of a worker"),
+        ("farm", "a key, the secret of a worker, or for models the farm's secret of the day"),
         ("sshd", "unknown"),
     ],
 )
