@@ -17,7 +17,7 @@ from farm.cli.machine_commands import VramLimit, head_workers, machine
 from farm.cli.remote_commands import remote
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_commands import run, video
-from farm.errors import FarmError, PortClosed
+from farm.errors import CannotRun, FarmError, PortClosed
 from farm.machines import ClusterFile, check_listen, parse_ports, read_cluster_file
 from farm.reporting import LogFormat, console, logging_to
 from farm.version import VERSION
@@ -123,6 +123,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except typer.Exit as error:
         sys.exit(error.exit_code)
+    except PermissionError as error:  # of a folder that this user may not even look into
+        console.print_error(
+            f"{error.filename} is not this user's to use ({error.strerror}); let the user in, or choose "
+            "another folder, for the state with --state"
+        )
+        sys.exit(CannotRun.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +173,21 @@ def test_what_names_no_farm_or_no_machine_is_refused(
     outcome = farm(*arguments)
     assert says in outcome.error()
     assert outcome.status == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a folder another user's")
+@pytest.mark.parametrize(
+    "command", [("up",), ("jobs",), ("render", PHOTO, "--workers", "1GiB"), ("join", "h:1")]
+)
+def test_a_state_folder_below_one_that_is_closed_to_the_user_is_one_line(
+    farm: Any, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 65534, 65534)
+    outcome = farm(*command, "--state", str(closed / "state"), ordinary=True)
+    assert str(closed) in outcome.error()
+    assert outcome.status in (2, 3)
 
 
 def test_a_port_in_use_is_refused_before_anything_is_started(farm: Any) -> None:
