@@ -107,6 +107,8 @@ class EngineSpec(Value):
     format_db: float | None = None
     #: The LoRA whose header says how many steps it was made for; None: none does.
     steps_from: str | None = None
+    #: Words that its textual inversions taught it.
+    taught_words: tuple[str, ...] = ()
     #: What its files take of a disk; 0: it has none.
     disk_bytes: int = 0
     takes: frozenset[Conditioning]

@@ -22,6 +22,11 @@ def prompt_notes(prompts: Sequence[str], spec: EngineSpec, *, negative_prompt: s
     if "text" not in spec.takes:
         is_written = any(text.strip() for text in (*prompts, negative_prompt))
         return (f"{spec.model} does not read prompts: what is written is not used",) if is_written else ()
+    texts = (*prompts, negative_prompt)
+    unsaid = [word for word in spec.taught_words if not any(word in text for text in texts)]
+    if unsaid:
+        taught = f"what {spec.model} was taught of it by a textual inversion"
+        return (f"no prompt says {' or '.join(unsaid)}: {taught} is not used",)
     if not spec.vocabulary:
         return ()
     return tuple(note for prompt in dict.fromkeys(prompts) if (note := _note(prompt, spec)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nodes.engines.animatediff.layout import TEXT_ENCODER, VAE
 from nodes.engines.animatediff.model import Model
+from nodes.engines.animatediff.textual_inversions import with_every_vector
 from nodes.engines.common import Holder, encode_frame, image_hash
 
 Known = Mapping[int, NDArray[np.uint8]]
@@ -71,6 +72,7 @@ def encode(
 def _embed(held: Holder[Model], text: str) -> torch.Tensor:
     """(1, L, D)."""
     tokenizer = held.placed.model.tokenizer
+    text = with_every_vector(text, held.placed.model.inversions)
     length = tokenizer.model_max_length
     tokens = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     encoded = held.placed.model.components[TEXT_ENCODER](tokens.input_ids.to(held.device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -32,11 +32,12 @@ from nodes.engines.animatediff.layout import (
     read_folder,
 )
 from nodes.engines.animatediff.model import Model
+from nodes.engines.animatediff.textual_inversions import TextualInversion, without_inversions
 from nodes.engines.animatediff.unet import Denoiser
 from nodes.engines.common import read_component, reading, set_attention
 from nodes.engines.engine import Attentions
 from nodes.engines.folders import THE_FOLDERS, WeightSource, component_tensors, model_facts
-from nodes.engines.weights import read_weights
+from nodes.engines.weights import read_weights, whole
 
 #: What the keys of a LoRA begin with, by the component that they are for.
 _OF_TEXT = ("lora_te", "text_encoder.")
@@ -70,7 +71,7 @@ def read_model(
         InvalidInput: a LoRA does not fit the model.
     """
     folder = read_folder(path, has_unet=weights.file is None)
-    weights = weights.streamable(in_files)
+    weights, inversions = without_inversions(weights.streamable(in_files))
     with reading():
         unet = _read_unet(folder, weights, dtype)
         stems = folder.weights()
@@ -86,6 +87,7 @@ def read_model(
         of_text = WeightSource(loras=weights.loras, in_files=weights.in_files)
         text_encoder = read(CLIPTextModel, TEXT_ENCODER, of_text, rename=_of_text, not_here=_OF_UNET)
         tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
+        _teach(text_encoder, tokenizer, inversions)
     for each in (unet, control):
         if each is not None:
             set_attention(each, attention)
@@ -95,7 +97,21 @@ def read_model(
         components={DENOISER: denoiser, VAE: vae, TEXT_ENCODER: text_encoder},
         tokenizer=tokenizer,
         scheduler=scheduler_of(folder.scheduler, model_facts(path, ModelFacts)),
+        inversions=inversions,
     )
+
+
+def _teach(text_encoder: Any, tokenizer: Any, inversions: Sequence[TextualInversion]) -> None:
+    """Add the vectors of textual inversions to the table of a text encoder, and their names to its words."""
+    if not inversions:
+        return
+    table = text_encoder.get_input_embeddings()
+    vectors = [whole(each.tensor).view(-1, table.weight.shape[1]).to(table.weight) for each in inversions]
+    first = len(tokenizer)
+    tokenizer.add_tokens([token for each in inversions for token in each.tokens])
+    added = torch.cat([table.weight[:first], *vectors])
+    table.weight = torch.nn.Parameter(added, requires_grad=False)
+    table.num_embeddings = len(added)
 
 
 def scheduler_of(config: Mapping[str, Any], facts: ModelFacts) -> Any:

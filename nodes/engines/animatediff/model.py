@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.engines.animatediff.layout import AnimateDiffFolder
+from nodes.engines.animatediff.textual_inversions import TextualInversion
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Model:
     components: dict[str, Any]
     tokenizer: Any
     scheduler: Any
+    inversions: tuple[TextualInversion, ...] = ()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latent of a frame of ``height`` x ``width`` pixels."""

@@ -41,6 +41,7 @@ from nodes.engines.animatediff.layout import (
     read_folder,
 )
 from nodes.engines.animatediff.placements import placements
+from nodes.engines.animatediff.textual_inversions import check_inversions, without_inversions
 from nodes.engines.folders import (
     THE_FOLDERS,
     Kept,
@@ -52,6 +53,7 @@ from nodes.engines.folders import (
     in_fewer_bits,
     in_formats,
     model_facts,
+    read_json,
     source_bytes,
     source_tensors,
     sources_of,
@@ -95,11 +97,14 @@ def animatediff_spec(
         CannotRun: the folder lacks a component, is of another model, or its farm.json is wrong.
         InvalidInput: the weights do not fit the model.
     """
-    source = sources_of(weights, PARTS.denoisers, model)[DENOISER]
+    source, inversions = without_inversions(sources_of(weights, PARTS.denoisers, model)[DENOISER])
     folder = read_folder(path, has_unet=source.file is None)
     facts = model_facts(path, ModelFacts)
     tensors = {name: _tensors(folder, name, source) for name in folder.weights()}
     _check_weights(source, tensors, model, folder)
+    width = int(read_json(path, f"{TEXT_ENCODER}/config.json").get("hidden_size", 768))
+    check_inversions(inversions, weights.loras, path, width=width, model=model)
+    tensors[TEXT_ENCODER] = {**tensors[TEXT_ENCODER], **{each.word: each.tensor for each in inversions}}
     parameters = {
         name: sum(math.prod(t.shape) for each in _of(name, tensors) for t in each.values()) for name in _TFLOP
     }
@@ -107,14 +112,15 @@ def animatediff_spec(
     longest = int((folder.adapter or folder.unet).get("motion_max_seq_length", 32))
 
     def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
-        source = sources_of(weights, PARTS.denoisers, model)[DENOISER]
-        held, unpacked = _held(tensors, source, _ELEMENT_BYTES[kind])
+        in_format, _ = without_inversions(sources_of(weights, PARTS.denoisers, model)[DENOISER])
+        held, unpacked = _held(tensors, in_format, _ELEMENT_BYTES[kind])
         cost = _Cost.of(folder, facts, held, kind, unpacked_bytes=unpacked)
         return EngineSpec(
             model=model,
             engine="animatediff",
             revision=revision,
             weights=weights,
+            taught_words=tuple(each.word for each in inversions),
             takes=TAKES if folder.control is not None else TAKES - _FRAMES,
             frames=FrameRule(max_frames=longest),
             trained_windows=(facts.window_frames,),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nodes.engines.folders.download import OnBytes, cached_folder, model_folder
 from nodes.engines.folders.facts import FolderFacts, WeightedFacts, model_facts
+from nodes.engines.folders.finite import not_finite
 from nodes.engines.folders.formats import Kept, WeightFormat, stored_bytes
 from nodes.engines.folders.gguf_files import gguf_file
 from nodes.engines.folders.headers import config_of, read_json, tensor_sizes
@@ -56,6 +57,7 @@ __all__ = [
     "listed_in",
     "model_facts",
     "model_folder",
+    "not_finite",
     "read_json",
     "source_bytes",
     "source_tensors",

@@ -6,7 +6,7 @@ What reads, converts or dequantises weights of any diffusion model enters; no fa
 from __future__ import annotations
 
 from nodes.engines.weights.conversion import converted
-from nodes.engines.weights.files import READERS, file_span, read_each, read_into
+from nodes.engines.weights.files import READERS, file_span, read_each, read_into, whole
 from nodes.engines.weights.gguf_blocks import BLOCKS, GgufLinear, dequantised
 from nodes.engines.weights.layers import QuantisedLinear, ScaledLinear, quantised
 from nodes.engines.weights.loading import load_weights
@@ -28,4 +28,5 @@ __all__ = [
     "read_each",
     "read_into",
     "read_weights",
+    "whole",
 ]
