@@ -302,7 +302,8 @@ def _apply_to_task(
                     job.pace(task, kind),
                     attempt.worker_id,
                     attempt.rung,
-                    render_s=event.wall_s - event.load_s,
+                    # Packing and sending keep no worker from its next task.
+                    render_s=event.wall_s - event.load_s - event.phases_s.get("transfer", 0.0),
                     load_s=event.load_s,
                     card=worker.worker.device_name if kind == "cuda" else "",
                 )

@@ -168,19 +168,20 @@ class Fleet:
         """What a worker does has changed."""
         worker = self._state.workers[worker_id]
         row = self.row(worker_id)
-        is_busy = bool(worker.attempts)
+        at_work = [a for _, _, a in self._state.running_on(worker) if not a.handing_over]
+        is_busy = bool(at_work)
         self.busy[row] = is_busy
         self.idle[row] = not is_busy and not worker.draining
         if self.has_told[row]:
             self._tell(row, None)
         self.ends_at[row] = -inf
-        for _, _, attempt in self._state.running_on(worker) if is_busy else ():
+        for attempt in at_work:
             self.given_at[row] = attempt.given_at
             self.predicted_s[row] = attempt.predicted_s
             self.ends_at[row] = attempt.given_at + attempt.predicted_s
             if attempt.done_fraction > 0:
                 self._tell(row, attempt)
-        if len(worker.attempts) > 1:
+        if len(at_work) > 1:
             self._several.add(worker_id)
         elif self._several:
             self._several.discard(worker_id)
@@ -291,7 +292,10 @@ _COLUMNS = (
 
 
 def remaining_s(attempt: Attempt, now: float) -> float:
-    """Predicted seconds an attempt still takes: from its own steps, loading left out, once there are some."""
+    """Predicted seconds an attempt still keeps its worker: from its own steps, loading left out, once there
+    are some."""
+    if attempt.handing_over:
+        return 0.0
     elapsed = now - attempt.given_at
     if attempt.done_fraction > 0 and attempt.denoising_since is not None:
         return (now - attempt.denoising_since) * (1 - attempt.done_fraction) / attempt.done_fraction

@@ -116,10 +116,14 @@ def heard(state: State, attempt_id: str, phase: str, done_fraction: float | None
     if found is None:
         return
     attempt = found[2]
+    handed_over = attempt.handing_over
     attempt.phase, attempt.heard_at = phase, monotonic_s
     if done_fraction is not None:
         attempt.denoising_since = attempt.denoising_since or monotonic_s
         attempt.done_fraction = done_fraction
     worker = state.workers.get(attempt.worker_id)
     if isinstance(state.index, Index) and worker is not None and attempt_id in worker.attempts:
-        state.index.fleet.hear(attempt)
+        if attempt.handing_over and not handed_over:
+            state.index.fleet.read(attempt.worker_id)  # it may be given the next
+        elif not attempt.handing_over:
+            state.index.fleet.hear(attempt)

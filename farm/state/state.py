@@ -68,6 +68,11 @@ class Attempt:
     def running(self) -> bool:
         return self.outcome == "running"
 
+    @property
+    def handing_over(self) -> bool:
+        """Its frames are rendered; they are packed and sent while its worker may render others."""
+        return self.outcome == "running" and self.phase == "transfer"
+
 
 @dataclass(slots=True)
 class EarlierAttempts:

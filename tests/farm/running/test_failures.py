@@ -112,16 +112,19 @@ async def test_black_frames_are_not_taken(run_farm: Any, photo: Any, job_request
 async def test_three_failures_stop_the_job_and_a_retry_goes_on_with_what_is_done(
     run_farm: Any, photo: Any, job_request: Any, trouble: Any
 ) -> None:
-    broken = True
+    broken, one_is_done = True, threading.Event()
     rendered: list[int] = []
 
     def fail_at_the_second(worker: str, task: RenderTask, report: Report) -> None:
         if broken and task.frame_indices[0] == 5:
+            one_is_done.wait(60)
             raise ArithmeticError(f"no luck on {worker}")
         rendered.append(task.frame_indices[0])
 
     async with run_farm("a/0", "b/0", "c/0", "d/0", engine=trouble(fail_at_the_second)) as farm:
         job_id = farm.coordinator.submit(job_request(photo(), num_frames=18))
+        await farm.until(lambda: farm.events(AttemptSucceeded))
+        one_is_done.set()
         job = await farm.ended(job_id)
         assert job.status == "failed"
         assert job.reason.startswith("segment s0-1 failed 3 times (")

@@ -55,7 +55,8 @@ async def test_killed_again_and_again_it_still_gets_there(
     async with run_farm(journal=Journal(path)) as farm:
         job_id = farm.coordinator.submit(request(photo(), "procedural", 20))
     for _ in range(30):
-        journal = fatal_journal(path, 5)
+        # One takes back two attempts, and gives both again before the first has its result.
+        journal = fatal_journal(path, 7)
         async with run_farm("a/0", journal=journal) as farm:
             job = farm.ledger.job(job_id)
             await farm.until(lambda: journal.killed.is_set() or job.status != "running")  # noqa: B023

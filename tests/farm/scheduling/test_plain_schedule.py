@@ -71,7 +71,7 @@ def offers(state: State, job: Job, task: Task) -> list[Offer]:
 def plain_schedule(state: State, now: float) -> list[Assignment]:
     """Every ready task in turn, each on the worker of all that ends it first; then copies."""
     here = [w for w in state.workers.values() if not w.draining]
-    idle = {w.worker.id for w in here if not w.attempts}
+    idle = {w.worker.id for w in here if all(a.handing_over for _, _, a in state.running_on(w))}
     if not idle:
         return []
     free_at = {
@@ -227,7 +227,11 @@ class Farm:
                 failed if rng.random() < 0.4 else make.succeeded(task.id, wall_s=took, load_s=0.0, **named)
             )
         elif happening == "tell" and running:
-            heard(state, rng.choice(running)[2].id, "denoise", rng.choice((0.25, 0.5, 1.0)), self.now)
+            attempt = rng.choice(running)[2]
+            if attempt.handing_over or rng.random() < 0.3:
+                heard(state, attempt.id, "transfer", None, self.now)
+            else:
+                heard(state, attempt.id, "denoise", rng.choice((0.25, 0.5, 1.0)), self.now)
         elif happening == "wait":
             self.now += rng.choice((0.25, 1.0, 4.0, 30.0))
         elif happening == "other":
@@ -285,7 +289,8 @@ def test_what_is_counted_instead_of_placed_breaks_no_rule_either(make: Any, seed
                 task = job.tasks[a.task_id]
                 able = {o.worker.worker.id: o for o in allowed(task, offers(farm.state, job, task))}
                 assert (a.rung, a.predicted_s) == (able[a.worker_id].rung, able[a.worker_id].run_s)
-                assert not farm.state.workers[a.worker_id].attempts
+                at_it = farm.state.running_on(farm.state.workers[a.worker_id])
+                assert all(attempt.handing_over for _, _, attempt in at_it)
                 assert job.status == "running"
             assert bool(decided) == bool(plain_schedule(farm.state, farm.now))
             farm.step()

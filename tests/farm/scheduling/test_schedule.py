@@ -19,6 +19,7 @@ from farm.scheduling.schedule import (
 )
 from farm.state.events import TaskReopened, WorkerDraining, WorkerLeft
 from farm.state.fleet import remaining_s
+from farm.state.index import heard
 from farm.state.state import State
 
 
@@ -41,6 +42,38 @@ def farm(make: Any, workers: dict[str, float], **request: Any) -> State:
 
 def placed(assignments: list[Assignment]) -> dict[str, str]:
     return {a.task_id: a.worker_id for a in assignments}
+
+
+# Handing over.
+
+
+def test_a_worker_gets_its_next_task_while_a_segment_is_handed_over_and_no_third(make: Any) -> None:
+    state = farm(make, {"a/0": 5.0}, spec=make.spec(random_access=True), num_frames=frames_of(3))
+    assert placed(schedule(state, 0.0)) == {"s0-0": "a/0"}
+    make.happen(state, make.assigned("s0-0", "a/0"))
+    heard(state, "job/s0-0/1", "denoise", 0.5, 3.0)
+    assert schedule(state, 3.0) == []
+    heard(state, "job/s0-0/1", "transfer", None, 5.0)
+    assert placed(schedule(state, 5.0)) == {"s0-1": "a/0"}
+    make.happen(state, make.assigned("s0-1", "a/0"), now=5.0)
+    assert schedule(state, 5.0) == []
+    make.happen(state, make.succeeded("s0-0", wall_s=6.0, load_s=0.0), now=6.0)
+    assert schedule(state, 6.0) == [], "it renders the second"
+    make.happen(state, make.failed("s0-1"), now=7.0)
+    assert placed(schedule(state, 7.0)) == {"s0-1": "a/0"}
+
+
+def test_a_segment_on_its_way_is_no_straggler(make: Any) -> None:
+    state = straggling(make)
+    heard(state, "job/s0-0/1", "transfer", None, 6.0)
+    assert schedule(state, 60.0) == []
+
+
+def test_a_draining_worker_gets_nothing_while_it_hands_over(make: Any) -> None:
+    state = farm(make, {"a/0": 5.0}, spec=make.spec(random_access=True), num_frames=frames_of(2))
+    make.happen(state, make.assigned("s0-0", "a/0"), WorkerDraining(worker_id="a/0"))
+    heard(state, "job/s0-0/1", "transfer", None, 5.0)
+    assert schedule(state, 5.0) == []
 
 
 # Unequal tasks.

@@ -88,6 +88,7 @@ def run(worker: WorkerBody, order: Order) -> tuple[list[str], Finished | Failed]
     """The phases that were reported, and the one end."""
     said: Said = []
     worker.run(order, said.append)
+    worker.settle()
     *before, end = said
     assert isinstance(end, Finished | Failed)
     phases = []
@@ -202,6 +203,53 @@ def test_an_input_that_is_gone_is_an_error_with_its_name(order: Any, tmp_path: P
     assert isinstance(end, Failed)
     assert end.kind == "error"
     assert asked.inputs["image"].sha256[:12] in end.message
+
+
+# Handing over.
+
+
+def test_the_next_order_renders_while_a_segment_is_handed_over_and_waits_for_its_turn(order: Any) -> None:
+    sent, rendering, go_on = threading.Event(), threading.Event(), threading.Event()
+    said: Said = []
+
+    def emit(message: Progress | Finished | Failed) -> None:
+        if message.attempt_id.endswith("/1") and not isinstance(message, Progress):
+            sent.set()
+            assert go_on.wait(60)  # a slow network
+        said.append(message)
+
+    def act(report: Report) -> None:
+        if sent.is_set():
+            rendering.set()
+
+    worker = body(act)
+    worker.run(order(), emit)
+    assert sent.wait(60)
+    second = threading.Thread(target=worker.run, args=(order(2), emit))
+    second.start()
+    assert rendering.wait(60), "nothing waits for the network"
+    second.join(0.05)
+    assert second.is_alive(), "two segments are held, no more"
+    assert [m.attempt_id for m in said if isinstance(m, Progress) and m.phase == "transfer"] == ["job/s0-0/1"]
+    go_on.set()
+    second.join()
+    worker.settle()
+    ends = [message for message in said if not isinstance(message, Progress)]
+    assert [end.attempt_id for end in ends] == ["job/s0-0/1", "job/s0-0/2"]
+    assert all(isinstance(end, Finished) for end in ends)
+
+
+def test_a_segment_taken_back_while_it_is_packed_is_not_sent(order: Any, monkeypatch: Any) -> None:
+    worker = body()
+
+    def packed(*_: Any) -> bytes:
+        worker.cancel(None)
+        return b"frames"
+
+    monkeypatch.setattr("nodes.work.worker.encode_lossless", packed)
+    assert plain(run(worker, order())[1]) == Failed("job/s0-0/1", "cancelled", "taken back")
+    monkeypatch.undo()
+    assert isinstance(run(worker, order(2))[1], Finished)
 
 
 # Its log.
