@@ -46,6 +46,7 @@ from dashboard.metrics import CountRequests, Metrics, metrics_router
 from dashboard.pages import pages_router
 from dashboard.videos import VideosIntake, videos_router
 from dashboard.webhooks import Webhooks, WebhookStore, webhooks_router
+from farm.keeping import keep_compact
 from farm.reporting import ShapeOf, log_events, no_shapes
 from farm.request import MediaTools
 from farm.running import Coordinator, Membership
@@ -88,6 +89,7 @@ def create_app(
     feed = Feed(coordinator.ledger)
     webhooks = Webhooks(WebhookStore(store), coordinator.ledger)
     uploads = KeptUploads(state / "uploads")
+    coordinator.ledger.readers.append(webhooks.sent_up_to)
     metrics = Metrics(coordinator.ledger, feed, webhooks)
     app = FastAPI(
         title="Reelfarm",
@@ -100,6 +102,7 @@ def create_app(
             metrics.run,
             webhooks.run,
             uploads.run,
+            partial(keep_compact, coordinator.ledger, coordinator.storage),
             at_end=store.close,
         ),
     )

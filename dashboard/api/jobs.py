@@ -346,7 +346,8 @@ def jobs_router(
         ] = 0,
     ) -> StreamingResponse:
         """The job's events, past ones and those to come, until it has ended."""
-        stream = job_events(ledger, ledger.job(job_id), after=max(after, last_event_id))
+        job, folder = ledger.job(job_id), coordinator.storage.job_path(job_id)
+        stream = job_events(ledger, job, folder, after=max(after, last_event_id))
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     @router.get(

@@ -172,7 +172,8 @@ def segments_router(
             number: storage.attempt_log_path(job.id, task.id, number)
             for number in range(job.attempts_before + 1, job.attempts_before + task.num_attempts + 1)
         }
-        text = await asyncio.to_thread(_log, ledger.journal.path, job.id, job.first_seq, task.id, paths)
+        folder = storage.job_path(job.id)
+        text = await asyncio.to_thread(_log, ledger.journal.path, folder, job, task.id, paths)
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
 
     @router.get(
@@ -329,11 +330,11 @@ def _joined(folder: FilePath, job: Job) -> list[tuple[FilePath, str]]:
     return found
 
 
-def _log(journal: FilePath, job_id: str, first_seq: int, task_id: str, paths: dict[int, FilePath]) -> str:
+def _log(journal: FilePath, folder: FilePath, job: Job, task_id: str, paths: dict[int, FilePath]) -> str:
     logs = {}
     for number, path in paths.items():
         try:
             logs[number] = path.read_text(errors="replace")
         except OSError:
             continue
-    return segment_log(task_id, task_events(journal, job_id, first_seq, task_id), logs)
+    return segment_log(task_id, task_events(journal, folder, job.id, job.first_seq, task_id), logs)

@@ -6,7 +6,8 @@ Whatever is worked out once and sent to all enters; what one caller asks for is 
 from __future__ import annotations
 
 from dashboard.live.event_stream import StoredEvent, stored_events
-from dashboard.live.feed import HEADERS, MAX_SEQ, Feed, events_router, job_events
+from dashboard.live.feed import HEADERS, MAX_SEQ, Feed, events_router
+from dashboard.live.job_stream import job_events
 from dashboard.live.worker_summaries import (
     NodeSummary,
     WorkerSummary,

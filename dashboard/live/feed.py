@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from dashboard.http import answers, api_router, shown_event
+from dashboard.http import answers, api_router
 from dashboard.live.event_stream import HEARTBEAT, StoredEvent, event_message, message, stored_events
 from dashboard.live.snapshots import Snapshots, Subject
-from farm.reporting import progress, waits
-from farm.state import Job, JobSubmitted, Ledger, Recorded, State
+from farm.state import Ledger, Recorded
 
 log = logging.getLogger(__name__)
 
-PROGRESS_INTERVAL_S = 0.5
 HEARTBEAT_S = 10.0
 #: What happened in this time goes out together: watchers cost by the message, not by the event.
 FRAME_INTERVAL_S = 0.1
@@ -35,13 +31,12 @@ KEPT_BYTES = 2 << 20
 #: What one watcher is sent at a time, and so what the server holds for one that does not read.
 CHUNK_BYTES = 256 << 10
 REPLAY_EVENTS = 500
-#: Kept for one that follows a job and reads slowly; older ones are in the journal.
-WAITING_EVENTS = 1000
 #: How soon a browser comes back after a lost connection.
 RETRY_MS = 1000
 #: The largest number SQLite gives an event.
 MAX_SEQ = 2**63 - 1
 
+_RESET = message("reset", b"{}")
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _EXAMPLE = """id: 7
 event: worker_left
@@ -122,17 +117,19 @@ class Feed:
         """Server-sent events past number ``after`` (None: from now on) until the server ends.
 
         Events of the journal carry their number as ``id`` and come in order, each once. Behind what was
-        missed stands how everything looks now. ``reset`` says that ``after`` is of another journal.
+        missed stands how everything looks now. ``reset`` says that ``after`` is of another journal, or so
+        old that the journal does not tell of all that followed: it goes on from now.
 
         Args:
             job_id: only what is about this job.
         """
         with self._watching() as work:
             head = self.ledger.last_seq
-            known = head if after is None else min(after, head)
+            lost = after is not None and (after > head or self._has_lost(after, job_id))
+            known = head if after is None or lost else after
             yield b"retry: %d\nid: %d\n\n" % (RETRY_MS, known)
-            if after is not None and after > head:
-                yield message("reset", b"{}")
+            if lost:
+                yield _RESET
             number = -1
             while not work.done():
                 if number == self._next:
@@ -168,9 +165,17 @@ class Feed:
             limit=REPLAY_EVENTS,
         )
         found: list[StoredEvent] = await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        if self._has_lost(known, job_id):  # compacted since it began, or while it was read
+            return until, b"id: %d\n\n" % until + _RESET
         self._snapshots.show_again(event.job_id for event in found)
         reached = found[-1].seq if len(found) == REPLAY_EVENTS else until
         return reached, b"".join(event.message() for event in found)
+
+    def _has_lost(self, known: int, job_id: str | None) -> bool:
+        """Whether something past ``known`` may be what the journal tells no more."""
+        job = self.ledger.state.jobs.get(job_id) if job_id else None
+        newest = self.ledger.last_seq if job is None else job.last_seq
+        return known < min(self.ledger.journal.kept_from, newest)
 
     def _present(self, known: int, job_id: str | None) -> bytes:
         """The kept events past ``known``, and how everything looks now."""
@@ -290,7 +295,8 @@ def events_router(feed: Feed) -> APIRouter:
 
         Events of the journal carry a number as `id` and their time as `at`. `job`, `worker` and `worker_gone`
         tell of what has changed between them, at most seven times a second each. `reset` says that `after` is
-        of another journal: load everything anew. Without `after` it begins now.
+        of another journal, or too old for all that followed to be told: load everything anew. Without `after`
+        it begins now.
         """
         if job_id is not None:
             feed.ledger.job(job_id)
@@ -299,91 +305,3 @@ def events_router(feed: Feed) -> APIRouter:
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     return router
-
-
-async def job_events(ledger: Ledger, job: Job, *, after: int) -> AsyncIterator[bytes]:
-    """The job's events past sequence number ``after`` until it has ended.
-
-    An event of the journal carries its sequence number as ``id`` and its time as ``at``. Between them stand
-    ``progress`` events without an id; the last one is ``end``, so that its absence shows a lost connection.
-    """
-    loop = asyncio.get_running_loop()
-    known = max(after, job.first_seq - 1)
-    with ledger.watch(newest=WAITING_EVENTS) as happened:
-        until = ledger.last_seq
-        while known < until:
-            known, data = await asyncio.to_thread(_stored, ledger.journal.path, job, known, until)
-            if data:
-                yield data
-        known = until
-        said_at = progress_at = loop.time()
-        shown: dict[str, Any] = {}
-        while job.status == "running" or not happened.empty():
-            heard: Recorded | None = None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PROGRESS_INTERVAL_S):
-                    heard = await happened.get()
-            if heard and heard[0] == known + 1:
-                known = heard[0]
-                if getattr(heard[2], "job_id", None) == job.id:
-                    said_at = loop.time()
-                    yield event_message(*heard)
-            while heard and known < heard[0]:  # some were not kept
-                known, data = await asyncio.to_thread(_stored, ledger.journal.path, job, known, heard[0])
-                if data:
-                    said_at = loop.time()
-                    yield data
-            now = loop.time()
-            due = now - progress_at >= PROGRESS_INTERVAL_S and job.status == "running"
-            if due and (snapshot := _progress(ledger.state, job)) != shown:
-                said_at, progress_at, shown = now, now, snapshot
-                yield message("progress", _json(snapshot))
-            if now - said_at >= HEARTBEAT_S:
-                said_at = now
-                yield HEARTBEAT
-    yield message("end", _json({"type": "end", "status": job.status}))
-
-
-def _stored(journal: Path, job: Job, after: int, until: int) -> tuple[int, bytes]:
-    """The job's next stored events: how far they reach, and their bytes."""
-    found = stored_events(journal, after=after, until=until, job_id=job.id, limit=REPLAY_EVENTS)
-    data = b"".join(_submission(event, job) or event.message() for event in found)
-    return found[-1].seq if len(found) == REPLAY_EVENTS else until, data
-
-
-def _submission(event: StoredEvent, job: Job) -> bytes | None:
-    """Who follows one job is told its plan, too."""
-    if event.type != "job_submitted":
-        return None
-    whole = JobSubmitted(
-        job_id=job.id,
-        request=job.request,
-        plan=job.plan,
-        submitted_by=job.submitted_by,
-        submitted_by_id=job.submitted_by_id,
-        remixed_from=job.remixed_from,
-    )
-    return message(event.type, _json({"at": event.at, **shown_event(whole)}), event.seq)
-
-
-def _progress(state: State, job: Job) -> dict[str, Any]:
-    return {
-        "type": "progress",
-        "progress": progress(job),
-        **waits(state, job),
-        "running": [
-            {
-                "task_id": task.id,
-                "attempt_id": attempt.id,
-                "worker_id": attempt.worker_id,
-                "phase": attempt.phase,
-                "done_fraction": round(attempt.done_fraction, 4),
-            }
-            for task in sorted((job.tasks[task_id] for task_id in job.running_tasks), key=lambda t: t.order)
-            for attempt in task.running_attempts
-        ],
-    }
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return json.dumps(values).encode()

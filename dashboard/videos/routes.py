@@ -251,5 +251,7 @@ async def _first_seq(ledger: Ledger, of_video: str) -> int:
         return job.first_seq
     read = partial(stored_events, ledger.journal.path, after=0, until=ledger.last_seq, job_id=job_id, limit=1)
     for event in await asyncio.to_thread(read):
+        if event.type != "job_submitted":  # compacted
+            raise NotFound(f"video {of_video} was deleted long ago; begin at another one", param="after")
         return event.seq
     raise NotFound(f"there never was a video {of_video}", param="after")

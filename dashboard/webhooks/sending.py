@@ -227,6 +227,14 @@ class Webhooks:
             else:
                 await self._deliver(webhook, event)
 
+    async def sent_up_to(self, seq: int) -> int:
+        """Up to which event, ``seq`` at most, no webhook has anything to be sent."""
+        for webhook in self.store.all():
+            if webhook.disabled_because is None and webhook.cursor < seq:
+                event = await self._next_event(webhook, webhook.cursor, seq)
+                seq = seq if event is None else event.seq - 1
+        return seq
+
     async def _next_event(self, webhook: Webhook, after: int, until: int) -> StoredEvent | None:
         read = partial(
             stored_events,

@@ -85,6 +85,8 @@ def backup(state: Path, target: Path, progress: Progress = lambda *_: None) -> M
             (target / place).unlink()
         for job in now.jobs.values():  # what the folders tell may be newer than the journal that was copied
             record = Path("jobs", job.id, RECORD_NAME)
+            if (state / record).exists():  # the journal may leave a part of the story to it
+                _copy(state / record, target / record)
             if (target / record).parent.exists():
                 write_record(Storage(target), target / JOURNAL_NAME, job.id, job.first_seq)
                 copied[record.as_posix()] = _looked_at(target / record)

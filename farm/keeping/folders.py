@@ -54,7 +54,8 @@ def adopt(storage: Storage, journal: Journal) -> Adopted:
     for job_id in newer_folders(storage, journal):
         try:
             told = read_record(storage.job_path(job_id))
-            missing = what_is_missing(job_id, journal.rows(job_id), told)
+            had = known_story(journal.rows(job_id), told, journal.moved_to(job_id))
+            missing = what_is_missing(job_id, had, told)
         except ValueError as error:
             adopted.refused[job_id] = str(error)
             continue
@@ -62,6 +63,19 @@ def adopt(storage: Storage, journal: Journal) -> Adopted:
         write_record(storage, journal.path, job_id)
         adopted.jobs.append(job_id)
     return adopted
+
+
+def known_story(had: Sequence[Row], told: Sequence[Row], moved_to: int) -> list[Row]:
+    """What a journal knows of a job, with what it has moved to the folder that tells of it. Pure.
+
+    Args:
+        had: What is written down in the journal.
+        told: What the job's folder tells.
+        moved_to: The newest event that the journal leaves to the folder; 0: none.
+    """
+    if not had or moved_to < had[0].seq:
+        return list(had)
+    return [*(r for r in told if 0 < r.seq <= moved_to), *(r for r in had if r.seq > moved_to)]
 
 
 def what_is_missing(job_id: str, had: Sequence[Row], told: Sequence[Row]) -> list[Row]:

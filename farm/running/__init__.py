@@ -29,7 +29,7 @@ from farm.running.cluster import (
     WorkerUp,
 )
 from farm.running.coordinator import Coordinator
-from farm.running.job_records import RECORD_NAME, read_record, record_head, write_record
+from farm.running.job_records import RECORD_NAME, read_record, record_head, told_rows, write_record
 from farm.running.joining import StitchFailed
 from farm.running.membership import ClusterAccess, Membership, Reached
 from farm.running.queueing import prioritize
@@ -79,6 +79,7 @@ __all__ = [
     "replace_keyframe",
     "still_unreached",
     "stored_bytes",
+    "told_rows",
     "unreached",
     "write_record",
 ]

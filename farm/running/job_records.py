@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from farm.errors import CannotRun
 from farm.running.storage import Storage
-from farm.state import Row, job_rows
+from farm.state import Row, job_rows, moved_to
 from farm.values import Value
 
 RECORD_NAME = "job.jsonl"
+_EVENT = '"event": '
 
 
 class RecordHead(Value):
@@ -26,20 +26,54 @@ class RecordHead(Value):
     last_seq: int
 
 
-def write_record(storage: Storage, journal: Path, job_id: str, first_seq: int = 0) -> None:
-    """Write down beside a job's video what the journal says of it, from its first event on.
+def write_record(
+    storage: Storage, journal: Path, job_id: str, first_seq: int = 0, until: int | None = None
+) -> None:
+    """Write down beside a job's video its story: what its folder and the journal tell, from its first event.
+
+    ``until``: the newest event that is told.
 
     Raises:
         CannotRun: no space, or the journal cannot be read.
     """
+    rows = job_story(journal, storage.job_path(job_id), job_id, first_seq)
+    rows = [row for row in rows if until is None or row.seq <= until]
+    head = RecordHead(job_id=job_id, last_seq=rows[-1].seq if rows else 0)
+    lines = (f'{{"seq": {row.seq}, "at": {row.at!r}, {_EVENT}{row.body}}}' for row in rows)
+    storage.write_text(
+        storage.job_path(job_id) / RECORD_NAME, "\n".join((head.model_dump_json(), *lines, ""))
+    )
+
+
+def job_story(journal: Path, folder: Path, job_id: str, first_seq: int = 0) -> list[Row]:
+    """Everything that is written down of a job from its first event on, in order.
+
+    What its ``folder`` tells instead of the journal comes from there; without the folder it is missing.
+
+    Raises:
+        CannotRun: the journal cannot be read.
+    """
     try:
         with closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("BEGIN")  # both as of one moment
+            moved = moved_to(database, job_id)
             rows = list(job_rows(database, job_id, after=first_seq - 1))
     except sqlite3.Error as error:
         raise CannotRun(f"the journal {journal} cannot be read ({error})") from error
-    head = RecordHead(job_id=job_id, last_seq=rows[-1].seq if rows else 0)
-    lines = [head.model_dump_json(), *(f'{{"at": {row.at!r}, "event": {row.body}}}' for row in rows)]
-    storage.write_text(storage.job_path(job_id) / RECORD_NAME, "\n".join((*lines, "")))
+    if moved < max(first_seq, 1):
+        return rows
+    told = (row for row in told_rows(folder) if first_seq <= row.seq <= moved)
+    return [*told, *(row for row in rows if row.seq > moved)]
+
+
+def told_rows(folder: Path, containing: str = "") -> Iterator[Row]:
+    """What a job's folder tells, an event after the other, of those that contain a text.
+
+    Ends where it cannot be read any further.
+    """
+    with suppress(OSError, ValueError), open(folder / RECORD_NAME, encoding="utf-8") as file:
+        next(file, None)
+        yield from (_row(line) for line in file if containing in line)
 
 
 def record_head(folder: Path) -> RecordHead | None:
@@ -52,7 +86,7 @@ def record_head(folder: Path) -> RecordHead | None:
 
 
 def read_record(folder: Path) -> list[Row]:
-    """The events of a job folder's record, without their sequence numbers.
+    """The events of a job folder's record.
 
     Raises:
         ValueError: there is none, or it is damaged.
@@ -64,8 +98,20 @@ def read_record(folder: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(text.splitlines()[1:], 2):
         try:
-            found = json.loads(line)
-            rows.append(Row(0, float(found["at"]), json.dumps(found["event"], separators=(",", ":"))))
-        except (ValueError, LookupError, TypeError, ValidationError) as error:
+            rows.append(_row(line))
+        except ValueError as error:
             raise ValueError(f"line {number} of its {RECORD_NAME} is damaged") from error
     return rows
+
+
+def _row(line: str) -> Row:
+    """
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(line)
+        body = line.rstrip()[line.index(_EVENT) + len(_EVENT) : -1]  # as the journal had it
+        return Row(int(found.get("seq", 0)), float(found["at"]), body)  # older farms wrote no numbers
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("it is no event") from error

@@ -100,7 +100,7 @@ async def test_a_job_of_words_alone_is_rendered_and_told_without_an_input(
 async def test_progress_is_heard_while_a_job_runs(
     farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.live.job_stream.PROGRESS_INTERVAL_S", 0.01)
     client = FarmClient(await serve(farm.app), farm.token)
 
     def use() -> list[dict[str, Any]]:
@@ -120,8 +120,8 @@ async def test_progress_is_heard_while_a_job_runs(
 async def test_a_quiet_stream_is_kept_alive_and_let_go_when_the_listener_is_gone(
     start_farm: Any, serve: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.live.feed.PROGRESS_INTERVAL_S", 0.01)
-    monkeypatch.setattr("dashboard.live.feed.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("dashboard.live.job_stream.PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.live.job_stream.HEARTBEAT_S", 0.02)
     farm = await start_farm(workers=())
     client = FarmClient(await serve(farm.app), farm.token)
     watchers = farm.coordinator.ledger._watchers

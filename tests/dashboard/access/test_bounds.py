@@ -20,8 +20,8 @@ from dashboard.files.picture_cache import PictureCache
 from dashboard.intake.kept_uploads import MIN_COUNTED_BYTES, KeptUploads
 from dashboard.intake.specs import Specs
 from dashboard.intake.uploads import MAX_JSON_VALUES
-from dashboard.live import feed
-from dashboard.live.feed import job_events
+from dashboard.live import job_stream
+from dashboard.live.job_stream import job_events
 from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun, TooManyRequests
 from farm.reporting.report import job_report, report_parts
@@ -194,12 +194,13 @@ async def test_one_model_whose_files_are_fetched_takes_one_thread() -> None:
 async def test_one_that_reads_a_jobs_events_slowly_misses_none_and_holds_few(
     start_farm: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "WAITING_EVENTS", 4)
+    monkeypatch.setattr(job_stream, "WAITING_EVENTS", 4)
     farm = await start_farm()
     ledger = farm.coordinator.ledger
     job_id = (await farm.submit(photo)).json()["id"]
     before = set(ledger._watchers)
-    stream = job_events(ledger, ledger.job(job_id), after=0)
+    folder = farm.coordinator.storage.job_path(job_id)
+    stream = job_events(ledger, ledger.job(job_id), folder, after=0)
     text = (await anext(stream)).decode()
     # Others, such as the one who joins, take all of them.
     (queue,) = (q for q in ledger._watchers - before if q.maxsize)

@@ -142,6 +142,41 @@ async def test_a_number_of_another_journal_is_answered_with_reset(ledger: Ledger
     assert ids(messages) == [3, 4]
 
 
+def forget(ledger: Ledger, up_to: int) -> None:
+    """As a compaction does."""
+    ledger.journal.compact(up_to, up_to, {})
+    ledger.journal.forget(range(1, up_to + 1))
+
+
+async def test_a_number_that_is_too_old_for_all_to_be_told_is_answered_with_reset(ledger: Ledger) -> None:
+    come_and_go(ledger, 10)
+    forget(ledger, 12)
+    feed = Feed(ledger)
+    assert ids(await read_to(await begun(feed.messages(after=12)), 20)) == list(range(13, 21))
+    stream = await begun(feed.messages(after=11))
+    come_and_go(ledger, 1)
+    messages = await read_to(stream, 22)
+    assert messages[0]["event"] == "reset"
+    assert ids(messages) == [21, 22], "it goes on from now: everything is loaded anew"
+
+
+async def test_a_slow_watcher_is_told_that_what_it_has_not_read_is_gone(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "KEPT_BYTES", 2000)
+    monkeypatch.setattr(feed_module, "FRAME_INTERVAL_S", 0.01)
+    feed = Feed(ledger)
+    async with aclosing(feed.messages()) as slow:
+        await anext(slow)
+        for _ in range(20):
+            come_and_go(ledger, 5)
+            await asyncio.sleep(0.02)
+        forget(ledger, 50)
+        assert parsed((await anext(slow)).decode())[0]["event"] == "reset"
+        come_and_go(ledger, 1)
+        assert ids(await read_to(slow, 202)) == [201, 202], "it goes on: everything is loaded anew"
+
+
 async def test_a_stored_event_reads_the_same_as_a_fresh_one(farm: Any, photo: Path) -> None:
     job_id = (await farm.submit(photo)).json()["id"]
     await farm.until_ended(job_id)
