@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
@@ -124,12 +125,22 @@ class Simulation:
     def run(self) -> None:
         """Until nothing is left to do, or so many decisions were made."""
         started = time.process_time()
-        self._dispatch()
         while self._coming and (self._at_most is None or self.told.decisions < self._at_most):
             self.now, _, happens = heappop(self._coming)
+            self._turn(happens)
+            if self._kill_due:
+                self._kill()
+                self._turn(lambda: None)
+        self.told.busy_s += time.process_time() - started
+
+    def _turn(self, happens: Callable[[], None]) -> None:
+        """What the coordinator does for one message, written in one go as there."""
+        with ExitStack() as written:
+            written.enter_context(self.ledger.together())
             happens()
             self._dispatch()
-        self.told.busy_s += time.process_time() - started
+            started = time.process_time()
+        self.told.record_s += time.process_time() - started
 
     @property
     def finished(self) -> bool:
@@ -154,9 +165,7 @@ class Simulation:
         self.told.record_s = before
 
     def _dispatch(self) -> None:
-        while True:
-            if self._kill_due:
-                self._kill()
+        while not self._kill_due:
             started = time.process_time()
             assignments = schedule(self.ledger.state, self.now)
             took = time.process_time() - started
@@ -165,7 +174,7 @@ class Simulation:
             for assignment in assignments:
                 if not self._kill_due:  # else what was decided dies with the coordinator
                     self._start(assignment)
-            if len(assignments) < MAX_ASSIGNMENTS and not self._kill_due:
+            if len(assignments) < MAX_ASSIGNMENTS:
                 break
         if not self._ticking and self._coming:
             self._ticking = True

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Collection, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from farm.capabilities import SpecOf, Worker
@@ -218,9 +219,10 @@ class Coordinator:
 
     async def _listen(self) -> None:
         async for message in self.cluster.messages():
-            self._absorb(message)
-            if not isinstance(message, Telemetry):
-                self.dispatch()
+            with self.ledger.together():
+                self._absorb(message)
+                if not isinstance(message, Telemetry):
+                    self.dispatch()
 
     def _absorb(self, message: Message) -> None:
         match message:
@@ -255,11 +257,12 @@ class Coordinator:
 
     def dispatch(self) -> None:
         """Hand the idle workers what the schedule decides."""
-        while assignments := schedule(self.ledger.state, self.ledger.monotonic()):
-            for assignment in assignments:
-                self._start(assignment)
-            if len(assignments) < MAX_ASSIGNMENTS:
-                return
+        with self.ledger.together():
+            while assignments := schedule(self.ledger.state, self.ledger.monotonic()):
+                for assignment in assignments:
+                    self._start(assignment)
+                if len(assignments) < MAX_ASSIGNMENTS:
+                    return
 
     def _start(self, assignment: Assignment) -> None:
         job = self.ledger.state.jobs[assignment.job_id]
@@ -284,7 +287,8 @@ class Coordinator:
             assignment.why,
             extra=attempt_ids(attempt_id) | {"worker_id": assignment.worker_id},
         )
-        self.cluster.start(order_for(self.storage, job, assignment, attempt_id))
+        order = order_for(self.storage, job, assignment, attempt_id)
+        self.ledger.once_written(partial(self.cluster.start, order))
 
     # What comes back.
 
@@ -309,7 +313,7 @@ class Coordinator:
         ids = attempt_ids(attempt.id) | {"worker_id": worker}
         log.info("%s is rendered by %s in %.1f s", attempt.id, worker, attempt.wall_s, extra=ids)
         for other in task.running_attempts:
-            self.cluster.cancel(other.id)
+            self.ledger.once_written(partial(self.cluster.cancel, other.id))
             self._end_attempt(other, "cancelled", "another copy was first")
         self._draining.let_go_if_drained(worker)
         self.dispatch()
@@ -376,7 +380,7 @@ class Coordinator:
         """Take back what runs of these tasks."""
         for task in tasks:
             for attempt in task.running_attempts:
-                self.cluster.cancel(attempt.id)
+                self.ledger.once_written(partial(self.cluster.cancel, attempt.id))
                 self._end_attempt(attempt, "cancelled", reason)
 
     async def _remove(self, job: Job, joiners: Collection[asyncio.Task[None]]) -> None:

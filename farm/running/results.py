@@ -61,26 +61,26 @@ class Results:
                 return
             job, task, attempt = found
             replaced = task.artifacts.get(task.take)  # one that was damaged
-            self._ledger.record(
-                AttemptSucceeded(
-                    job_id=job.id,
-                    task_id=task.id,
-                    attempt_id=attempt.id,
-                    artifact=Artifact(
-                        sha256=sha256,
-                        size_bytes=len(result.content),
-                        num_frames=result.num_frames,
-                        frames_sha256=result.frames_sha256,
-                        handover_sha256=handover,
-                        fill=result.fill,
-                    ),
-                    wall_s=result.wall_s,
-                    load_s=result.load_s,
-                    peak_bytes=result.peak_bytes,
-                    phases_s=dict(result.phases_s),
-                )
+            succeeded = AttemptSucceeded(
+                job_id=job.id,
+                task_id=task.id,
+                attempt_id=attempt.id,
+                artifact=Artifact(
+                    sha256=sha256,
+                    size_bytes=len(result.content),
+                    num_frames=result.num_frames,
+                    frames_sha256=result.frames_sha256,
+                    handover_sha256=handover,
+                    fill=result.fill,
+                ),
+                wall_s=result.wall_s,
+                load_s=result.load_s,
+                peak_bytes=result.peak_bytes,
+                phases_s=dict(result.phases_s),
             )
-            self._attempts.succeeded(task, attempt)
+            with self._ledger.together():  # with what its worker is given next
+                self._ledger.record(succeeded)
+                self._attempts.succeeded(task, attempt)
         if replaced is not None:
             await self._blobs.remove_dropped(replaced.hashes)
 

@@ -87,9 +87,7 @@ class _Call:
         """Place what is ready; False: there was no room for more assignments."""
         turn = Round(self._index.turns, self._state)
         looks = max(MIN_LOOKS, LOOKS // len(self._fleet.ids))
-        while (found := turn.next()) is not None and np.count_nonzero(self.idle):
-            if len(self.assignments) >= MAX_ASSIGNMENTS:
-                break
+        while (found := turn.next()) is not None and len(self.assignments) < MAX_ASSIGNMENTS:
             if looks == 0:
                 return self._place_pools(turn)
             looks -= 1
@@ -99,12 +97,15 @@ class _Call:
             if not of.num_able:
                 turn.passed_over()
                 looks += 1
-            elif turn.is_alone() and (count := _run_length(job, order)):
+                continue
+            count = _run_length(job, order) if turn.is_alone() else 0
+            if count:
                 self._place_run(job, order, count, of, is_last=turn.ends_with(count))
-                turn.taken(count)
             else:
                 self._place(job, job.tasks[job.order[order]], of)
-                turn.taken()
+            if not np.count_nonzero(self.idle):
+                break
+            turn.taken(count or 1)
         return len(self.assignments) < MAX_ASSIGNMENTS
 
     def _place(self, job: Job, task: Task, of: TaskClass) -> None:

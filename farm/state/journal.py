@@ -94,7 +94,7 @@ class Journal:
             self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heard by a new file alone
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._durable = False
+            self._durable = self._together = False
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
                 raise CannotRun(f"the journal {path} was written by a newer farm; start that one")
@@ -128,7 +128,9 @@ class Journal:
         """
         job_id = getattr(event, "job_id", None)
         try:
-            self._write_durably(event.type in _DURABLE)
+            self._write_durably(durable := event.type in _DURABLE)
+            if self._together and not durable and not self._db.in_transaction:
+                self._db.execute("BEGIN")
             cursor = self._db.execute(
                 "INSERT INTO events (at, job_id, type, body) VALUES (?, ?, ?, ?)",
                 (at, job_id, event.type, event.model_dump_json().encode()),
@@ -141,8 +143,33 @@ class Journal:
 
     def _write_durably(self, durable: bool) -> None:
         if durable != self._durable:
+            self._commit()
             self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
+
+    def begin(self) -> None:
+        """What is appended from now on is written at once when ``end`` is called, and not before it, but for
+        events that have to be on the disk: with them, everything before them is written."""
+        self._together = True
+
+    def end(self) -> None:
+        """
+        Raises:
+            CannotRun: the disk is full or the file cannot be written; nothing since ``begin`` was.
+        """
+        self._together = False
+        try:
+            self._commit()
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise CannotRun(
+                f"the journal cannot be written ({error}); free disk space and start again"
+            ) from error
+
+    def _commit(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
 
     def events(
         self, *, job_id: str | None = None, after: int = 0, until: int | None = None

@@ -58,6 +58,8 @@ class Ledger:
         self._watchers: set[asyncio.Queue[Recorded]] = set()
         self._failure: CannotRun | None = None
         self._failed = asyncio.Event()
+        #: What follows once the events that are recorded together are written; None: each is written at once.
+        self._to_follow: list[Callable[[], None]] | None = None
 
     def record(self, event: Event) -> None:
         """Check, journal, apply, tell.
@@ -73,8 +75,7 @@ class Ledger:
         try:
             seq = self.journal.append(event, at)
         except CannotRun as error:
-            self._failure = error
-            self._failed.set()
+            self._fails(error)
             raise
         self._apply(seq, at, event, self.monotonic())
         if isinstance(event, JobSubmitted):
@@ -83,6 +84,43 @@ class Ledger:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait((seq, at, event))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is recorded herein is written in one go at its end: all of it, or nothing where the
+        coordinator is killed before. So what acts on it outside waits (``once_written``). May be nested.
+
+        Raises:
+            CannotRun: as ``record``; the state is then ahead of the journal, and the farm has to end.
+        """
+        if self._to_follow is not None:
+            yield
+            return
+        following: list[Callable[[], None]] = []
+        self._to_follow = following
+        self.journal.begin()
+        try:
+            yield
+        finally:
+            self._to_follow = None
+            try:
+                self.journal.end()
+            except CannotRun as error:
+                self._fails(error)
+                raise
+            for act in following:
+                act()
+
+    def once_written(self, act: Callable[[], None]) -> None:
+        """Act as soon as everything recorded so far is written."""
+        if self._to_follow is None:
+            act()
+        else:
+            self._to_follow.append(act)
+
+    def _fails(self, error: CannotRun) -> None:
+        self._failure = error
+        self._failed.set()
 
     def replay(self, until: int | None = None) -> None:
         """Rebuild the state from the journal's snapshot and the events behind it, without writing.

@@ -147,10 +147,9 @@ class Round:
         return len(self._people) == 1 and len(self._jobs[self._people[0][3]]) == 1
 
     def ends_with(self, count: int) -> bool:
-        """Whether so many turns of whose turn it is are the last of the round."""
+        """Whether so many turns of whose turn it is, alone, are the last of the round."""
         job_id = self._jobs[self._people[0][3]][0][2]
-        left = len(self._state.jobs[job_id].ready) - self.position[job_id]
-        return self.is_alone() and not self._to_come and left == count
+        return not self._to_come and len(self._state.jobs[job_id].ready) - self.position[job_id] == count
 
     def taken(self, count: int = 1) -> None:
         """It had so many turns."""

@@ -6,6 +6,9 @@ import asyncio
 import gc
 import itertools
 import resource
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,74 @@ async def test_a_journal_that_cannot_be_written_changes_nothing_and_ends_the_run
     assert set(again.state.jobs) == set(ledger.state.jobs)
     with pytest.raises(CannotRun, match="cannot be written"):
         await broken
+
+
+# Recorded together.
+
+
+def written(path: Path) -> list[str]:
+    """Types of the events that somebody else finds there."""
+    with closing(sqlite3.connect(path / "journal.sqlite")) as database:
+        return [kind for (kind,) in database.execute("SELECT type FROM events ORDER BY seq")]
+
+
+def test_what_is_recorded_together_is_written_at_once_and_acted_on_only_then(
+    make: Any, tmp_path: Path
+) -> None:
+    ledger, done = ledger_at(tmp_path), []
+    ledger.record(make.submitted(num_frames=13))
+    with ledger.together():
+        ledger.record(make.joined(make.worker("a/0"))[0])
+        with ledger.together():
+            ledger.record(make.assigned("s0-0", "a/0"))
+            ledger.once_written(lambda: done.append(len(written(tmp_path))))
+        assert ledger.state.jobs["job"].tasks["s0-0"].status == "running"
+        assert (written(tmp_path), done) == (["job_submitted"], [])
+    assert done == [3]
+    ledger.once_written(lambda: done.append("now"))
+    assert done == [3, "now"]
+
+
+def test_a_coordinator_killed_in_between_has_done_none_of_it(make: Any, tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path)
+    ledger.record(make.submitted(num_frames=8))
+    ledger.journal.begin()
+    ledger.record(make.joined(make.worker("a/0"))[0])
+    ledger.journal.close()
+    again = ledger_at(tmp_path)
+    again.replay()
+    assert (list(again.state.jobs), list(again.state.workers)) == (["job"], [])
+
+
+def test_what_has_to_be_on_the_disk_is_and_all_before_it(make: Any, tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path)
+    with ledger.together():
+        ledger.record(make.joined(make.worker("a/0"))[0])
+        ledger.record(make.submitted(num_frames=8))
+        ledger.record(make.assigned("s0-0", "a/0"))
+        assert written(tmp_path) == ["worker_joined", "job_submitted"]
+
+
+def join_many(make: Any, ledger: Ledger, then: Callable[[], None]) -> None:
+    with ledger.together():
+        for number in range(200):
+            ledger.record(make.joined(make.worker(f"{number}/0"))[0])
+        ledger.once_written(then)
+
+
+async def test_a_disk_full_at_the_end_of_it_ends_the_run(make: Any, tmp_path: Path) -> None:
+    ledger, done = ledger_at(tmp_path), []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(CannotRun, match="cannot be written"):
+            join_many(make, ledger, lambda: done.append(True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(CannotRun, match="cannot be written"):
+        await ledger.broken()
+    assert not done
+    assert not written(tmp_path)
 
 
 # Following a job.
