@@ -25,7 +25,7 @@ MAX_RECONNECTS = 5
 RECONNECT_S, RECONNECT_AT_MOST_S = 0.2, 3.0
 #: A plan of very many segments is one event.
 MAX_EVENT_BYTES = 256 << 20
-#: Jobs fetched at a time.
+#: Entries of a list fetched at a time.
 PAGE_LIMIT = 200
 
 
@@ -63,14 +63,7 @@ class FarmClient(Connection):
 
     def jobs(self) -> Iterator[dict[str, Any]]:
         """Summaries, the newest job first; fetched by the page as they are taken."""
-        cursor: str | None = None
-        while True:
-            wanted = {"limit": PAGE_LIMIT} | ({} if cursor is None else {"cursor": cursor})
-            page = self._object("GET", "jobs", params=wanted)
-            yield from page["data"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
+        yield from self._paged("jobs")
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._object("GET", _job(job_id))
@@ -96,15 +89,7 @@ class FarmClient(Connection):
 
     def keyframes(self, job_id: str) -> list[dict[str, Any]]:
         """A job's keyframes, in the order of the video."""
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            wanted = {"limit": PAGE_LIMIT} | ({} if cursor is None else {"cursor": cursor})
-            page = self._object("GET", _job(job_id) + "/keyframes", params=wanted)
-            found += page["data"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return found
+        return list(self._paged(_job(job_id) + "/keyframes"))
 
     def keyframe_picture(self, job_id: str, number: int, side: int) -> bytes:
         """A keyframe as WebP, its longest side at most so many pixels."""
@@ -138,8 +123,7 @@ class FarmClient(Connection):
 
     def nodes(self) -> list[dict[str, Any]]:
         """Every machine with its workers."""
-        found: list[dict[str, Any]] = self._object("GET", "nodes")["data"]
-        return found
+        return list(self._paged("nodes"))
 
     def models_runnable(self, names: Sequence[str] = ()) -> list[Any]:
         """What the farm can run of these models, by name or folder; without names of all it knows."""
@@ -318,6 +302,17 @@ class FarmClient(Connection):
         """The id of a file that the farm has taken in."""
         upload_id: str = self._send("uploads", [("file", path)])["id"]
         return upload_id
+
+    def _paged(self, path: str) -> Iterator[Any]:
+        """The entries of a list, fetched by the page as they are taken."""
+        cursor: str | None = None
+        while True:
+            wanted = {"limit": PAGE_LIMIT} | ({} if cursor is None else {"cursor": cursor})
+            page = self._object("GET", path, params=wanted)
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def _stream(self, job_id: str, after: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
         headers = {"Last-Event-ID": str(after)}

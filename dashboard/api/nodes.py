@@ -13,14 +13,27 @@ from typing_extensions import TypedDict
 
 from dashboard.access import OWNER, Keys, OneTimeTokens, Principal, bearer_token
 from dashboard.api.examples import JOIN_OFFER, NODE, WORKER
-from dashboard.http import MACHINE_KEY, NO_KEY, NodeRequest, ReachRequest, answers, api_router
+from dashboard.http import (
+    DEFAULT_LIMIT,
+    MACHINE_KEY,
+    NO_KEY,
+    Cursor,
+    Limit,
+    NodeRequest,
+    ReachRequest,
+    answers,
+    api_router,
+    page_of_names,
+)
 from dashboard.live import (
     NodeSummary,
     WorkerSummary,
     node_summaries,
     node_summary,
-    worker_summaries,
+    summaries_of,
+    worker_ids,
     worker_summary_by_id,
+    workers_by_node,
 )
 from farm.errors import NotAllowed, NotFound
 from farm.running import Coordinator, Membership, Reached
@@ -89,10 +102,10 @@ def nodes_router(
     state = ledger.state
 
     def found_node(name: str) -> NodeSummary:
-        for node in node_summaries(state):
-            if node["name"] == name:
-                return node
-        raise NotFound(f"there is no node {name}; `farm nodes` lists them", param="node")
+        ids = workers_by_node(state).get(name)
+        if ids is None:
+            raise NotFound(f"there is no node {name}; `farm nodes` lists them", param="node")
+        return node_summaries(state, {name: ids})[0]
 
     def found_worker(worker_id: str) -> WorkerSummary:
         worker = worker_summary_by_id(state, worker_id)
@@ -104,7 +117,7 @@ def nodes_router(
         """Drain or enable workers, and tell how they are then."""
         for worker in workers:
             change(worker["id"])
-        now = {worker["id"]: worker for worker in worker_summaries(state)}
+        now = {worker["id"]: worker for worker in summaries_of(state, [worker["id"] for worker in workers])}
         # One that is enabled while its machine is away is not listed until both come back.
         return [now.get(worker["id"], {**worker, "idle_because": GONE}) for worker in workers]
 
@@ -114,11 +127,12 @@ def nodes_router(
         response_model=NodeList,
         responses=answers({"data": [NODE], "next_cursor": None, "last_event_id": 512}),
     )
-    async def nodes() -> JSONResponse:
+    async def nodes(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> JSONResponse:
         """Every machine with its workers, in the order of their names."""
-        return JSONResponse(
-            {"data": node_summaries(state), "next_cursor": None, "last_event_id": ledger.last_seq}
-        )
+        workers = workers_by_node(state)
+        names, following = page_of_names(list(workers), cursor, limit)
+        found = node_summaries(state, {name: workers[name] for name in names})
+        return JSONResponse({"data": found, "next_cursor": following, "last_event_id": ledger.last_seq})
 
     @router.get(
         "/nodes/{node}",
@@ -178,11 +192,11 @@ def nodes_router(
         response_model=WorkerList,
         responses=answers({"data": [WORKER], "next_cursor": None, "last_event_id": 512}),
     )
-    async def workers() -> JSONResponse:
+    async def workers(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> JSONResponse:
         """Every worker of every machine, in the order of their ids."""
-        return JSONResponse(
-            {"data": worker_summaries(state), "next_cursor": None, "last_event_id": ledger.last_seq}
-        )
+        ids, following = page_of_names(worker_ids(state), cursor, limit)
+        found = summaries_of(state, ids)
+        return JSONResponse({"data": found, "next_cursor": following, "last_event_id": ledger.last_seq})
 
     @router.get(
         "/nodes/{node}/workers/{slot}",

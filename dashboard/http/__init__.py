@@ -15,6 +15,7 @@ from dashboard.http.queries import (
     Order,
     cursor_after,
     page_of,
+    page_of_names,
     position_of,
 )
 from dashboard.http.routes import Route, api_router
@@ -64,6 +65,7 @@ __all__ = [
     "job_request",
     "options_schema",
     "page_of",
+    "page_of_names",
     "picture_body",
     "position_of",
     "shown_event",

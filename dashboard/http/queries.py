@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
@@ -56,14 +57,21 @@ def position_of(cursor: str) -> int:
     Raises:
         InvalidInput: it is no cursor of ``cursor_after``.
     """
+    word, _, number = _read(cursor).partition(" ")
+    if word == "after" and number.isascii() and number.isdigit() and len(number) < 20:
+        return int(number)
+    raise _no_cursor()
+
+
+def _read(cursor: str) -> str:
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        word, _, number = text.partition(" ")
-        if word == "after" and number.isascii() and number.isdigit() and len(number) < 20:
-            return int(number)
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        pass
-    raise InvalidInput("cursor is none that this farm has given; begin without one", param="cursor")
+        raise _no_cursor() from None
+
+
+def _no_cursor() -> InvalidInput:
+    return InvalidInput("cursor is none that this farm has given; begin without one", param="cursor")
 
 
 def page_of(entries: Sequence[_Entry], cursor: str | None, limit: int) -> tuple[Sequence[_Entry], str | None]:
@@ -71,3 +79,21 @@ def page_of(entries: Sequence[_Entry], cursor: str | None, limit: int) -> tuple[
     first = 0 if cursor is None else position_of(cursor)
     end = first + limit
     return entries[first:end], cursor_after(end) if end < len(entries) else None
+
+
+def page_of_names(names: Sequence[str], cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+    """A page of names in order, and the cursor of the next. Others may come and go in between.
+
+    Raises:
+        InvalidInput: it is no cursor of this.
+    """
+    first = 0
+    if cursor is not None:
+        word, _, name = _read(cursor).partition(" ")
+        if word != "past":
+            raise _no_cursor()
+        first = bisect_right(names, name)
+    shown = names[first : first + limit]
+    if first + limit >= len(names):
+        return shown, None
+    return shown, base64.urlsafe_b64encode(f"past {shown[-1]}".encode()).decode().rstrip("=")

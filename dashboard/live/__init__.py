@@ -13,8 +13,10 @@ from dashboard.live.worker_summaries import (
     WorkerSummary,
     node_summaries,
     node_summary,
-    worker_summaries,
+    summaries_of,
+    worker_ids,
     worker_summary_by_id,
+    workers_by_node,
 )
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "node_summaries",
     "node_summary",
     "stored_events",
-    "worker_summaries",
+    "summaries_of",
+    "worker_ids",
     "worker_summary_by_id",
+    "workers_by_node",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -70,9 +71,9 @@ class NodeSummary(TypedDict):
     workers: list[WorkerSummary]
 
 
-def worker_summaries(state: State) -> list[WorkerSummary]:
-    """Every worker, also those whose process is not up, in the order of their ids."""
-    return summaries_of(state, sorted((*state.workers, *state.drained, *state.starting)))
+def worker_ids(state: State) -> list[str]:
+    """Of every worker, also those whose process is not up, in order."""
+    return sorted((*state.workers, *state.drained, *state.starting))
 
 
 def worker_summary_by_id(state: State, worker_id: str) -> WorkerSummary | None:
@@ -104,12 +105,8 @@ def _speeds(state: State, worker_ids: Collection[str]) -> dict[str, dict[str, fl
     return found
 
 
-def off_summary(state: State, worker: Worker) -> WorkerSummary:
-    """A worker whose process has ended after a drain, or is not up yet."""
-    return _off_summary(state, worker, _speeds(state, [worker.id])[worker.id])
-
-
 def _off_summary(state: State, worker: Worker, speeds: dict[str, float]) -> WorkerSummary:
+    """A worker whose process has ended after a drain, or is not up yet."""
     summary = _described(state, worker, Telemetry(worker.id), None, speeds)
     if worker.id in state.starting:
         summary["status"] = "starting"
@@ -120,12 +117,19 @@ def _off_summary(state: State, worker: Worker, speeds: dict[str, float]) -> Work
     return summary
 
 
-def node_summaries(state: State) -> list[NodeSummary]:
-    """Every machine with its workers, in the order of their names."""
-    workers: dict[str, list[WorkerSummary]] = {}
-    for summary in worker_summaries(state):
-        workers.setdefault(summary["node"], []).append(summary)
-    return [node_summary(name, own) for name, own in sorted(workers.items())]
+def workers_by_node(state: State) -> dict[str, list[str]]:
+    """Ids of every machine's workers; names and ids in order."""
+    known = (*(w.worker for w in state.workers.values()), *state.drained.values(), *state.starting.values())
+    found: dict[str, list[str]] = {}
+    for node, worker_id in sorted((worker.node, worker.id) for worker in known):
+        found.setdefault(node, []).append(worker_id)
+    return found
+
+
+def node_summaries(state: State, workers: Mapping[str, Sequence[str]]) -> list[NodeSummary]:
+    """These machines, each with these workers of it."""
+    summaries = iter(summaries_of(state, [worker_id for ids in workers.values() for worker_id in ids]))
+    return [node_summary(name, list(islice(summaries, len(ids)))) for name, ids in workers.items()]
 
 
 def node_summary(name: str, workers: list[WorkerSummary]) -> NodeSummary:

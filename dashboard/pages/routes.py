@@ -50,7 +50,7 @@ PAGES = (
     Page("/", "submit", "New video", ("/api/v1/models", "/api/v1/presets")),
     Page("/jobs", "jobs", "Jobs", ("/api/v1/jobs?limit=50",)),
     Page("/jobs/{job_id}", "job", "Job", ("/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/timeline")),
-    Page("/nodes", "nodes", "Nodes", ("/api/v1/nodes",)),
+    Page("/nodes", "nodes", "Nodes", ("/api/v1/nodes?limit=200",)),
     Page("/history", "history", "History", ("/api/v1/jobs?status=ended&limit=200",)),
     Page("/settings", "settings", "Settings"),
     Page("/login", "login", "Log in"),

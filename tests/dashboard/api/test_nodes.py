@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dashboard.http.queries import cursor_after
 from farm.running.membership import ClusterAccess, Membership
 from farm.state.workers import Telemetry
 
@@ -32,6 +33,28 @@ async def test_workers_say_what_they_are_and_why_they_idle(farm: Any, photo: Pat
     learned = [w for w in (await farm.get("workers")).json()["data"] if w["warm_model"]]
     assert learned
     assert all(w["seconds_per_mpixel_step"]["procedural"] > 0 for w in learned)
+
+
+async def test_machines_and_workers_come_by_the_page_while_others_come_and_go(start_farm: Any) -> None:
+    farm = await start_farm(workers=("a/cpu0", "a/cpu1", "b/cpu0", "c/cpu0"))
+
+    async def page(path: str, cursor: str | None) -> tuple[list[str], str | None]:
+        wanted = {"limit": 1} | ({} if cursor is None else {"cursor": cursor})
+        told = (await farm.get(path, params=wanted)).json()
+        return [each.get("name", each.get("id")) for each in told["data"]], told["next_cursor"]
+
+    names, after_a = await page("nodes", None)
+    ids, after_first = await page("workers", None)
+    assert (names, ids) == (["a"], ["a/cpu0"])
+    assert (await page("workers", after_first))[0] == ["a/cpu1"]
+    farm.coordinator.worker_down("a/cpu0", "died")
+    farm.coordinator.worker_down("a/cpu1", "died")
+    names, after_b = await page("nodes", after_a)
+    assert names == ["b"]
+    assert await page("nodes", after_b) == (["c"], None)
+    assert (await page("workers", after_first))[0] == ["b/cpu0"]
+    refused = await farm.get("nodes", params={"cursor": cursor_after(1)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "cursor")
 
 
 async def test_a_worker_at_work_says_at_what(start_farm: Any, photo: Path) -> None:

@@ -11,7 +11,11 @@ import { start, useScope } from "../shell.js";
 import { throttled } from "../throttle.js";
 
 const PAINT_MS = 150;
+// Machines fetched at a time, and painted until somebody asks for more.
+const PAGE = 200, PAINTED = 60;
 const STATUSES = /** @type {[string, string][]} */ ([["", "All"], ["busy", "Busy"], ["idle", "Idle"], ["draining", "Draining"], ["drained", "Drained"], ["starting", "Starting"]]);
+
+const BY_NAME = new Intl.Collator("en", { numeric: true });
 
 /** @typedef {Record<string, any>} Worker a WorkerSummary */
 
@@ -23,7 +27,9 @@ const Nodes = () => {
   const now = useNow(Boolean(workers?.some((w) => w.status === "busy")));
   const all = workers ?? [];
   const shown = all.filter((w) => (!status || w.status === status) && matches(w, search));
-  const nodes = useMemo(() => [...Map.groupBy(shown, (w) => w.node)].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })), [shown]);
+  const [most, setMost] = useState(PAINTED);
+  const nodes = useMemo(() => [...Map.groupBy(shown, (w) => w.node)].sort(([a], [b]) => BY_NAME.compare(a, b)), [shown]);
+  const whole = useMemo(() => Map.groupBy(all, (w) => w.node), [all]);
   return html`<div class="page-head"><h1>Nodes</h1>
       ${all.length > 0 && html`<div class="row">
         <input type="search" class="search" aria-label="Find a worker" placeholder="worker, device, model" value=${search} onInput=${(/** @type {any} */ e) => setSearch(e.target.value)} />
@@ -32,7 +38,8 @@ const Nodes = () => {
     ${workers === null ? html`<p class="quiet">Loading…</p>` : all.length === 0
       ? html`<${Empty} title="No worker is here. Run this on a machine with a card:"><${JoinCommand} may=${admin} open /></${Empty}>`
       : html`<${Totals} workers=${all} />
-        <div class="nodes">${nodes.map(([name, own]) => html`<${Node} key=${name} name=${name} workers=${own} all=${all.filter((w) => w.node === name)} admin=${admin} now=${now} reload=${reload} />`)}</div>
+        <div class="nodes">${nodes.slice(0, most).map(([name, own]) => html`<${Node} key=${name} name=${name} workers=${own} all=${whole.get(name)} admin=${admin} now=${now} reload=${reload} />`)}</div>
+        ${nodes.length > most && html`<div><${Button} onPress=${() => setMost(most + PAINTED)} testid="more-nodes">Show more of ${count(nodes.length)} machines</${Button}></div>`}
         ${shown.length === 0 && html`<${Empty} title="No worker is like that." />`}
         <${Card} title="Let a machine join"><${JoinCommand} may=${admin} /></${Card}>`}`;
 };
@@ -58,12 +65,18 @@ function useWorkers() {
     const load = async () => {
       clearTimeout(timer);
       try {
-        const nodes = await get("/nodes");
-        known = new Map(nodes.data.flatMap((/** @type {any} */ node) => node.workers).map((/** @type {Worker} */ w) => [w.id, w]));
+        let page = await get(`/nodes?limit=${PAGE}`);
+        const since = page.last_event_id ?? 0;
+        const found = [...page.data];
+        while (page.next_cursor) {
+          page = await get(`/nodes?limit=${PAGE}&cursor=${page.next_cursor}`);
+          found.push(...page.data);
+        }
+        known = new Map(found.flatMap((/** @type {any} */ node) => node.workers).map((/** @type {Worker} */ w) => [w.id, w]));
         setWorkers([...known.values()]);
         setError(null);
         end();
-        end = follow(nodes.last_event_id ?? 0, take, load);
+        end = follow(since, take, load);
       } catch (problem) {
         setError(problem);
         timer = window.setTimeout(load, 2000);

@@ -174,7 +174,7 @@ function useChoices(model, uploadId) {
     };
     const changes = new Set(["worker_joined", "worker_left", "worker_draining", "worker_enabled"]);
     let end = () => {};
-    get("/nodes").then((nodes) => {
+    get("/nodes?limit=1").then((nodes) => {
       end = follow(nodes.last_event_id ?? 0, ({ type }) => changes.has(type) && anew(), anew);
     }, anew);
     return () => {
