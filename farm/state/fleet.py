@@ -6,6 +6,7 @@ Kept with the state and changed by the events that change a worker, a row at a t
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Hashable, Mapping
 from math import inf
 
 import numpy as np
@@ -54,11 +55,13 @@ class TaskClass:
     def loaded_s(self, profiles: Profiles, worker: Worker) -> float:
         """What one takes on a worker that has the model loaded; infinite where it does not fit."""
         held = self.holding(profiles, worker)
-        if held is None:
-            return inf
-        if worker.kind not in self._pace:
-            self._pace[worker.kind] = pace(self._plan, self._sample, worker.kind)
-        return profiles.seconds_of(self._pace[worker.kind], worker, held[0])
+        return inf if held is None else profiles.seconds_of(self.pace(worker.kind), worker, held[0])
+
+    def pace(self, kind: DeviceKind) -> Pace:
+        """What the time of one on a kind of worker is worked out from."""
+        if kind not in self._pace:
+            self._pace[kind] = pace(self._plan, self._sample, kind)
+        return self._pace[kind]
 
     def seconds(self, profiles: Profiles, worker_state: WorkerState) -> float:
         """What one takes on this worker, begun now; infinite where it may not go."""
@@ -107,11 +110,13 @@ class Fleet:
         self.joined: NDArray[np.int64] = np.zeros(count, np.int64)
         self._num_joined = 0
         self._warm: dict[str, str | None] = {}
-        #: By what a device is called: those of that name; with a model, those of whom it is not known how
-        #: fast they render with it, or load it.
-        self._alike: dict[str, set[str]] = {}
-        self._unmeasured: dict[tuple[str, str], set[str]] = {}
-        self._unloaded: dict[tuple[str, str], set[str]] = {}
+        #: Numbers of what a device is called, and of all that times depend on of whom nothing is measured.
+        self.device: NDArray[np.int64] = np.zeros(count, np.int64)
+        self.like: NDArray[np.int64] = np.zeros(count, np.int64)
+        self._numbers: dict[Hashable, int] = {}
+        #: By model, who was timed rendering with it, and loading it.
+        self._timed: dict[str, Bools] = {}
+        self._loaded: dict[str, Bools] = {}
         #: Those with more than one attempt, which no schedule makes and old journals may tell of.
         self._several: set[str] = set()
         self.classes: dict[tuple[object, ...], TaskClass] = {}
@@ -144,6 +149,9 @@ class Fleet:
             setattr(self, name, np.insert(getattr(self, name), row, 0))
         for known in self.classes.values():
             known.run_s = np.insert(known.run_s, row, np.inf)
+        for timed, figures in self._known():
+            for model, own in timed.items():
+                timed[model] = np.insert(own, row, (worker_id, model) in figures)
         self._joins(worker_id)
         self.read(worker_id)
         self.speed_changed(worker_id)
@@ -156,8 +164,9 @@ class Fleet:
         del self.ids[row]
         self._several.discard(worker_id)
         del self._warm[worker_id]
-        for alike in (*self._alike.values(), *self._unmeasured.values(), *self._unloaded.values()):
-            alike.discard(worker_id)
+        for timed, _ in self._known():
+            for model, own in timed.items():
+                timed[model] = np.delete(own, row)
         for name in _COLUMNS:
             setattr(self, name, np.delete(getattr(self, name), row))
         for known in self.classes.values():
@@ -204,12 +213,17 @@ class Fleet:
         before, after = self._warm.get(worker_id), self._state.workers[worker_id].warm_model
         if before != after:
             self._warm[worker_id] = after
-            self.speed_changed(worker_id, before, after)
+            self._compare(worker_id)
+            self._ask(self.row(worker_id), before, after)
 
-    def speed_changed(self, worker_id: str, *models: str | None) -> None:
-        """How long tasks (of these models; of all) take on a worker is asked anew."""
-        worker = self._state.workers[worker_id]
-        row = self.row(worker_id)
+    def speed_changed(self, worker_id: str) -> None:
+        """How long tasks take on a worker is asked anew."""
+        self._compare(worker_id)
+        self._ask(self.row(worker_id))
+
+    def _ask(self, row: int, *models: str | None) -> None:
+        """How long tasks (of these models; of all) take there."""
+        worker = self._state.workers[self.ids[row]]
         for known in self.classes.values():
             if not models or known.model in models:
                 before, known.run_s[row] = known.run_s[row], known.seconds(self._state.profiles, worker)
@@ -217,19 +231,31 @@ class Fleet:
 
     def measured(self, worker_id: str, model: str, *, loaded: bool) -> None:
         """A task of a model was timed on a worker; of others of its kind, as much is expected."""
-        self.speed_changed(worker_id, model)
-        profiles = self._state.profiles
-        device = self._state.workers[worker_id].worker.device_name
-        for unknown, known in (
-            (self._unmeasured, profiles.seconds_per_unit),
-            (self._unloaded, profiles.load_s),
-        ):
-            if (device, model) not in unknown:
-                unknown[device, model] = {i for i in self._alike[device] if (i, model) not in known}
-            elif (worker_id, model) in known:
-                unknown[device, model].discard(worker_id)
-        for other in (self._unloaded if loaded else self._unmeasured)[device, model]:
-            self.speed_changed(other, model)
+        row = self.row(worker_id)
+        self._ask(row, model)
+        for timed, figures in self._known():
+            if model not in timed:
+                timed[model] = np.array([(each, model) in figures for each in self.ids])
+            timed[model][row] = (worker_id, model) in figures
+        known = (self._loaded if loaded else self._timed)[model]
+        others = ((self.device == self.device[row]) & ~known).nonzero()[0]
+        if others.size:
+            self._ask_alike(others[~self._timed[model][others]], model)
+            for other in others[self._timed[model][others]]:  # that never had to load it
+                self._ask(int(other), model)
+
+    def _ask_alike(self, rows: NDArray[np.int64], model: str) -> None:
+        """How long tasks of a model take on workers of whom nothing was timed with it: one for all alike."""
+        workers, like = self._state.workers, self.like[rows]
+        for number in np.unique(like):
+            own = rows[like == number]
+            worker = workers[self.ids[int(own[0])]]
+            for known in self.classes.values():
+                if known.model == model:
+                    run_s = known.seconds(self._state.profiles, worker)
+                    num_before = np.count_nonzero(known.run_s[own] < np.inf)
+                    known.run_s[own] = run_s
+                    known.num_able += int(own.size * (run_s < np.inf) - num_before)
 
     def needs_changed(self, model: str) -> None:
         """Tasks of a model turned out to need more memory."""
@@ -265,17 +291,22 @@ class Fleet:
     def _joins(self, worker_id: str) -> None:
         worker = self._state.workers[worker_id]
         self._warm[worker_id] = worker.warm_model
-        self._alike.setdefault(worker.worker.device_name, set()).add(worker_id)
-        profiles = self._state.profiles
-        for unknown, known in (
-            (self._unmeasured, profiles.seconds_per_unit),
-            (self._unloaded, profiles.load_s),
-        ):
-            for (device, model), ids in unknown.items():
-                if device == worker.worker.device_name and (worker_id, model) not in known:
-                    ids.add(worker_id)
+        self._compare(worker_id)
         self.joined[self.row(worker_id)] = self._num_joined
         self._num_joined += 1
+
+    def _compare(self, worker_id: str) -> None:
+        """Whom a worker is like."""
+        state = self._state.workers[worker_id]
+        worker, row = state.worker, self.row(worker_id)
+        has = (worker.device_name, worker.kind, worker.vram_bytes, worker.host_bytes)
+        alike = (*has, state.draining, state.warm_model)
+        self.device[row] = self._numbers.setdefault(worker.device_name, len(self._numbers))
+        self.like[row] = self._numbers.setdefault(alike, len(self._numbers))
+
+    def _known(self) -> tuple[tuple[dict[str, Bools], Mapping[tuple[str, str], float]], ...]:
+        profiles = self._state.profiles
+        return (self._timed, profiles.seconds_per_unit), (self._loaded, profiles.load_s)
 
 
 _COLUMNS = (
@@ -287,6 +318,8 @@ _COLUMNS = (
     "has_told",
     "denoising_since",
     "done_fraction",
+    "device",
+    "like",
     "joined",
 )
 
