@@ -121,10 +121,15 @@ class Profiles:
         """As ``render_s``, of many segments that are as much work as each other."""
         if work.text_s is not None:
             return work.text_s
-        alike = (worker.device_name, work.model)
-        prior = self.seconds_per_unit_of_device.get(alike, work.prior_seconds_per_unit)
-        per_unit = self.seconds_per_unit.get((worker.id, work.model), prior)
+        per_unit = self.seconds_per_unit.get((worker.id, work.model))
+        if per_unit is None:
+            per_unit = self.prior_s(work, worker)
         return per_unit * work.units * work.slowdown[rung]
+
+    def prior_s(self, work: Pace, worker: Worker) -> float:
+        """Seconds of a unit on a worker that has not rendered with the model: of its like, or a guess."""
+        alike = (worker.device_name, work.model)
+        return self.seconds_per_unit_of_device.get(alike, work.prior_seconds_per_unit)
 
     def loading_s(self, rendered_as: Plan | Draft, worker: Worker) -> float:
         """Predicted seconds to bring the model of a plan, or of its draft, onto a worker that has another."""
