@@ -44,6 +44,7 @@ from farm.state.index import happened
 from farm.state.rerender import reopen
 from farm.state.review import goes_on, remake, review_refusal
 from farm.state.state import (
+    NOTHING,
     Attempt,
     Failure,
     Job,
@@ -309,7 +310,7 @@ def _apply_to_task(
                 )
             for dependent_id in job.dependents.get(task.id, ()):
                 dependent = job.tasks[dependent_id]
-                dependent.waits_for -= {task.id}
+                dependent.waits_for = dependent.waits_for - {task.id} or NOTHING
                 if dependent.status == "waiting":
                     job.queue(dependent)
         case AttemptFailed():

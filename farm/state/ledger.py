@@ -15,6 +15,7 @@ from farm.state.changes import apply, refusal
 from farm.state.events import (
     Artifact,
     AttemptFailed,
+    AttemptSucceeded,
     Event,
     JobDeleted,
     JobSubmitted,
@@ -29,6 +30,8 @@ from farm.state.state_folder import JOURNAL_NAME
 
 #: Segments of a job that the garbage collector would feel.
 LARGE_JOB = 1000
+#: And so many results.
+MANY_RESULTS = 20_000
 #: (sequence number, time, event)
 Recorded = tuple[int, float, Event]
 
@@ -58,6 +61,7 @@ class Ledger:
         self._watchers: set[asyncio.Queue[Recorded]] = set()
         self._failure: CannotRun | None = None
         self._failed = asyncio.Event()
+        self._num_results = 0
         #: What follows once the events that are recorded together are written; None: each is written at once.
         self._to_follow: list[Callable[[], None]] | None = None
 
@@ -78,8 +82,6 @@ class Ledger:
             self._fails(error)
             raise
         self._apply(seq, at, event, self.monotonic())
-        if isinstance(event, JobSubmitted):
-            _keep(len(event.plan.segments))
         for queue in self._watchers:
             if queue.full():
                 queue.get_nowait()
@@ -141,8 +143,6 @@ class Ledger:
             except (LookupError, ValueError, AssertionError, AttributeError) as error:
                 cause = f"a {event.type} cannot follow what is before it: {type(error).__name__} {error}"
                 raise self.journal.damaged(seq, cause.strip()) from error
-            if isinstance(event, JobSubmitted):
-                _keep(len(event.plan.segments))
 
     def _restore(self) -> None:
         if not self.journal.snapshot_seq:
@@ -170,6 +170,12 @@ class Ledger:
             job.last_seq = seq
             if isinstance(event, JobSubmitted):
                 job.first_seq = seq
+                _keep(len(event.plan.segments))
+            elif isinstance(event, AttemptSucceeded):
+                self._num_results += 1
+                if self._num_results % MANY_RESULTS == 0:
+                    gc.collect()  # what is in a circle and unreachable goes now, or never
+                    gc.freeze()
 
     def recover(self, stored: Callable[[Artifact], bool]) -> None:
         """Take back what was in flight when the last coordinator went away, once it is replayed."""
@@ -241,7 +247,7 @@ class Ledger:
 def _keep(num_segments: int) -> None:
     """Have the garbage collector never look through a large job, which takes a second for a million segments.
 
-    It is in no circle, and goes as soon as nobody holds it.
+    It is in no circle, and goes as soon as nobody holds it. So do its results, a batch at a time.
     """
     if num_segments >= LARGE_JOB:
         gc.freeze()
