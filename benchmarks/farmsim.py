@@ -51,6 +51,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 SEEDS = 200
+#: Segments of the largest farm on which the plain ways are tried, too.
+MOST_FOR_RIVALS = 24_000
 
 
 def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
     farm.measure_workers(submitted("before", case["workers"]))
     began = farm.now
     farm.told.record_s = 0.0
-    farm.run()
+    farm.run(lambda: print(told_so_far(farm), file=sys.stderr, flush=True))
     told, whole = farm.told, farm.finished
     if whole:
         audit.end(farm.ledger.state)
@@ -84,6 +86,7 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
         "submit_ms_a_job": round(1e3 * told.submit_s / num_jobs, 1),
         "worst_call_ms": round(1e3 * calls[-1], 1),
         "second_worst_call_ms": round(1e3 * calls[-2], 1),
+        "longest_gc_ms": round(1e3 * told.gc_s, 1),
         "copies_share": round(told.copies / told.decisions, 4),
         "bound_s": round(bound_s, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
@@ -94,12 +97,22 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
         row |= {
             "makespan_over_bound": round(makespan / bound_s, 4),
             "idle_share": round(1 - farm.worked_s / (makespan * len(workers)), 4),
-            "rivals": {
-                "pulled_over_bound": round(pulled(farm, jobs) / bound_s, 4),
-                "split_over_bound": round(split_evenly(farm, jobs) / bound_s, 4),
-            },
+        }
+    if whole and case["segments"] <= MOST_FOR_RIVALS:
+        row["rivals"] = {
+            "pulled_over_bound": round(pulled(farm, jobs) / bound_s, 4),
+            "split_over_bound": round(split_evenly(farm, jobs) / bound_s, 4),
         }
     return row
+
+
+def told_so_far(farm: Simulation) -> str:
+    told, held = farm.told, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return (
+        f"{time.strftime('%X')} {told.decisions:,} decisions: {told.schedule_s:.0f} s deciding, "
+        f"{told.record_s:.0f} s recording, worst call {1e3 * max(told.calls_s):.1f} ms, "
+        f"collector {1e3 * told.gc_s:.1f} ms, {held:.2f} GB"
+    )
 
 
 def broken(seed: int, folder: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ WINDOW_S = 10.0
 AWAY_S, LOAD_S = 10.0, 5.0
 #: Where nothing else happens, the schedule is asked this often while somebody idles: for second copies.
 TICK_S = 1.0
+#: Decisions between two words of how far it is.
+TELL_EVERY = 50_000
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,21 @@ class Told:
     decisions: int = 0
     copies: int = 0
     calls_s: list[float] = field(default_factory=list)
-    #: CPU seconds of the schedule, of recording, and of both with what the simulation does itself.
+    #: CPU seconds of the schedule and of recording.
     schedule_s: float = 0.0
     record_s: float = 0.0
-    busy_s: float = 0.0
     #: Of ``record_s`` no part: submitting.
     submit_s: float = 0.0
+    #: The longest that the garbage collector stopped everything.
+    gc_s: float = 0.0
     kills: int = 0
+
+    def note_gc(self, phase: str, info: dict[str, int]) -> None:
+        """For ``gc.callbacks``."""
+        if phase == "start":
+            self._gc_began = time.process_time()
+        else:
+            self.gc_s = max(self.gc_s, time.process_time() - self._gc_began)
 
 
 class Simulation:
@@ -122,16 +133,23 @@ class Simulation:
             self._succeed(attempt, took, 0.0)
         self.record(JobFailed(job_id="before", reason="was made to measure"))
 
-    def run(self) -> None:
-        """Until nothing is left to do, or so many decisions were made."""
-        started = time.process_time()
+    def run(self, tell: Callable[[], None] | None = None) -> None:
+        """Until nothing is left to do, or so many decisions were made.
+
+        ``tell`` is called every ``TELL_EVERY`` decisions.
+        """
+        told_at = 0
+        gc.callbacks.append(self.told.note_gc)
         while self._coming and (self._at_most is None or self.told.decisions < self._at_most):
             self.now, _, happens = heappop(self._coming)
             self._turn(happens)
             if self._kill_due:
                 self._kill()
                 self._turn(lambda: None)
-        self.told.busy_s += time.process_time() - started
+            if tell is not None and self.told.decisions - told_at >= TELL_EVERY:
+                told_at = self.told.decisions
+                tell()
+        gc.callbacks.remove(self.told.note_gc)
 
     def _turn(self, happens: Callable[[], None]) -> None:
         """What the coordinator does for one message, written in one go as there."""
