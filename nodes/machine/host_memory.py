@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from nodes.machine.control_groups import group_folders
 
 #: Of a version 1 group without a limit: the largest whole number of pages.
 _NO_LIMIT_BYTES = 2**62
@@ -59,26 +61,8 @@ def host_memory(root: Path = Path("/")) -> HostMemory:
 
         memory = psutil.virtual_memory()
         return HostMemory(memory.total, memory.available)
-    return within_limits(meminfo.read_text(), _groups(root))
-
-
-def _groups(root: Path) -> Iterable[GroupMemory]:
-    try:
-        lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:  # hierarchy:controllers:path
-        _, controllers, path = line.split(":", 2)
-        base = root / "sys" / "fs" / "cgroup"
-        if controllers:
-            if "memory" not in controllers.split(","):
-                continue
-            base /= "memory"
-        inside = PurePosixPath(path).relative_to("/")
-        # In a container the path may be the host's, of which nothing is here but the root.
-        for folder in dict.fromkeys((base / inside, *(base / each for each in inside.parents), base)):
-            if (found := _group(folder)) is not None:
-                yield found
+    groups = (found for folder in group_folders(root, "memory") if (found := _group(folder)) is not None)
+    return within_limits(meminfo.read_text(), groups)
 
 
 def _group(folder: Path) -> GroupMemory | None:

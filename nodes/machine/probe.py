@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from farm.capabilities import GIB, Worker
 from farm.errors import CannotRun
 from farm.machines import cpu_workers, node_name, parse_bytes, shared_cpu
+from nodes.machine.host_cores import usable_cores
 from nodes.machine.host_memory import host_memory
 
 #: Left to the desktop and the driver on every card.
@@ -76,7 +76,7 @@ def workers_here(
     if workers is not None:
         return cpu_workers(workers, **about)
     found = probe(**about)
-    return found if found[0].kind == "cuda" else shared_cpu(found[0], os.cpu_count() or 1)
+    return found if found[0].kind == "cuda" else shared_cpu(found[0], usable_cores())
 
 
 def _cards(node: str, address: str) -> Iterator[Worker]:
@@ -124,6 +124,6 @@ def _cpu(node: str, address: str) -> Worker:
         node=node,
         address=address,
         kind="cpu",
-        device_name=f"CPU, {os.cpu_count()} threads",
+        device_name=f"CPU, {usable_cores()} threads",
         vram_bytes=max(GIB // 2, round(host_memory().available_bytes * CPU_MEMORY_SHARE)),
     )

@@ -23,6 +23,7 @@ from farm.addresses import family_of, is_loopback
 from farm.capabilities import Worker
 from farm.errors import CannotRun
 from farm.machines import Ports
+from nodes.machine.host_cores import usable_cores
 
 NAMESPACE = "farm"
 RESOURCE_PREFIX = "worker-"
@@ -67,9 +68,9 @@ def ray_environment(
 
 
 def threads_per_worker(workers: Sequence[Worker]) -> int:
-    """CPU threads a worker may use: the machine's cores shared by its CPU workers."""
+    """CPU threads a worker may use: the cores that are usable here, shared by its CPU workers."""
     on_cpu = sum(1 for w in workers if w.kind == "cpu")
-    return max(1, (os.cpu_count() or 1) // max(1, on_cpu))
+    return max(1, usable_cores() // max(1, on_cpu))
 
 
 def worker_resources(workers: Sequence[Worker]) -> dict[str, int]:

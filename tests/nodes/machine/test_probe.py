@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import psutil
@@ -11,6 +10,7 @@ import pytest
 
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun
+from nodes.machine.host_cores import usable_cores
 from nodes.machine.probe import CPU_MEMORY_SHARE, DESKTOP_RESERVE_BYTES, HOST_MEMORY_SHARE, probe
 
 CARDS = [
@@ -100,7 +100,7 @@ def test_a_card_that_does_not_answer_is_named_in_one_line(driver: Driver) -> Non
 def test_without_a_card_the_cpu_is_the_one_worker() -> None:
     (worker,) = probe(node="attic", address="10.0.0.2", price_per_hour=0.3)
     assert (worker.id, worker.kind, worker.price_per_hour) == ("attic/cpu0", "cpu", 0.3)
-    assert worker.device_name == f"CPU, {os.cpu_count()} threads"
+    assert worker.device_name == f"CPU, {usable_cores()} threads"
     assert (worker.device_uuid, worker.compute_capability, worker.driver) == (None, None, None)
     assert GIB // 2 <= worker.vram_bytes <= CPU_MEMORY_SHARE * psutil.virtual_memory().total
 
