@@ -182,6 +182,11 @@ class EngineSpec(Value):
     #: The same model as a CPU worker holds it (other precision, other rungs); None: no different.
     on_cpu: EngineSpec | None = None
 
+    @property
+    def has_references_beside(self) -> bool:
+        """Whether references are latents beside a window's own, in its size; else they are seen whole."""
+        return self.pixels_per_token > 0
+
     def on(self, kind: DeviceKind) -> EngineSpec:
         """This model as a worker of that kind holds it."""
         return self.on_cpu if kind == "cpu" and self.on_cpu is not None else self

@@ -72,7 +72,7 @@ def given_beside(
             yield segment
             continue
         by = drafter if segment.drafted else spec
-        beside = references if by.model == spec.model and by.pixels_per_token else 0
+        beside = references if by.model == spec.model and by.has_references_beside else 0
         if by.gives_beside:
             beside += _num_given(segment, shots[segment.shot], by_id, by.frames)
         yield segment.model_copy(update={"latents_beside": beside}) if beside else segment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from farm.capabilities import Conditioning, EngineSpec, Mode
 from farm.errors import CannotRun
@@ -60,15 +60,16 @@ def check_beside(request: JobRequest, spec: EngineSpec) -> None:
     Raises:
         CannotRun: a mask or references are given to a model that takes none.
     """
-    given: dict[Conditioning, bool] = {
+    given: dict[Literal["mask", "references"], bool] = {
         "mask": request.mask is not None,
         "references": bool(request.references),
     }
+    beside = {"mask": "", "references": ", or an AnimateDiff with an IP-Adapter"}
     for name, is_given in given.items():
         if is_given and name not in spec.takes:
             raise CannotRun(
                 f"{name} {'is' if name == 'mask' else 'are'} given, and model {spec.model} takes none; "
-                "leave out what it does not take, or use a VACE",
+                "leave out what it does not take, or use a VACE" + beside[name],
                 param=name,
             )
 

@@ -39,7 +39,8 @@ class RenderInputs:
     ``known``: further frames (H, W, 3) uint8 that are given, by position in the window: keyframes within it,
     or clips at its ends. ``video`` (F, H, W, 3) uint8: what is rendered over, at the task's frame indices:
     the input video, or the shot's draft; ``mask`` (F, H, W) where the input video is changed, None:
-    everywhere. ``references``: pictures (H, W, 3) uint8 of what is to be seen. ``handover``: arrays by name
+    everywhere. ``references``: pictures (H, W, 3) uint8 of what is to be seen, of any size where the spec has
+    none beside the window. ``handover``: arrays by name
     from the segment before. ``anchor``: arrays by name from the first segment of the shot. ``text``: the
     prompts, encoded elsewhere, in arrays by name as the engine's own encoder gives them; empty: the engine
     encodes them itself.

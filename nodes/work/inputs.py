@@ -63,7 +63,7 @@ def load_inputs(order: Order, spec: EngineSpec) -> RenderInputs:
         known=known,
         video=video,
         mask=_mask(order),
-        references=[_on_white(_decoded(order.inputs[name]), *size[:2]) for name in order.references],
+        references=[_reference(_decoded(order.inputs[name]), task, spec) for name in order.references],
         handover=handover,
         anchor=_arrays(order.inputs.get("anchor")),
         text=_arrays(order.inputs.get("text")),
@@ -118,6 +118,10 @@ def _mask(order: Order) -> NDArray[np.bool_] | None:
     else:
         frames = _video_frames(order, blob, order.mask_video)
     return np.asarray(frames.mean(axis=3) > _HALF_WHITE)
+
+
+def _reference(image: Image, task: RenderTask, spec: EngineSpec) -> Image:
+    return _on_white(image, task.width, task.height) if spec.has_references_beside else image
 
 
 def _on_white(image: Image, width: int, height: int) -> Image:

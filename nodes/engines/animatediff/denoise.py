@@ -73,8 +73,11 @@ def _predict(
     size = 1 if held.on_cpu else at_once
 
     def predict(first: int) -> torch.Tensor:
-        text = conditioning.text[first : first + size]
-        predicted: torch.Tensor = denoiser(sample, timestep.to(held.device), text, conditioning.given)
+        rows = slice(first, first + size)
+        look = None if conditioning.look is None else conditioning.look[rows]
+        predicted: torch.Tensor = denoiser(
+            sample, timestep.to(held.device), conditioning.text[rows], conditioning.given, look
+        )
         return predicted
 
     firsts = range(0, len(conditioning.text), size)

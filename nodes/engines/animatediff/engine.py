@@ -90,7 +90,8 @@ class AnimateDiff:
         From the prompt, alone or beside any of: ``image``, ``last_image`` and ``known`` frames, which a
         SparseCtrl draws the window to (without one they are not read over a video, and refused else); and a
         ``video``, noised to ``task.strength``. A given frame is not in the window as it is: it is painted
-        anew, near to it. The hand-over holds "image", the frame at ``task.handover_index``.
+        anew, near to it. It is to look like ``references``, pictures of any size, where there is an
+        IP-Adapter. The hand-over holds "image", the frame at ``task.handover_index``.
 
         Raises:
             OutOfMemory: the device could not hold it; the engine is unloaded and usable again.
@@ -117,6 +118,11 @@ class AnimateDiff:
                 f"{len(given)} frames are given, and {self.spec.model} takes none: put a SparseCtrl for rgb "
                 "into its folder, as controlnet"
             )
+        if len(inputs.references) and "references" not in self.spec.takes:
+            raise ValueError(
+                f"{len(inputs.references)} references are given, and {self.spec.model} takes none: put an "
+                "IP-Adapter into its folder, as ip_adapter"
+            )
         size = (task.height, task.width, 3)
         for place, frame in given.items():
             if frame.shape != size or not 0 <= place < task.num_frames:
@@ -130,6 +136,7 @@ class AnimateDiff:
             known=inputs.given(task.num_frames) if self._takes_frames else {},
             num_frames=task.num_frames,
             guidance_scale=task.guidance_scale,
+            references=inputs.references,
         )
         latents, steps = self.initial_latents(task, inputs.video)
         report("encode", 1, 1)

@@ -23,6 +23,8 @@ class ModelFacts(FolderFacts):
     default_strength: float = Field(0.6, gt=0, le=1)
     #: ``lcm`` for latent consistency models, such as AnimateLCM, whose steps add noise.
     sampler: Literal["ddim", "lcm"] = "ddim"
+    #: How strongly an IP-Adapter draws to the references.
+    ip_adapter_scale: float = Field(1.0, ge=0, le=2)
     #: Where the steps of a schedule are; None: as the scheduler says. Motion modules for few steps, such as
     #: those of AnimateDiff-Lightning, want ``trailing``.
     timestep_spacing: Literal["linspace", "leading", "trailing"] | None = None

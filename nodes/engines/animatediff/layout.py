@@ -1,8 +1,9 @@
 """What a folder of AnimateDiff holds: Stable Diffusion 1.5 with a motion adapter, and perhaps a SparseCtrl.
 
 As diffusers saves its AnimateDiff pipelines, whose U-Net has the motion modules within; or a folder of Stable
-Diffusion 1.5 into which the adapter's folder was put as ``motion_adapter``, and the SparseCtrl's as
-``controlnet``.
+Diffusion 1.5 into which the adapter's folder was put as ``motion_adapter``, the SparseCtrl's as
+``controlnet``, and an IP-Adapter's file as ``ip_adapter/...safetensors`` beside the ``image_encoder`` it was
+made for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ PIPELINES = (
 )
 _STABLE_DIFFUSION = "StableDiffusionPipeline"
 UNET, ADAPTER, CONTROL, VAE, TEXT_ENCODER = "unet", "motion_adapter", "controlnet", "vae", "text_encoder"
+#: The folder with an IP-Adapter's file, and what its pictures are seen by.
+LOOK, IMAGE_ENCODER = "ip_adapter", "image_encoder"
+#: What an IP-Adapter's tensors begin with: those within the U-Net's attention, those behind the encoder.
+IN_ATTENTION, BEHIND_ENCODER = "ip_adapter.", "image_proj."
 #: Of the U-Net's tensors in a file that holds a whole model, as Stable Diffusion's authors name them.
 CHECKPOINT_PREFIX = "model.diffusion_model."
 #: The U-Net with its motion modules and the SparseCtrl before it.
@@ -43,6 +48,8 @@ class AnimateDiffFolder:
     adapter: dict[str, Any] | None
     #: None: no frames can be given.
     control: dict[str, Any] | None
+    #: The file of an IP-Adapter; None: no references can be given.
+    look: Path | None
     vae: dict[str, Any]
     scheduler: dict[str, Any]
 
@@ -50,7 +57,8 @@ class AnimateDiffFolder:
         """The folders with weights that are read, and the stem of their weight files."""
         here = {ADAPTER: self.adapter, CONTROL: self.control}
         names = (UNET, *(name for name, config in here.items() if config is not None), VAE)
-        return {**dict.fromkeys(names, _STEM), TEXT_ENCODER: "model"}
+        seen = {} if self.look is None else {IMAGE_ENCODER: "model"}
+        return {**dict.fromkeys(names, _STEM), TEXT_ENCODER: "model", **seen}
 
     @property
     def pixels_per_latent(self) -> int:
@@ -81,7 +89,8 @@ def read_folder(path: Path, *, has_unet: bool = True) -> AnimateDiffFolder:
         )
     has_control = (path / CONTROL / "config.json").is_file()
     parts = (UNET, *(() if is_merged else (ADAPTER,)), *((CONTROL,) if has_control else ()), VAE)
-    files = _layout((*parts, TEXT_ENCODER))
+    look = _look(path)
+    files = _layout((*parts, TEXT_ENCODER, *(() if look is None else (IMAGE_ENCODER,))))
     check_folder(path, files if has_unet else files.without((UNET,)))
     configs = {name: read_json(path, f"{name}/config.json") for name in parts}
     for name, known in (
@@ -106,13 +115,29 @@ def read_folder(path: Path, *, has_unet: bool = True) -> AnimateDiffFolder:
         unet=configs[UNET],
         adapter=configs.get(ADAPTER),
         control=control,
+        look=look,
         vae=configs[VAE],
         scheduler=read_json(path, "scheduler/scheduler_config.json"),
     )
 
 
+def _look(path: Path) -> Path | None:
+    """The file of an IP-Adapter that a folder has.
+
+    Raises:
+        CannotRun: it has several.
+    """
+    files = sorted((path / LOOK).glob("*.safetensors"))
+    if len(files) > 1:
+        raise CannotRun(
+            f"{path / LOOK} holds {len(files)} files ({files[0].name}, {files[1].name}, ...): leave one "
+            "IP-Adapter there"
+        )
+    return files[0] if files else None
+
+
 def _layout(weights: Iterable[str]) -> Layout:
-    stems = {name: "model" if name == TEXT_ENCODER else _STEM for name in weights}
+    stems = {name: "model" if name in (TEXT_ENCODER, IMAGE_ENCODER) else _STEM for name in weights}
     return Layout(
         family="AnimateDiff",
         weights=stems,

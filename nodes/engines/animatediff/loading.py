@@ -17,7 +17,7 @@ from diffusers import (
     UNetMotionModel,
 )
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import (
@@ -25,12 +25,14 @@ from nodes.engines.animatediff.layout import (
     CHECKPOINT_PREFIX,
     CONTROL,
     DENOISER,
+    IMAGE_ENCODER,
     TEXT_ENCODER,
     UNET,
     VAE,
     AnimateDiffFolder,
     read_folder,
 )
+from nodes.engines.animatediff.look import image_processor, read_look
 from nodes.engines.animatediff.model import Model
 from nodes.engines.animatediff.textual_inversions import TextualInversion, without_inversions
 from nodes.engines.animatediff.unet import Denoiser
@@ -86,18 +88,26 @@ def read_model(
         vae = read_component(AutoencoderKL, path / VAE, stem=stems[VAE], dtype=dtype)
         of_text = WeightSource(loras=weights.loras, in_files=weights.in_files)
         text_encoder = read(CLIPTextModel, TEXT_ENCODER, of_text, rename=_of_text, not_here=_OF_UNET)
+        facts = model_facts(path, ModelFacts)
+        components: dict[str, Any] = {VAE: vae, TEXT_ENCODER: text_encoder}
+        processor = None
+        if folder.look is not None:
+            vision = read(CLIPVisionModelWithProjection, IMAGE_ENCODER, WeightSource())
+            scale = facts.ip_adapter_scale
+            components[IMAGE_ENCODER] = read_look(folder.look, unet, vision, dtype=dtype, scale=scale)
+            processor = image_processor(vision)
         tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
         _teach(text_encoder, tokenizer, inversions)
     for each in (unet, control):
         if each is not None:
             set_attention(each, attention)
-    denoiser = Denoiser(unet, control).eval()
     return Model(
         folder=folder,
-        components={DENOISER: denoiser, VAE: vae, TEXT_ENCODER: text_encoder},
+        components={DENOISER: Denoiser(unet, control).eval(), **components},
         tokenizer=tokenizer,
-        scheduler=scheduler_of(folder.scheduler, model_facts(path, ModelFacts)),
+        scheduler=scheduler_of(folder.scheduler, facts),
         inversions=inversions,
+        image_processor=processor,
     )
 
 

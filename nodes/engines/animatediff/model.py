@@ -11,13 +11,15 @@ from nodes.engines.animatediff.textual_inversions import TextualInversion
 
 @dataclass(frozen=True)
 class Model:
-    """The parts of one model. ``components``: denoiser, vae and text_encoder."""
+    """The parts of one model. ``components``: denoiser, vae, text_encoder and perhaps image_encoder."""
 
     folder: AnimateDiffFolder
     components: dict[str, Any]
     tokenizer: Any
     scheduler: Any
     inversions: tuple[TextualInversion, ...] = ()
+    #: What prepares references for the image encoder; None: there is none.
+    image_processor: Any = None
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latent of a frame of ``height`` x ``width`` pixels."""

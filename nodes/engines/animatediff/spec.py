@@ -28,11 +28,16 @@ from farm.capabilities import (
     StageCost,
     Weights,
 )
+from farm.errors import CannotRun
 from nodes.engines.animatediff.facts import ModelFacts
 from nodes.engines.animatediff.layout import (
+    BEHIND_ENCODER,
     CHECKPOINT_PREFIX,
     DENOISER,
+    IMAGE_ENCODER,
+    IN_ATTENTION,
     KEPT,
+    LOOK,
     PARTS,
     TEXT_ENCODER,
     UNET,
@@ -50,6 +55,7 @@ from nodes.engines.folders import (
     check_file,
     check_loras,
     component_tensors,
+    file_tensors,
     in_fewer_bits,
     in_formats,
     model_facts,
@@ -62,7 +68,8 @@ from nodes.engines.folders import (
 from nodes.engines.placement import ELEMENTS_AT_ONCE, Placement, ring_bytes
 
 _FRAMES: frozenset[Conditioning] = frozenset({"image", "last_image", "keyframes"})
-TAKES: frozenset[Conditioning] = _FRAMES | {"text", "text_alone", "video"}
+_LOOK: frozenset[Conditioning] = frozenset({"references"})
+TAKES: frozenset[Conditioning] = _FRAMES | _LOOK | {"text", "text_alone", "video"}
 
 #: Driver context and libraries of a CUDA process; the interpreter with PyTorch and diffusers on a CPU.
 CONTEXT_BYTES = {"cuda": 800 * 2**20, "cpu": 512 * 2**20}
@@ -102,6 +109,7 @@ def animatediff_spec(
     facts = model_facts(path, ModelFacts)
     tensors = {name: _tensors(folder, name, source) for name in folder.weights()}
     _check_weights(source, tensors, model, folder)
+    _add_look(folder, tensors)
     width = int(read_json(path, f"{TEXT_ENCODER}/config.json").get("hidden_size", 768))
     check_inversions(inversions, weights.loras, path, width=width, model=model)
     tensors[TEXT_ENCODER] = {**tensors[TEXT_ENCODER], **{each.word: each.tensor for each in inversions}}
@@ -121,12 +129,14 @@ def animatediff_spec(
             revision=revision,
             weights=weights,
             taught_words=tuple(each.word for each in inversions),
-            takes=TAKES if folder.control is not None else TAKES - _FRAMES,
+            takes=TAKES
+            - (frozenset() if folder.control is not None else _FRAMES)
+            - (frozenset() if folder.look is not None else _LOOK),
             frames=FrameRule(max_frames=longest),
             trained_windows=(facts.window_frames,),
             knows_rates=False,
             side_multiple=folder.pixels_per_latent * 2 ** (len(folder.unet["block_out_channels"]) - 1),
-            **facts.model_dump(exclude={"sampler", "timestep_spacing"}),
+            **facts.model_dump(exclude={"sampler", "timestep_spacing", "ip_adapter_scale"}),
             component_bytes=cost.component_bytes,
             context_bytes=CONTEXT_BYTES[kind],
             reserve_ratio=RESERVE_RATIO[kind],
@@ -172,10 +182,38 @@ def _check_weights(
     check_loras(source, {f"{n} {key}": t for n, each in tensors.items() for key, t in each.items()}, model)
 
 
+_APART = (VAE, TEXT_ENCODER, IMAGE_ENCODER)
+
+
+def _add_look(folder: AnimateDiffFolder, tensors: dict[str, _Tensors]) -> None:
+    """Count what an IP-Adapter adds to attention and to the image encoder.
+
+    Raises:
+        CannotRun: it is one that looks at faces by another program, or of another U-Net.
+    """
+    if folder.look is None:
+        return
+    found = file_tensors(folder.look)
+    parts = {
+        prefix: {name: t for name, t in found.items() if name.startswith(prefix)}
+        for prefix in (IN_ATTENTION, BEHIND_ENCODER)
+    }
+    wanted = int(folder.unet.get("cross_attention_dim", 768))
+    reads = {tensor.shape[-1] for tensor in parts[IN_ATTENTION].values()}
+    is_known = any(f"{BEHIND_ENCODER}{name}" in found for name in ("proj.weight", "latents"))
+    if reads != {wanted} or not is_known or any("perceiver" in name for name in found):
+        raise CannotRun(
+            f"{folder.look} is no IP-Adapter that this model can read (of {sorted(reads)} numbers a token, "
+            f"expected {wanted}): give ip-adapter_sd15, -light or -plus in safetensors"
+        )
+    tensors[LOOK] = parts[IN_ATTENTION]
+    tensors[IMAGE_ENCODER] = {**tensors[IMAGE_ENCODER], **parts[BEHIND_ENCODER]}
+
+
 def _of(component: str, tensors: Mapping[str, _Tensors]) -> Iterator[_Tensors]:
     """Of the folders' tensors those of a component."""
     for name, each in tensors.items():
-        if component == (name if name in (VAE, TEXT_ENCODER) else DENOISER):
+        if component == (name if name in _APART else DENOISER):
             yield each
 
 
@@ -185,7 +223,7 @@ def _held(
     """Bytes of every tensor that each component holds, and of the largest that is dequantised to compute."""
     held = {
         name: source_bytes(THE_FOLDERS, each, kept=Kept(), dtype_bytes=element_bytes)
-        for name in (VAE, TEXT_ENCODER)
+        for name in _APART
         for each in _of(name, tensors)
     }
     parts = enumerate(_of(DENOISER, tensors))
@@ -255,10 +293,12 @@ class _Cost:
         at_once = placement.decode_frames
         return RungSpec(
             name=placement.rung,
-            resident=placement.resident(PARTS),
+            # What sees references visits a card; on a CPU everything is in its one memory.
+            resident=tuple(self.component_bytes) if self.on_cpu else placement.resident(PARTS),
             in_files=tuple(sorted(streamed)) if placement.from_files else (),
             stages=(
                 stage("text_encode", TEXT_ENCODER),
+                *([stage("image_encode", IMAGE_ENCODER)] if IMAGE_ENCODER in self.component_bytes else []),
                 stage(
                     "vae_encode",
                     VAE,

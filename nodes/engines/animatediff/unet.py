@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -28,20 +28,34 @@ from nodes.engines.common import (
 )
 
 
+class Words(NamedTuple):
+    """What every row is told: prompts (B x F, L, D), and references (B x F, K, D) where there are some."""
+
+    text: torch.Tensor
+    look: torch.Tensor | None = None
+
+
 class _TextBlock(nn.Module):
     """BasicTransformerBlock over the tokens of each frame, which see a prompt. Takes over its layers."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.norm1, self.attn1 = block.norm1, block.attn1
-        self.norm2, self.attn2 = block.norm2, block.attn2
+        self.norm2 = block.norm2
+        self.look: Any = getattr(block.attn2, "look", None)
+        self.attn2: Any = block.attn2 if self.look is None else None
         self.norm3, self.ff = block.norm3, block.ff
 
-    def forward(self, x: torch.Tensor, text: torch.Tensor) -> None:
-        """(B x F, T, C) and the prompt for every row (B x F, L, D), in place."""
+    def forward(self, x: torch.Tensor, words: Words) -> None:
+        """(B x F, T, C), in place."""
         add_by_row(self.attn1, self.norm1, x)
+        text, look = words
         for piece in slices(len(x), x[0].numel(), ATTENTION):
-            x[piece] += self.attn2(self.norm2(x[piece]), encoder_hidden_states=text[piece])
+            normed = self.norm2(x[piece])
+            if self.attn2 is not None:
+                x[piece] += self.attn2(normed, encoder_hidden_states=text[piece])
+            else:
+                x[piece] += self.look(normed, text[piece], None if look is None else look[piece])
         add_by_token(self.ff, self.norm3, x)
 
 
@@ -53,8 +67,8 @@ class _Spatial(nn.Module):
         self.norm, self.proj_in, self.proj_out = stock.norm, stock.proj_in, stock.proj_out
         self.blocks = nn.ModuleList(map(_TextBlock, stock.transformer_blocks))
 
-    def forward(self, hidden: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """(B x F, C, h, w) and the prompt for every row (B x F, L, D)."""
+    def forward(self, hidden: torch.Tensor, words: Words) -> torch.Tensor:
+        """(B x F, C, h, w)."""
         channels, height, width = hidden.shape[1:]
         by_token = not isinstance(self.proj_in, nn.Conv2d)
 
@@ -66,7 +80,7 @@ class _Spatial(nn.Module):
 
         x = sliced(entered, len(hidden), hidden[0].numel(), ATTENTION)
         for block in self.blocks:
-            block(x, text)
+            block(x, words)
         for piece in slices(len(x), x[0].numel(), ATTENTION):
             if by_token:
                 made = self.proj_out(x[piece]).transpose(1, 2).reshape(-1, channels, height, width)
@@ -155,7 +169,7 @@ class _Encoder(nn.Module):
         return self.time_embedding(step)  # type: ignore[no-any-return]
 
     def states(
-        self, hidden: torch.Tensor, emb: torch.Tensor, text: torch.Tensor, num_frames: int
+        self, hidden: torch.Tensor, emb: torch.Tensor, words: Words, num_frames: int
     ) -> Iterator[torch.Tensor]:
         """Every state (B x F, C, h, w) on the way down, which is a skip, and last what leaves the middle.
 
@@ -164,7 +178,7 @@ class _Encoder(nn.Module):
         yield hidden
         for level in self.down:
             for layer in level.layers():
-                hidden = _through(layer, hidden, None, emb, text, num_frames)
+                hidden = _through(layer, hidden, None, emb, words, num_frames)
                 yield hidden
             for sampler in level.samplers:
                 hidden = by_frame(sampler, hidden)
@@ -172,7 +186,7 @@ class _Encoder(nn.Module):
         first, *others = self.middle.resnets
         hidden = first(hidden, None, emb)
         for attention, motion, resnet in zip_longest(self.middle.attentions, self.middle.motions, others):
-            hidden = attention(hidden, text)
+            hidden = attention(hidden, words)
             if motion is not None:
                 hidden = motion(hidden, num_frames)
             hidden = resnet(hidden, None, emb)
@@ -184,13 +198,13 @@ def _through(
     hidden: torch.Tensor,
     skip: torch.Tensor | None,
     emb: torch.Tensor,
-    text: torch.Tensor,
+    words: Words,
     num_frames: int,
 ) -> torch.Tensor:
     resnet, attention, motion = layer
     hidden = resnet(hidden, skip, emb)
     if attention is not None:
-        hidden = attention(hidden, text)
+        hidden = attention(hidden, words)
     return hidden if motion is None else motion(hidden, num_frames)
 
 
@@ -205,21 +219,21 @@ class SlicedControl(_Encoder):
         self.out: Any = nn.ModuleList([*stock.controlnet_down_blocks, stock.controlnet_mid_block])
 
     def forward(
-        self, timestep: torch.Tensor, text: torch.Tensor, by_row: torch.Tensor, given: torch.Tensor
+        self, timestep: torch.Tensor, text: torch.Tensor, words: Words, given: torch.Tensor
     ) -> list[torch.Tensor]:
         """One tensor for every skip, and one for the middle.
 
         Args:
             timestep: ().
             text: (B, L, D): prompts.
-            by_row: (B x F, L, D): the same for every frame.
+            words: The same for every frame.
             given: (F, C + 1, h, w): latents of frames that are given, with ones behind them; else zeros.
         """
         emb = self.embedded(timestep, text)
         nothing = given.new_zeros(1, self.conv_in.in_channels, *given.shape[2:])
         started = by_frame(self.embedding, given) + self.conv_in(nothing)
         hidden = started.repeat(len(text), 1, 1, 1)
-        states = self.states(hidden, emb, by_row, len(given))
+        states = self.states(hidden, emb, words, len(given))
         return [by_frame(out, state) for out, state in zip(self.out, states, strict=True)]
 
 
@@ -236,7 +250,7 @@ class SlicedMotionUNet(_Encoder):
         sample: torch.Tensor,
         timestep: torch.Tensor,
         text: torch.Tensor,
-        by_row: torch.Tensor,
+        words: Words,
         added: list[torch.Tensor] | None,
     ) -> torch.Tensor:
         """The prediction (B, F, C, h, w) float32.
@@ -245,20 +259,20 @@ class SlicedMotionUNet(_Encoder):
             sample: (F, C, h, w): latents.
             timestep: ().
             text: (B, L, D): prompts.
-            by_row: (B x F, L, D): the same for every frame.
+            words: The same for every frame.
             added: What a SparseCtrl adds to the skips and the middle, used up; None: nothing.
         """
         emb = self.embedded(timestep, text)
         num_frames = len(sample)
         hidden = by_frame(self.conv_in, sample).repeat(len(text), 1, 1, 1)
         skips: list[torch.Tensor] = []
-        for i, state in enumerate(self.states(hidden, emb, by_row, num_frames)):
+        for i, state in enumerate(self.states(hidden, emb, words, num_frames)):
             skips.append(state if added is None else added[i].add_(state))
         del state
         hidden = skips.pop()
         for level in self.up:
             for layer in level.layers():
-                hidden = _through(layer, hidden, skips.pop(), emb, by_row, num_frames)
+                hidden = _through(layer, hidden, skips.pop(), emb, words, num_frames)
             for sampler in level.samplers:
                 hidden = by_frame(sampler, hidden, grows=4)
         made = by_frame(lambda x: self.conv_out(functional.silu(self.conv_norm_out(x))), hidden)
@@ -274,11 +288,19 @@ class Denoiser(nn.Module):
         self.control = None if control is None else SlicedControl(control)
 
     def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, given: torch.Tensor | None
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        given: torch.Tensor | None,
+        look: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Latents (F, C, h, w), prompts (B, L, D) and given latents (F, C + 1, h, w) to (B, F, C, h, w)."""
-        by_row = text.repeat_interleave(len(sample), dim=0)
+        """Latents (F, C, h, w), prompts (B, L, D), given latents (F, C + 1, h, w) and tokens of references
+        (B, K, D) to (B, F, C, h, w)."""
+        frames = len(sample)
+        by_row = None if look is None else look.repeat_interleave(frames, dim=0)
+        words = Words(text.repeat_interleave(frames, dim=0), by_row)
         added = None
         if self.control is not None and given is not None:
-            added = self.control(timestep, text, by_row, given)
-        return self.unet(sample, timestep, text, by_row, added)  # type: ignore[no-any-return]
+            added = self.control(timestep, text, words, given)
+        return self.unet(sample, timestep, text, words, added)  # type: ignore[no-any-return]

@@ -328,8 +328,12 @@ def test_a_mask_is_white_where_the_video_changes_and_is_read_at_the_same_moments
     assert load_inputs(order(video=video), SPEC).mask is None
 
 
-def test_a_reference_is_shown_whole_between_white_bars(tmp_path: Path) -> None:
+def test_a_reference_beside_a_window_is_whole_between_white_bars_and_else_as_it_is(tmp_path: Path) -> None:
     asked = order(image=picture(tmp_path, (9, 9, 9)), shown=picture(tmp_path, (200, 100, 50), 32, 64))
-    (shown,) = load_inputs(asked.model_copy(update={"references": ("shown",)}), SPEC).references
+    asked = asked.model_copy(update={"references": ("shown",)})
+    (as_it_is,) = load_inputs(asked, SPEC).references
+    assert as_it_is.shape == (64, 32, 3)
+    beside = SPEC.model_copy(update={"pixels_per_token": 256})
+    (shown,) = load_inputs(asked, beside).references
     assert shown.shape == (32, 48, 3)
     assert shown[16, [0, 16, 31, 47]].tolist() == [[255] * 3, [200, 100, 50], [200, 100, 50], [255] * 3]
