@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -86,9 +87,11 @@ class Joiner:
             raise ValueError(f"joined {self._num_emitted} frames, expected {self._order.num_frames}")
         if self._interpolator is not None:
             self._interpolator.finish()
-        self._writer.__exit__(None, None, None)
-        sha256 = file_hash(self._video_path)
-        self._sheet.write_png(self._sheet_path)
+        with ThreadPoolExecutor(1, "contact-sheet") as beside:
+            sheet = beside.submit(self._sheet.write_png, self._sheet_path)
+            self._writer.__exit__(None, None, None)  # the encoder's end takes about as long
+            sha256 = file_hash(self._video_path)
+            sheet.result()
         os.replace(self._sheet_path, self._order.folder / SHEET_NAME)
         video = self._order.folder / VIDEO_NAME
         os.replace(self._video_path, video)

@@ -22,7 +22,7 @@ def encode_frame(
     """(H, W, 3) uint8 to its latent (1, C, h, w) float32: the mode, or drawn by ``generator``; the VAE is on
     the card."""
     vae = held.placed.model.components[_VAE]
-    distribution = vae.encode(vae_pixels(frame).to(held.device, held.dtype)).latent_dist
+    distribution = vae.encode(vae_pixels(frame, held.device).to(held.dtype)).latent_dist
     latent: torch.Tensor = distribution.mode() if generator is None else distribution.sample(generator)
     return latent.float() * float(vae.config.scaling_factor)
 
