@@ -9,6 +9,7 @@ from nodes.machine import member, ssh
 from nodes.machine.addresses import allowed_hosts, how_to_join, own_addresses, reachable_address
 from nodes.machine.head import ensure_head, head_pids, remembered_head, restart_head, spend_token, stop_head
 from nodes.machine.health_check import health
+from nodes.machine.host_cores import threads_per_worker
 from nodes.machine.listeners import listening
 from nodes.machine.member import versions
 from nodes.machine.probe import probe, workers_here
@@ -21,7 +22,6 @@ from nodes.machine.ray_node import (
     WORKERS_VARIABLE,
     new_token,
     ray_environment,
-    threads_per_worker,
 )
 from nodes.machine.reach import WAY_INTERVAL_S, look, lost_way, problems
 from nodes.machine.session_folder import SessionFolder, new_session_folder, scratch_folder

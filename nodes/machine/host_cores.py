@@ -1,11 +1,12 @@
-"""How many cores a process here may keep busy: those it may run on, and what its control groups allow."""
+"""How many cores a process here may keep busy, and what of them each worker of the machine has."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from farm.capabilities import Worker
 from nodes.machine.control_groups import group_folders
 
 
@@ -19,6 +20,20 @@ def usable_cores(root: Path = Path("/")) -> int:
     """
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return within_shares(here, (_share(folder) for folder in group_folders(root, "cpu")))
+
+
+def threads_per_worker(workers: Sequence[Worker], cores: int | None = None) -> int:
+    """CPU threads a worker of this machine may use: an even share.
+
+    Beside cards as many are left as one of them has: for the farm itself, where it runs, and the rest.
+
+    Args:
+        workers: All of this machine.
+        cores: That are shared; None: those that are usable.
+    """
+    cores = usable_cores() if cores is None else cores
+    sharing = len(workers) + any(worker.kind == "cuda" for worker in workers)
+    return max(1, cores // max(1, sharing))
 
 
 def within_shares(cores: int, shares: Iterable[float | None]) -> int:

@@ -23,7 +23,7 @@ from farm.addresses import family_of, is_loopback
 from farm.capabilities import Worker
 from farm.errors import CannotRun
 from farm.machines import Ports
-from nodes.machine.host_cores import usable_cores
+from nodes.machine.host_cores import threads_per_worker
 
 NAMESPACE = "farm"
 RESOURCE_PREFIX = "worker-"
@@ -65,12 +65,6 @@ def ray_environment(
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         WORKERS_VARIABLE: json.dumps([w.model_dump(mode="json") for w in workers]),
     }
-
-
-def threads_per_worker(workers: Sequence[Worker]) -> int:
-    """CPU threads a worker may use: the cores that are usable here, shared by its CPU workers."""
-    on_cpu = sum(1 for w in workers if w.kind == "cpu")
-    return max(1, usable_cores() // max(1, on_cpu))
 
 
 def worker_resources(workers: Sequence[Worker]) -> dict[str, int]:

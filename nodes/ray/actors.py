@@ -75,6 +75,8 @@ class _Work:
     """What stays between two coordinators: the engine with its model loaded, and the inputs fetched."""
 
     def __init__(self, worker_id: str) -> None:
+        import cv2
+
         from nodes.engines import create_engine
         from nodes.work import BlobCache, Sampler, WorkerBody, WorkerModels
 
@@ -84,8 +86,8 @@ class _Work:
         if self._worker.device_uuid:
             # Before torch is imported: this process sees its own card and no other.
             os.environ["CUDA_VISIBLE_DEVICES"] = self._worker.device_uuid
-        # Every CPU worker of this machine has its share of the cores.
         cores = threads_per_worker(described)
+        cv2.setNumThreads(cores)  # it would take all of the machine's, as every worker beside this one
         self._body = WorkerBody(self._worker, partial(create_engine, cpu_threads=cores))
         self._sampler = Sampler(self._worker, cores=cores)
         self._blobs = BlobCache()

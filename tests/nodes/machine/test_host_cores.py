@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nodes.machine.host_cores import usable_cores, within_shares
+from farm.capabilities.worker import GIB, Worker
+from nodes.machine.host_cores import threads_per_worker, usable_cores, within_shares
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -52,3 +54,25 @@ def test_groups_of_both_versions_are_read(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_cores(tmp_path) == usable
+
+
+def worker(number: int, kind: Any) -> Worker:
+    return Worker(id=f"a/{number}", node="a", kind=kind, device_name="one", vram_bytes=GIB)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "cores", "threads"),
+    [
+        (["cpu", "cpu"], 2, 1),
+        (["cpu", "cpu"], 9, 4),
+        (["cpu"], 8, 8),
+        (["cuda"] * 4, 64, 12),
+        (["cuda"], 2, 1),
+        (["cuda"] * 8, 4, 1),
+        ([], 4, 4),
+    ],
+)
+def test_cores_are_shared_by_all_workers_and_beside_cards_with_the_farm(
+    kinds: list[str], cores: int, threads: int
+) -> None:
+    assert threads_per_worker([worker(i, kind) for i, kind in enumerate(kinds)], cores) == threads
