@@ -364,10 +364,8 @@ def new_job(event: JobSubmitted, at: float) -> Job:
     """As it is submitted: what waits for nothing is ready."""
     segments = event.plan.segments
     tasks = {s.id: Task(s, i, frozenset(s.depends_on) or NOTHING) for i, s in enumerate(segments)}
-    if event.plan.review:
-        for task in tasks.values():
-            task.waits_for |= {REVIEW} if task.segment.level == "final" else frozenset()
-    dependents: dict[str, list[str]] = {}
+    for task in tasks.values() if event.plan.review else ():
+        task.waits_for |= {REVIEW} if task.segment.level == "final" else NOTHING
     job = Job(
         id=event.job_id,
         request=event.request,
@@ -375,14 +373,14 @@ def new_job(event: JobSubmitted, at: float) -> Job:
         submitted_at=at,
         tasks=tasks,
         order=[s.id for s in segments],
-        dependents=dependents,
+        dependents={},
         submitted_by=event.submitted_by,
         submitted_by_id=event.submitted_by_id,
         remixed_from=event.remixed_from,
     )
     for task in tasks.values():
         for dependency in task.segment.depends_on:
-            dependents.setdefault(dependency, []).append(task.id)
+            job.dependents.setdefault(dependency, []).append(task.id)
         job.queue(task)
     return job
 
