@@ -65,8 +65,10 @@ def _queue(free_at: Floats, run_s: Floats, rows: np.ndarray, count: int) -> None
     rest = count - int(whole.sum())
     if rest > 0:
         # The next ones, by when they end: none later than if every worker took one at most.
-        last = np.partition(free + (whole + 1) * runs, min(rest, rows.size) - 1)[min(rest, rows.size) - 1]
-        more = np.maximum(np.floor((last - free) / runs) - whole, 0).astype(int)
+        following = free + (whole + 1) * runs
+        last = np.partition(following, min(rest, rows.size) - 1)[min(rest, rows.size) - 1]
+        # Who ends one by then takes one, also where a quotient is a hair too small.
+        more = np.maximum(np.floor((last - free) / runs) - whole, following <= last).astype(int)
         of = np.repeat(np.arange(rows.size), more)
         nth = np.arange(of.size) - np.repeat(np.cumsum(more) - more, more) + 1
         ends = free[of] + (whole[of] + nth) * runs[of]

@@ -13,7 +13,7 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm.capabilities import Rung, fitting_rungs, gib
+from farm.capabilities import FrameRule, Rung, fitting_rungs, gib
 from farm.scheduling.retry import barred
 from farm.scheduling.schedule import (
     COPY_AFTER,
@@ -38,6 +38,7 @@ from farm.state.fleet import remaining_s
 from farm.state.index import heard, index_of
 from farm.state.state import Attempt, Job, State, Task
 from farm.state.workers import WorkerState
+from tests.farm.planning.modes.test_infill import TAKES
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,15 @@ class Farm:
     def submit(self) -> None:
         rng = self.rng
         model = rng.choice(("one", "one", "two"))
-        mode = rng.choice(("independent", "independent", "chain"))
-        spec = self.make.spec(model=model, random_access=mode == "independent", default_steps=4)
+        mode = rng.choice(("independent", "independent", "chain", "refine", "infill"))
+        stages = {"takes": TAKES, "frames": FrameRule(max_frames=33), "window_frames": 16, "overlap_frames": 1}
+        spec = self.make.spec(
+            model=model,
+            random_access=mode == "independent",
+            default_steps=4,
+            min_fps=0.5,
+            **(stages if mode == "infill" else {}),
+        )
         rungs = tuple(r.model_copy(update={"slowdown": 2.0**i}) for i, r in enumerate(spec.rungs))
         spec = spec.model_copy(update={"rungs": rungs})
         side = rng.choice((1000, 1000, 2000))
@@ -197,7 +205,8 @@ class Farm:
             f"job{self.num_jobs}",
             spec=spec,
             model=model,
-            num_frames=8 + 5 * rng.randint(0, 12),
+            mode=mode,
+            num_frames=96 if mode == "infill" else 8 + 5 * rng.randint(0, 12),
             width=side,
             height=1000,
             priority=rng.choice((50, 50, 80)),
@@ -222,10 +231,9 @@ class Farm:
             named = {"attempt": int(attempt.id.rsplit("/", 1)[1]), "job": job.id}
             kinds = ("error", "invalid_output", "lost", "stalled", "oom", "cannot_start", "cancelled")
             failed = make.failed(task.id, rng.choice(kinds), **named)
-            took = max(0.5, self.now - attempt.given_at)
-            self.happen(
-                failed if rng.random() < 0.4 else make.succeeded(task.id, wall_s=took, load_s=0.0, **named)
-            )
+            took, load_s = max(0.5, self.now - attempt.given_at), rng.choice((0.0, 0.0, 2.0))
+            done = make.succeeded(task.id, wall_s=took + load_s, load_s=load_s, **named)
+            self.happen(failed if rng.random() < 0.4 else done)
         elif happening == "tell" and running:
             attempt = rng.choice(running)[2]
             if attempt.handing_over or rng.random() < 0.3:
