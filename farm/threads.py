@@ -1,14 +1,19 @@
-"""Calls in a thread that are never left half done."""
+"""Calls in a thread that are never left half done, and work on a loop that others get their turn beside."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+#: Of work that could go on without waiting for anything.
+TURN_S = 0.005
 
 
 async def to_its_end(
@@ -44,3 +49,13 @@ async def _over(running: asyncio.Future[Any]) -> None:
     await asyncio.wait({running})
     if not running.cancelled():
         running.exception()  # or asyncio would tell of it
+
+
+async def in_turns(items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
+    """The same items; where many are there at once, the rest of the loop has a turn now and then."""
+    began = time.perf_counter()
+    async for item in items:
+        yield item
+        if time.perf_counter() - began > TURN_S:
+            await asyncio.sleep(0)
+            began = time.perf_counter()

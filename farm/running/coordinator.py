@@ -45,6 +45,7 @@ from farm.state import (
     blob_hashes,
     heard,
 )
+from farm.threads import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class Coordinator:
         self._spawn(self.joiners.complete_records())
 
     async def _listen(self) -> None:
-        async for message in self.cluster.messages():
+        async for message in in_turns(self.cluster.messages()):
             with self.ledger.together():
                 self._absorb(message)
                 if not isinstance(message, Telemetry):

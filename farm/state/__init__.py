@@ -84,6 +84,7 @@ from farm.state.workers import (
     NodeState,
     Telemetry,
     WorkerState,
+    progress_interval_s,
     telemetry_interval_s,
 )
 
@@ -164,6 +165,7 @@ __all__ = [
     "moved_to",
     "next_seed",
     "past",
+    "progress_interval_s",
     "refusal",
     "remaining_s",
     "replayed",

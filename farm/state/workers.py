@@ -10,11 +10,18 @@ from farm.capabilities import Worker
 TELEMETRY_INTERVAL_S = 2.0
 #: Of all workers together, in a second.
 MAX_TELEMETRY_RATE = 1000.0
+#: The same of steps that they tell of.
+MAX_PROGRESS_RATE = 2000.0
 
 
 def telemetry_interval_s(num_workers: int) -> float:
     """Seconds between two ``Telemetry`` of one worker, on a farm of so many."""
     return max(TELEMETRY_INTERVAL_S, num_workers / MAX_TELEMETRY_RATE)
+
+
+def progress_interval_s(num_workers: int) -> float:
+    """Seconds between two ``Progress`` of one worker within a phase, at least, on a farm of so many."""
+    return num_workers / MAX_PROGRESS_RATE
 
 
 @dataclass(frozen=True)

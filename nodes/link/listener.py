@@ -87,12 +87,20 @@ class Connection:
         self._num_fetches = 0
         self._sending = asyncio.ensure_future(self._send())
 
-    def order(self, order: Order, telemetry_interval_s: float = TELEMETRY_INTERVAL_S) -> None:
-        """Give the worker an attempt, and have it tell of its device so often; returns at once."""
+    def order(
+        self,
+        order: Order,
+        telemetry_interval_s: float = TELEMETRY_INTERVAL_S,
+        progress_interval_s: float = 0.0,
+    ) -> None:
+        """Give the worker an attempt, and have it tell so often of its device and steps; returns at once."""
         self._orders[order.attempt_id] = order
         while len(self._orders) > MAX_KNOWN_ORDERS:
             self._orders.popitem(last=False)
-        self._outgoing.put_nowait(GiveOrder(order=order, telemetry_interval_s=telemetry_interval_s).header())
+        given = GiveOrder(
+            order=order, telemetry_interval_s=telemetry_interval_s, progress_interval_s=progress_interval_s
+        )
+        self._outgoing.put_nowait(given.header())
 
     def cancel(self, attempt_id: str) -> None:
         """Have an attempt stopped; returns at once."""

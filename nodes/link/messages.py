@@ -199,8 +199,9 @@ _worker_said: TypeAdapter[WorkerSaid] = TypeAdapter(Annotated[WorkerSaid, Field(
 class GiveOrder(_Said):
     type: Literal["order"] = "order"
     order: Order
-    #: How often the worker tells of its device from now on.
+    #: How often the worker tells of its device from now on, and of steps within a phase, at most.
     telemetry_interval_s: float
+    progress_interval_s: float = 0.0
 
 
 class GiveCancel(_Said):

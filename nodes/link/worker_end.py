@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -65,6 +66,10 @@ class WorkerEnd:
         self.same_machine = same_machine
         #: How often the coordinator wants to be told of the device.
         self.telemetry_interval_s = TELEMETRY_INTERVAL_S
+        #: And of steps within a phase, at most.
+        self._progress_interval_s = 0.0
+        #: Of what was told of steps last: attempt and phase, and when.
+        self._told: tuple[tuple[str, str], float] = (("", ""), 0.0)
         self._sending = threading.Lock()
         self._fetching = threading.Lock()
         self._blobs: SimpleQueue[bytearray | OSError | None] = SimpleQueue()
@@ -83,7 +88,12 @@ class WorkerEnd:
     def tell(self, message: Progress | Finished | Failed) -> None:
         """Say how an attempt goes. To nobody, where the connection has ended: the attempt is lost with it."""
         payloads: tuple[memoryview, ...] = ()
-        if isinstance(message, Finished):
+        if isinstance(message, Progress):
+            now, where = time.monotonic(), (message.attempt_id, message.phase)
+            if where == self._told[0] and now - self._told[1] < self._progress_interval_s:
+                return
+            self._told = (where, now)
+        elif isinstance(message, Finished):
             payloads = tuple(each for each in (message.content, message.handover) if each is not None)
         self._send(said(message).header(), *payloads)
 
@@ -144,6 +154,7 @@ class WorkerEnd:
                 match message:
                     case GiveOrder(order=order):
                         self.telemetry_interval_s = message.telemetry_interval_s
+                        self._progress_interval_s = message.progress_interval_s
                         begin(order)
                     case GiveCancel(attempt_id=attempt_id):
                         cancel(attempt_id)

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from farm.threads import to_its_end_or_given_up
+from farm import threads
+from farm.threads import in_turns, to_its_end_or_given_up
 
 
 async def test_a_call_that_is_cancelled_hears_of_it_and_is_waited_for() -> None:
@@ -34,3 +36,21 @@ async def test_a_call_that_is_cancelled_hears_of_it_and_is_waited_for() -> None:
 
 async def test_a_call_that_ends_gives_what_it_returns() -> None:
     assert await to_its_end_or_given_up(lambda given_up, number: number + 1, 2) == 3
+
+
+async def test_many_messages_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "TURN_S", -1.0)  # after each
+    order: list[str] = []
+
+    async def messages() -> AsyncIterator[str]:
+        for number in range(3):
+            yield f"message {number}"
+
+    async def other() -> None:
+        order.append("other")
+
+    beside = asyncio.ensure_future(other())
+    async for message in in_turns(messages()):
+        order.append(message)
+    await beside
+    assert order == ["message 0", "other", "message 1", "message 2"]

@@ -19,7 +19,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Blob, Failed, Finished, Order, Progress
-from farm.state.workers import Telemetry, telemetry_interval_s
+from farm.state.workers import Telemetry, progress_interval_s, telemetry_interval_s
 from nodes.link import frames, listener
 from nodes.link.frames import framed, new_nonce, proof
 from nodes.link.listener import Connection, LinkBroken, Listener, Misbehaved
@@ -130,17 +130,20 @@ async def test_an_order_goes_out_and_progress_device_and_result_come_back(door: 
         assert given == wanted
         assert end.telemetry_interval_s == 10.0, "as the coordinator of ten thousand says"
         end.tell(Progress(ATTEMPT, "denoise", 1, 4))
+        end.tell(Progress(ATTEMPT, "denoise", 2, 4))  # a moment later, which nobody needs of ten thousand
+        end.tell(Progress(ATTEMPT, "decode", 0, 1))
         end.tell_device(Telemetry(WORKER.id, load=0.5, memory_used_bytes=9))
         end.tell(finished)
         end.tell(Failed(ATTEMPT, "error", "again", "log"))
         end.close()
 
     _, connection, _ = await served(door, begin)
-    connection.order(wanted, telemetry_interval_s(10_000))
+    connection.order(wanted, telemetry_interval_s(10_000), progress_interval_s(10_000))
     heard, _ = await end_of(connection)
     assert heard == [
         WORKER,
         Progress(ATTEMPT, "denoise", 1, 4),
+        Progress(ATTEMPT, "decode", 0, 1),
         Telemetry(WORKER.id, load=0.5, memory_used_bytes=9),
         finished,
         Failed(ATTEMPT, "error", "again", "log"),
