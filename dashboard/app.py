@@ -43,7 +43,7 @@ from dashboard.http import API, NO_KEY, AnswerHead, Route, answer_errors, answer
 from dashboard.intake import Intake, KeptUploads, Specs, Submitting, UploadSpace
 from dashboard.live import Feed, events_router
 from dashboard.metrics import CountRequests, Metrics, metrics_router
-from dashboard.pages import pages_router
+from dashboard.pages import TRY_FOLDER, pages_router
 from dashboard.videos import VideosIntake, videos_router
 from dashboard.webhooks import Webhooks, WebhookStore, webhooks_router
 from farm.keeping import keep_compact
@@ -164,7 +164,7 @@ def create_app(
         videos_router(coordinator, VideosIntake(coordinator.reopening, intake, specs), submitting, artifacts),
         openai_models_router(models),
         metrics_router(metrics),
-        pages_router(),
+        pages_router(state / TRY_FOLDER),
     ):
         # Included, every route would be made once more with the first request.
         app.router.routes.extend(router.routes)

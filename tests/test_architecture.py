@@ -28,7 +28,12 @@ DOORS: dict[str, set[str]] = {
     "reelfarm": {"farm", "nodes", "stitching", "dashboard"},
 }
 #: The command line may enter every room.
-DOORLESS = {"farm/cli/main.py", "farm/cli/machine_commands.py", "farm/cli/video_commands.py"}
+DOORLESS = {
+    "farm/cli/main.py",
+    "farm/cli/machine_commands.py",
+    "farm/cli/page_commands.py",
+    "farm/cli/video_commands.py",
+}
 
 #: library -> the files that may import it.
 KEEPERS: dict[str, set[str]] = {

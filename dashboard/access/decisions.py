@@ -53,6 +53,7 @@ AREAS: Mapping[str, tuple[Need, Need]] = {
     "/nodes": ("read", "admin"),
     "/history": ("read", "admin"),
     "/settings": ("read", "admin"),
+    "/try": ("read", "admin"),
     "/api/v1/join-tokens": ("node", "node"),
     "/api/v1/audit": ("admin", "admin"),
     "/api/v1/keys": ("admin", "admin"),

@@ -34,11 +34,12 @@ from dashboard.http.schemas import (
     shown_event,
     shown_plan,
 )
-from dashboard.http.security_headers import SECURITY_HEADERS
+from dashboard.http.security_headers import ISOLATED, SECURITY_HEADERS
 
 __all__ = [
     "API",
     "DEFAULT_LIMIT",
+    "ISOLATED",
     "MACHINE_KEY",
     "NO_KEY",
     "SECURITY_HEADERS",

@@ -15,3 +15,10 @@ SECURITY_HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+#: Of the page that computes in the browser and of what its workers run: WebAssembly may be compiled, and the
+#: page is isolated from all others, without which browsers give it one thread.
+ISOLATED = {
+    "content-security-policy": f"{_POLICY}; script-src 'self' 'wasm-unsafe-eval'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+}

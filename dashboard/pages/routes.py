@@ -19,18 +19,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
-from dashboard.http import Route
+from dashboard.files import open_file
+from dashboard.http import ISOLATED, Route
 from farm.errors import NotFound
 from farm.version import VERSION
 
 _HERE = Path(__file__).parent
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
+    ".jpg": "image/jpeg",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
+TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
 _FOR_EVER = "public, max-age=31536000, immutable"
+_FOR_EVER_HERE = "private, max-age=31536000, immutable"
 _IMPORT = re.compile(r'(?:from|import)\s*"(\.[\w./-]+\.js)"')
 
 
@@ -44,8 +47,12 @@ class Page:
     title: str
     #: What the module asks the API for first, so that the browser can ask before it has read the module.
     first_reads: tuple[str, ...] = ()
+    template: str = "page.html"
+    #: Whether it computes here: see ``ISOLATED``.
+    isolated: bool = False
 
 
+TRY = Page("/try", "try", "Try it in this browser", template="try.html", isolated=True)
 PAGES = (
     Page("/", "submit", "New video", ("/api/v1/models", "/api/v1/presets")),
     Page("/jobs", "jobs", "Jobs", ("/api/v1/jobs?limit=50",)),
@@ -53,8 +60,14 @@ PAGES = (
     Page("/nodes", "nodes", "Nodes", ("/api/v1/nodes?limit=200",)),
     Page("/history", "history", "History", ("/api/v1/jobs?status=ended&limit=200",)),
     Page("/settings", "settings", "Settings"),
-    Page("/login", "login", "Log in"),
+    TRY,
+    Page("/login", "login", "Log in", template="login.html"),
 )
+#: What the isolated page's workers are made of: they have headers of their own.
+_IN_WORKERS = ("js/try/", "vendor/ort")
+#: ONNX Runtime's WebAssembly, packed: too large to lie in memory beside the pages.
+RUNTIME = _HERE / "runtime"
+_FILE_OF_TRY = re.compile(r"[a-z][a-z0-9-]*\.(?:onnx|json|wasm\.gz)")
 
 
 @dataclass(frozen=True)
@@ -65,8 +78,11 @@ class StaticFile:
     etag: str
 
 
-def pages_router() -> APIRouter:
-    """Every page and what it loads. No page holds data: what may be seen is for the API to say."""
+def pages_router(built: Path) -> APIRouter:
+    """Every page and what it loads. No page holds data: what may be seen is for the API to say.
+
+    ``built``: where ``farm export-page`` writes the model that browsers compute with.
+    """
     router = APIRouter(include_in_schema=False, route_class=Route)
     files = static_files()
     version = _version(files)
@@ -79,6 +95,8 @@ def pages_router() -> APIRouter:
         # A page opened before an update asks for the old version: it gets this one, and does not keep it.
         keep = _FOR_EVER if asked_version == version else "no-cache"
         headers = {"ETag": file.etag, "Cache-Control": keep, "Vary": "Accept-Encoding"}
+        if name.startswith(_IN_WORKERS):
+            headers |= ISOLATED
         if file.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         content = file.content
@@ -87,13 +105,24 @@ def pages_router() -> APIRouter:
             headers["Content-Encoding"] = "gzip"
         return Response(content, media_type=file.media_type, headers=headers)
 
+    @router.api_route("/try/files/{name}", methods=["GET", "HEAD"])
+    async def file_of_try(name: str) -> Response:
+        if not _FILE_OF_TRY.fullmatch(name):
+            raise NotFound(f"there is no file {name}")
+        path = (RUNTIME if name.endswith(".gz") else built) / name
+        # Names of what is built carry its hash.
+        keep = {} if path.parent == RUNTIME or name == "manifest.json" else {"cache-control": _FOR_EVER_HERE}
+        media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
+        return await open_file(path, media_type=media_type, name=name, headers=keep)
+
     for page in PAGES:
         _add(router, page, version, _modules(page.name))
     return router
 
 
 def _add(router: APIRouter, page: Page, version: str, needed: list[str]) -> None:
-    template = _TEMPLATES.get_template("login.html" if page.name == "login" else "page.html")
+    template = TEMPLATES.get_template(page.template)
+    headers = {"Cache-Control": "no-cache", **(ISOLATED if page.isolated else {})}
 
     async def shell(request: Request) -> HTMLResponse:
         parameters = {name: quote(value, safe="") for name, value in request.path_params.items()}
@@ -107,7 +136,7 @@ def _add(router: APIRouter, page: Page, version: str, needed: list[str]) -> None
             if request.url.query
             else [address.format(**parameters) for address in page.first_reads],
         )
-        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(html, headers=headers)
 
     router.add_api_route(page.path, shell, methods=["GET", "HEAD"], name=f"page-{page.name}")
 

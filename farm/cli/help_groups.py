@@ -9,7 +9,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Pool several cards": ("up", "join", "join-token", "doctor", "health"),
     "Watch": ("jobs", "watch", "report", "nodes", "login", "priority", "cancel"),
     "Scale up and down": ("drain", "enable", "leave", "remove"),
-    "Keep in order": ("storage", "delete", "backup", "restore", "keys"),
+    "Keep in order": ("storage", "delete", "backup", "restore", "keys", "export-page"),
 }
 
 

@@ -14,6 +14,7 @@ from farm.cli.farm_meant import Json, Pages, StateFolder
 from farm.cli.help_groups import put_in_groups
 from farm.cli.key_commands import keys
 from farm.cli.machine_commands import VramLimit, head_workers, machine
+from farm.cli.page_commands import pages
 from farm.cli.remote_commands import remote
 from farm.cli.storage_commands import Adopt, Ignore, keeping, settled
 from farm.cli.video_commands import run, video
@@ -141,7 +142,7 @@ def main() -> None:
         sys.exit(2)
 
 
-for group in (video, remote, machine, keeping):
+for group in (video, remote, machine, keeping, pages):
     app.registered_commands.extend(group.registered_commands)
 app.add_typer(keys, name="keys")
 put_in_groups(app)

@@ -120,6 +120,14 @@ async def login(visitor: Visitor, at: LivedIn, photo: Path) -> Page:
     return page
 
 
+async def try_here(visitor: Visitor, at: LivedIn, photo: Path) -> Page:
+    page = await visitor.open("/try")
+    await page.get_by_test_id("drop").locator("input").set_input_files(photo)
+    await page.get_by_test_id("make").click()
+    await expect(page.get_by_role("alert")).to_contain_text("farm export-page")
+    return page
+
+
 View = Callable[[Visitor, LivedIn, Path], Awaitable[Page]]
 VIEWS: tuple[View, ...] = (
     new_video,
@@ -135,6 +143,7 @@ VIEWS: tuple[View, ...] = (
     settings,
     new_key,
     login,
+    try_here,
 )
 
 

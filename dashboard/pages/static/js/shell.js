@@ -24,14 +24,17 @@ export function useScope(/** @type {string} */ scope) {
   return allowed;
 }
 
-/** Put a page's component into the shell. */
-export function start(/** @type {any} */ Page) {
+/** Put a page's component into the shell, and what stands at the end of its top. */
+export function start(/** @type {any} */ Page, /** @type {any} */ End = TopEnd) {
   const page = /** @type {HTMLElement} */ (document.getElementById("page"));
   page.replaceChildren();
   render(html`<${Page} />`, page);
   const end = document.getElementById("top-end");
-  if (end) render(html`<${TopEnd} />`, end);
+  if (end) render(html`<${End} />`, end);
 }
+
+/** Of a page that follows no farm. */
+export const ThemeOnly = () => html`<${ThemeButton} />`;
 
 const TopEnd = () => {
   const [status, setStatus] = useState("connecting");
