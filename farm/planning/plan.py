@@ -125,6 +125,8 @@ class Footprint(Value):
     #: window of n frames has (n - 1) / frames_per_latent + 1, rounded down.
     attention_per_latent: float = 0.0
     frames_per_latent: int = 1
+    #: Of the model's files, which a machine that lacks them takes from others first.
+    disk_bytes: int = 0
 
     @property
     def needs(self) -> dict[Rung, Need]:

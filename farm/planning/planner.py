@@ -340,6 +340,7 @@ def footprint(spec: EngineSpec, shape: RenderShape, kind: DeviceKind, *, text: b
         * shape.height
         / (spec.pixels_per_token or 1),
         frames_per_latent=spec.frames.frames_per_latent,
+        disk_bytes=spec.disk_bytes,
     )
 
 

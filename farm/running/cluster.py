@@ -128,14 +128,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class ModelsHere:
+class Models:
     """What of models is on the disk of a worker's machine, by its own word."""
 
     worker_id: str
     held: tuple[ModelHeld, ...]
 
 
-Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry | ModelsHere
+Message = WorkerUp | WorkerDown | Progress | Finished | Failed | Telemetry | Models
 
 #: Of an attempt's log; the middle is left out of a longer one.
 MAX_LOG_BYTES = 64 * 1024

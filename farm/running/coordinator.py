@@ -14,7 +14,7 @@ from farm.errors import InvalidInput
 from farm.planning import Plan, plan_with
 from farm.request import JobRequest
 from farm.running.blobs import Blobs
-from farm.running.cluster import Cluster, Failed, Finished, Message, Progress, WorkerDown, WorkerUp
+from farm.running.cluster import Cluster, Failed, Finished, Message, Models, Progress, WorkerDown, WorkerUp
 from farm.running.draining import Draining
 from farm.running.joining import Joiners
 from farm.running.orders import order_for
@@ -44,6 +44,7 @@ from farm.state import (
     attempt_ids,
     blob_hashes,
     heard,
+    told_models,
 )
 from farm.threads import in_turns
 
@@ -241,6 +242,8 @@ class Coordinator:
                 worker_state = self.ledger.state.workers.get(message.worker_id)
                 if worker_state is not None:
                     worker_state.telemetry, worker_state.telemetry_at = message, self.clock()
+            case Models(worker_id=worker_id, held=held):
+                told_models(self.ledger.state, worker_id, {each.model: each.size_bytes for each in held})
             case Finished():
                 if self.owned(message.attempt_id):
                     self._spawn(self._results.keep(message))

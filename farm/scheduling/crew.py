@@ -49,9 +49,9 @@ def crew_of(state: State, plan: Plan, drawn: Outline, now: float) -> Crew:
             continue
         load_s = 0.0
         if worker_state.warm_model != model and alike.holds_own:
-            load_s = profiles.loading_s(plan, worker)
+            load_s = profiles.bringing_s(plan, worker, worker_state.models)
         if plan.draft and worker_state.warm_model != plan.draft.loaded_as != model:
-            share_s = profiles.loading_s(plan.draft, worker) / num_drafted
+            share_s = profiles.bringing_s(plan.draft, worker, worker_state.models) / num_drafted
             costs = tuple(
                 cost + share_s if sample.drafted and sample.level != "text" else cost
                 for sample, cost in zip(drawn.samples, costs, strict=True)

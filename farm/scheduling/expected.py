@@ -16,6 +16,6 @@ def ends_on(workers: Iterable[WorkerState], profiles: Profiles | None = None) ->
         workers: That are here, or will be.
         profiles: What was learned of them; None: nothing.
     """
-    idle = {w.worker.id: WorkerState(w.worker, warm_model=w.warm_model) for w in workers}
+    idle = {w.worker.id: WorkerState(w.worker, warm_model=w.warm_model, models=w.models) for w in workers}
     state = State(workers=idle, profiles=profiles or Profiles())
     return lambda plan: quote(state, plan, 0.0).predicted_s

@@ -40,7 +40,7 @@ from farm.state.events import (
     event_adapter,
 )
 from farm.state.fleet import Bools, Fleet, Floats, TaskClass, remaining_s
-from farm.state.index import Index, heard, index_of
+from farm.state.index import Index, heard, index_of, told_models
 from farm.state.journal import Journal, Row, job_rows, moved_to
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
@@ -173,6 +173,7 @@ __all__ = [
     "to_regrow",
     "to_remake",
     "to_rerender",
+    "told_models",
     "usual_mode",
     "usual_state_folder",
     "write_private",

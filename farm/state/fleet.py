@@ -69,7 +69,7 @@ class TaskClass:
             return inf
         run_s = self.loaded_s(profiles, worker_state.worker)
         if run_s < inf and worker_state.warm_model != self.model and not self.is_text:
-            run_s += profiles.loading_s(self.rendered_as, worker_state.worker)
+            run_s += profiles.bringing_s(self.rendered_as, worker_state.worker, worker_state.models)
         return run_s
 
 
@@ -300,7 +300,8 @@ class Fleet:
         state = self._state.workers[worker_id]
         worker, row = state.worker, self.row(worker_id)
         has = (worker.device_name, worker.kind, worker.vram_bytes, worker.host_bytes)
-        alike = (*has, state.draining, state.warm_model)
+        on_disk = None if state.models is None else frozenset(state.models)
+        alike = (*has, state.draining, state.warm_model, on_disk)
         self.device[row] = self._numbers.setdefault(worker.device_name, len(self._numbers))
         self.like[row] = self._numbers.setdefault(alike, len(self._numbers))
 

@@ -6,6 +6,8 @@ where the event changed the state. A journal is replayed without it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from farm.state.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -108,6 +110,17 @@ def happened(state: State, event: Event) -> None:
     """Keep the index, where there is one, as the state is now."""
     if isinstance(state.index, Index):
         state.index.note(event)
+
+
+def told_models(state: State, worker_id: str, models: Mapping[str, int]) -> None:
+    """A worker has told what models are on its machine's disk, by name, with their bytes: all workers of that
+    machine have them."""
+    teller = state.workers.get(worker_id)
+    for other_id, other in state.workers.items():
+        if teller and other.worker.node == teller.worker.node and other.models != models:
+            other.models = models
+            if isinstance(state.index, Index):
+                state.index.fleet.speed_changed(other_id)
 
 
 def heard(state: State, attempt_id: str, phase: str, done_fraction: float | None, monotonic_s: float) -> None:

@@ -24,6 +24,10 @@ PRIOR_JOIN_S = 0.1
 #: Seconds to encode a prompt on a loaded encoder, whatever the worker.
 TEXT_S = 2.0
 
+#: Bytes that a machine takes of a model in a second, of several others at once: what a cable of 1 Gbit/s lets
+#: through (benchmarks/models_at_home.py).
+FETCH_BYTES_PER_S = 100e6
+
 #: Model, frame size, frames of the window, rung, kind of worker: what memory depends on.
 ShapeKey = tuple[str, int, int, int, Rung, DeviceKind]
 
@@ -130,6 +134,16 @@ class Profiles:
         """Seconds of a unit on a worker that has not rendered with the model: of its like, or a guess."""
         alike = (worker.device_name, work.model)
         return self.seconds_per_unit_of_device.get(alike, work.prior_seconds_per_unit)
+
+    def bringing_s(
+        self, rendered_as: Plan | Draft, worker: Worker, models: Mapping[str, int] | None
+    ) -> float:
+        """As ``loading_s``, and before that to take the model's files from other machines where they are not
+        among the ``models`` on its disk (None: it has not told). A model by its path is where it is."""
+        loading_s = self.loading_s(rendered_as, worker)
+        if models is None or rendered_as.model in models or "/" in rendered_as.model:
+            return loading_s
+        return loading_s + rendered_as.on[worker.kind].disk_bytes / FETCH_BYTES_PER_S
 
     def loading_s(self, rendered_as: Plan | Draft, worker: Worker) -> float:
         """Predicted seconds to bring the model of a plan, or of its draft, onto a worker that has another."""

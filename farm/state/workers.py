@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from farm.capabilities import Worker
@@ -51,6 +52,8 @@ class WorkerState:
     #: The model its last task used: still loaded.
     warm_model: str | None = None
     # Watched, not journaled.
+    #: Models on its machine's disk, by name, with their bytes; None: it has not told.
+    models: Mapping[str, int] | None = field(default=None, compare=False)
     telemetry: Telemetry | None = field(default=None, compare=False)
     #: In seconds since the epoch, for people.
     telemetry_at: float | None = field(default=None, compare=False)

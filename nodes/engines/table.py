@@ -208,7 +208,17 @@ def _spec_of(model: str, weights: Weights) -> EngineSpec:
         )
     spec = family.read_spec(folder, name, revision, weights)
     # What is drawn has no files but the farm's own.
-    return spec.model_copy(update={"disk_bytes": _size_bytes(folder)}) if spec.component_bytes else spec
+    return _on_disk(spec, _size_bytes(folder)) if spec.component_bytes else spec
+
+
+def _on_disk(spec: EngineSpec, disk_bytes: int) -> EngineSpec:
+    """A spec that says what its files take, in every form of it."""
+    update = {
+        "disk_bytes": disk_bytes,
+        "on_cpu": spec.on_cpu and _on_disk(spec.on_cpu, disk_bytes),
+        "in_fewer_bits": tuple(_on_disk(each, disk_bytes) for each in spec.in_fewer_bits),
+    }
+    return spec.model_copy(update=update)
 
 
 @lru_cache(maxsize=64)

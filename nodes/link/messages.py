@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from farm.capabilities import Manifest, ModelHeld, Source, Worker
 from farm.planning import Phase, RenderTask
-from farm.running import MAX_LOG_BYTES, Failed, Finished, ModelsHere, Order, Progress
+from farm.running import MAX_LOG_BYTES, Failed, Finished, Models, Order, Progress
 from farm.state import FailureKind, Fill, Telemetry
 from nodes.link.frames import BadFrame
 
@@ -167,9 +167,9 @@ class SaidModels(_Said):
     #: On which it gives them; None: it does not.
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
-    def message(self, worker_id: str) -> ModelsHere:
+    def message(self, worker_id: str) -> Models:
         held = tuple(each for each in self.held if _printable(each.model) == each.model)
-        return ModelsHere(worker_id, tuple(each for each in held if 0 < len(each.model) <= 256))
+        return Models(worker_id, tuple(each for each in held if 0 < len(each.model) <= 256))
 
 
 class SaidBring(_Said):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from farm.scheduling.forecast import quote
 from farm.scheduling.retry import barred
 from farm.scheduling.schedule import (
     LOOKS,
@@ -19,7 +20,8 @@ from farm.scheduling.schedule import (
 )
 from farm.state.events import TaskReopened, WorkerDraining, WorkerLeft
 from farm.state.fleet import remaining_s
-from farm.state.index import heard
+from farm.state.index import heard, told_models
+from farm.state.profiles import FETCH_BYTES_PER_S
 from farm.state.state import State
 
 
@@ -87,6 +89,51 @@ def test_a_draft_is_timed_by_its_own_steps_and_keyframes_by_those_that_are_run(m
     make.happen(state, make.assigned("d0-0", "a/0"), make.succeeded("d0-0", wall_s=51.0))
     expected = {"d1-0": 50.0, "k0-0": 15.0}
     assert {a.task_id: a.predicted_s for a in schedule(state, 0.0)} == pytest.approx(expected)
+
+
+# Models that are on some machines' disks.
+
+
+@pytest.mark.parametrize(
+    ("of_first", "of_second", "first", "predicted_s"),
+    [
+        (None, None, "a/0", 20.0),
+        ({"synthetic": 1}, {"synthetic": 1}, "a/0", 20.0),
+        ({}, {}, "a/0", 60.0),
+        ({"other": 1}, {"synthetic": 1}, "b/0", 30.0),
+        # Whoever has not told is not taken to lack anything.
+        ({}, None, "b/0", 30.0),
+    ],
+)
+def test_who_has_the_model_on_its_disk_is_preferred_while_others_would_have_to_take_it(
+    make: Any, of_first: Any, of_second: Any, first: str, predicted_s: float
+) -> None:
+    """It has 4 GB, which is 40 seconds; the slower worker takes 10 seconds more for the segment."""
+    state = farm(make, {"a/0": 20.0, "b/0": 30.0}, spec=make.spec(disk_bytes=int(40 * FETCH_BYTES_PER_S)))
+    for worker in state.workers.values():
+        worker.warm_model = None
+    for worker_id in state.workers:
+        state.profiles.load_s[worker_id, "synthetic"] = 1e-9
+    assert schedule(state, 0.0), "the index is there before they tell"
+    for worker_id, models in (("a/0", of_first), ("b/0", of_second)):
+        if models is not None:
+            told_models(state, worker_id, models)
+    (found,) = schedule(state, 0.0)
+    assert (found.worker_id, found.predicted_s) == (first, pytest.approx(predicted_s))
+    quoted = quote(state, state.jobs["job"].plan, 0.0)
+    assert quoted.predicted_s is not None
+    assert quoted.predicted_s >= predicted_s
+
+
+def test_all_workers_of_a_machine_have_what_one_of_them_tells(make: Any) -> None:
+    state = farm(make, {"a/0": 20.0, "a/1": 20.0, "b/0": 20.0})
+    told_models(state, "a/1", {"synthetic": 7})
+    told_models(state, "gone/0", {"synthetic": 7})
+    assert {worker_id: worker.models for worker_id, worker in state.workers.items()} == {
+        "a/0": {"synthetic": 7},
+        "a/1": {"synthetic": 7},
+        "b/0": None,
+    }
 
 
 # Unequal cards.
