@@ -6,7 +6,9 @@ where the event changed the state. A journal is replayed without it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import takewhile
 
 from farm.state.events import (
     AttemptFailed,
@@ -115,12 +117,14 @@ def happened(state: State, event: Event) -> None:
 def told_models(state: State, worker_id: str, models: Mapping[str, int]) -> None:
     """A worker has told what models are on its machine's disk, by name, with their bytes: all workers of that
     machine have them."""
-    teller = state.workers.get(worker_id)
-    for other_id, other in state.workers.items():
-        if teller and other.worker.node == teller.worker.node and other.models != models:
-            other.models = models
-            if isinstance(state.index, Index):
-                state.index.fleet.speed_changed(other_id)
+    if worker_id not in state.workers:
+        return
+    fleet = index_of(state).fleet
+    node = f"{state.workers[worker_id].worker.node}/"
+    for other_id in takewhile(lambda each: each.startswith(node), fleet.ids[bisect_left(fleet.ids, node) :]):
+        if state.workers[other_id].models != models:
+            state.workers[other_id].models = models
+            fleet.speed_changed(other_id)
 
 
 def heard(state: State, attempt_id: str, phase: str, done_fraction: float | None, monotonic_s: float) -> None:

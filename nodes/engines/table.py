@@ -169,11 +169,13 @@ def files_of(model: str, weights: Weights = OWN_WEIGHTS) -> tuple[str, Path, tup
 
 
 def held_models() -> list[ModelHeld]:
-    """The models of the hub, and those that were added, that are whole on this disk, by the names that they
-    are asked for by."""
+    """The models that are whole on this disk, by the names that they are asked for by. Those that come with
+    the farm take nothing of it."""
     held = []
     for _, name, home in _listed():
-        if isinstance(home, HubModel) and (folder := home.cached()):
+        if not isinstance(home, HubModel):
+            held.append(ModelHeld(model=name, size_bytes=0))
+        elif folder := home.cached():
             commit = "" if home.revision else f"@{folder.name.rpartition('@')[2]}"
             held.append(ModelHeld(model=f"{name}{commit}", size_bytes=_size_bytes(folder)))
     for model in kept_models():

@@ -47,7 +47,11 @@ class Machine:
         return ["ip", "netns", "exec", self.name, sys.executable, "-m", "farm", *arguments]
 
     def environment(self) -> dict[str, str]:
-        own = {"REELFARM_STATE": str(self.folder / "state"), "XDG_STATE_HOME": str(self.folder / "user")}
+        own = {
+            "REELFARM_STATE": str(self.folder / "state"),
+            "XDG_STATE_HOME": str(self.folder / "user"),
+            "REELFARM_MODELS": str(self.folder / "models"),
+        }
         return {**os.environ, **own, "COLUMNS": "200"}
 
     def start(self, *arguments: str, own_processes: bool = False) -> subprocess.Popen[str]:
@@ -214,6 +218,29 @@ def test_machines_join_a_running_job_leave_it_and_die_and_the_video_is_right(
     assert told["totals"]["frames_sha256"] == undisturbed_sha256(
         model="procedural", width=256, height=256, num_frames=200, overlap_frames=1
     )
+
+
+@pytest.mark.long
+@pytest.mark.torch
+def test_a_machine_without_a_jobs_model_takes_it_from_the_farms_own(
+    machines: tuple[Machine, Machine],
+) -> None:
+    head, other = machines
+    mine = head.folder / "mine" / "my-style"
+    shutil.copytree(PHOTO.parents[1] / "models" / "tiny_wan", mine, ignore=shutil.ignore_patterns("recipe"))
+    head.run("models", "add", str(mine))
+    head.start("up", "--listen", HEAD, "--port", PORT, "--workers", "none", "--name", "head")
+    until(lambda: is_up(head), "the farm", machines)
+    token = head.run("join-token").strip()
+    other.start("join", f"{HEAD}:{PORT}", "--token", token, "--name", "attic", "--workers", "8GiB,8GiB")
+    until(lambda: nodes_of(head) == {"attic"}, "the join", machines)
+    asked = ("--model", "my-style", "--frames", "9", "--size", "128x128", "--preview", "--prompt", "zoom in")
+    head.run("submit", str(PHOTO), *asked, "--watch", "-o", "v.mp4", timeout_s=240)
+    for path in (head.folder / "models" / "my-style").rglob("*"):
+        if path.is_file():
+            came = other.folder / "models" / path.relative_to(head.folder / "models")
+            assert came.read_bytes() == path.read_bytes()
+    assert not (other.folder / "models" / ".coming" / "my-style").exists()
 
 
 @pytest.mark.long
