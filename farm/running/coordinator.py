@@ -118,10 +118,8 @@ class Coordinator:
         return job_id
 
     def plan(self, request: JobRequest, *, coming: Sequence[Worker] = ()) -> Plan:
-        """The plan a submit would follow, made for the workers that are here or on their way.
-
-        May be called in a thread: a long video takes a while to plan.
-        """
+        """The plan a submit would follow, made for the workers that are here or on their way. May be called
+        in a thread: a long video takes a while."""
         here = {w.worker.id: w for w in list(self.ledger.state.workers.values()) if not w.draining}
         states = {worker.id: WorkerState(worker) for worker in coming} | here
         ends = ends_on(states.values(), self.ledger.state.profiles)
@@ -239,8 +237,7 @@ class Coordinator:
                 done = message.done / message.total if phase == "denoise" else None
                 heard(self.ledger.state, attempt_id, phase, done, self.ledger.monotonic())
             case Telemetry():
-                worker_state = self.ledger.state.workers.get(message.worker_id)
-                if worker_state is not None:
+                if worker_state := self.ledger.state.workers.get(message.worker_id):
                     worker_state.telemetry, worker_state.telemetry_at = message, self.clock()
             case Models(worker_id=worker_id, held=held):
                 told_models(self.ledger.state, worker_id, {each.model: each.size_bytes for each in held})
