@@ -357,6 +357,7 @@ WORKER: dict[str, Any] = {
         }
     ],
     "warm_model": "tiny_wan",
+    "models": {"wan2.2-ti2v-5b": 34203200512},
     "seconds_per_mpixel_step": {"tiny_wan": 0.86},
     "idle_because": "",
     "price_per_hour": 0.12,

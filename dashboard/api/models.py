@@ -19,7 +19,7 @@ from dashboard.intake import Intake, Specs, Turns, caller_of
 from farm.capabilities import OWN_WEIGHTS, listed_model
 from farm.errors import CannotRun, InvalidInput
 from farm.planning import Choices, choices, nothing_asked, preset_choices
-from farm.reporting import ModelReport, ShapeOf, model_reports, report_json
+from farm.reporting import ModelReport, ShapeOf, machines_with_models, model_reports, report_json
 from farm.request import PRESETS, JobRequest, Preset
 from farm.running import Coordinator
 from farm.state import LicenceAccepted
@@ -153,6 +153,7 @@ def models_router(
         state = coordinator.ledger.state
         workers = [w.worker for w in state.workers.values() if not w.draining]
         profiles, folders = deepcopy(state.profiles), state.models
+        held_by = machines_with_models(state.workers.values())
 
         def look() -> list[dict[str, Any]]:
             found = model_reports(
@@ -161,6 +162,7 @@ def models_router(
                 workers,
                 profiles,
                 shape_of=shape_of,
+                held_by=held_by,
                 names=[model] if model else [],
                 folders=folders,
             )

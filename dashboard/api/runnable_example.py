@@ -9,6 +9,7 @@ from dashboard.api.examples import MODEL
 RUNNABLE: dict[str, Any] = {
     **{name: MODEL[name] for name in ("model", "engine", "takes", "source", "licence")},
     "here": True,
+    "held_by": [],
     "disk_bytes": 31251842,
     "runnable": {
         "model": "tiny_wan",

@@ -101,7 +101,14 @@ class Snapshots:
         looks: dict[str, tuple[Any, ...]] = {}
         for worker_id, worker in state.workers.items():
             running = [(a.id, a.phase, a.done_fraction) for _, _, a in state.running_on(worker)]
-            look = (worker.worker, worker.draining, worker.warm_model, worker.telemetry_at, *running)
+            look = (
+                worker.worker,
+                worker.draining,
+                worker.warm_model,
+                worker.models,
+                worker.telemetry_at,
+                *running,
+            )
             looks[worker_id] = look
             if look != self._looks.get(worker_id):
                 for job_id, _ in worker.attempts.values():

@@ -41,6 +41,9 @@ class WorkerSummary(TypedDict):
     draining: bool
     tasks: list[RunningTask]
     warm_model: str | None
+    #: Models on its machine's disk, by name, with their bytes; not those that come with the farm. Null: not
+    #: told.
+    models: dict[str, int] | None
     #: Learned on this worker, per model: seconds per million pixels, frame and step at the resident rung.
     seconds_per_mpixel_step: dict[str, float]
     #: Why it has nothing to do; empty when it has.
@@ -149,6 +152,8 @@ def _summary(
     summary["draining"] = worker_state.draining
     summary["tasks"] = list(_running(state, worker_state))
     summary["warm_model"] = worker_state.warm_model
+    if worker_state.models is not None:
+        summary["models"] = {name: size for name, size in sorted(worker_state.models.items()) if size}
     if worker_state.draining:
         summary["status"] = "draining"
         summary["idle_because"] = "" if summary["tasks"] else "it is draining"
@@ -178,6 +183,7 @@ def _described(
         "draining": False,
         "tasks": [],
         "warm_model": None,
+        "models": None,
         "seconds_per_mpixel_step": speeds,
         "idle_because": "",
         "price_per_hour": worker.price_per_hour,

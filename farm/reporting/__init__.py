@@ -19,6 +19,7 @@ from farm.reporting.logs import LogFormat, log_events, logging_to
 from farm.reporting.models import (
     ModelReport,
     ShapeOf,
+    machines_with_models,
     model_reports,
     no_shapes,
     report_json,
@@ -58,6 +59,7 @@ __all__ = [
     "keyframe_details",
     "log_events",
     "logging_to",
+    "machines_with_models",
     "made_again_words",
     "made_lines",
     "model_reports",

@@ -353,6 +353,8 @@ def print_models(found: Iterable[ModelReport], *, every: bool, console: Console 
         if licence := report["licence"]:
             asks = f", to be accepted once: `farm models accept {report['model']}`"
             lines.append(f"weights: {licence.name}{asks if licence.restricts_use else ''}")
+        if held_by := report["held_by"]:
+            lines.append(f"on the disk of {', '.join(held_by)}")
         for line in (*lines, *runnable_lines(report, every=every)):
             console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 

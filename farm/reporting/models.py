@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
@@ -10,13 +10,15 @@ from typing_extensions import TypedDict
 from farm.capabilities import EngineSpec, Licence, Worker, gib
 from farm.errors import FarmError
 from farm.scheduling import Runnable, RunnableSetting, runnable
-from farm.state import Profiles
+from farm.state import Profiles, WorkerState
 
 _FETCHED = "its files are not on this disk; the first job with it fetches them"
 #: What is known of a model that is asked for by its folder, before that is read.
 _FOLDER: dict[str, Any] = {"engine": None, "takes": [], "source": "a folder", "here": True}
 
 
+#: Where no machine has told what it has.
+NOBODY: Mapping[str, Collection[str]] = {}
 #: What is known of a model by its name without its files; None: nothing.
 ShapeOf: TypeAlias = Callable[[str], EngineSpec | None]
 
@@ -38,6 +40,9 @@ class ModelReport(TypedDict):
     licence: Licence | None
     #: Whether its files are on this disk; else the first job with it fetches them.
     here: bool
+    #: Other machines of the farm that have its files on their disk, by their own word; those that lack them
+    #: take them from these when a segment of theirs wants them.
+    held_by: list[str]
     #: What its files take of the disk, or would, in 16 bits.
     disk_bytes: int | None
     #: None where ``why_not`` says why nothing can be told.
@@ -52,6 +57,7 @@ def model_reports(
     profiles: Profiles,
     *,
     shape_of: ShapeOf = no_shapes,
+    held_by: Mapping[str, Collection[str]] = NOBODY,
     names: Sequence[str] = (),
     folders: Sequence[str] = (),
 ) -> list[ModelReport]:
@@ -63,6 +69,7 @@ def model_reports(
         workers: That are here and not draining.
         profiles: What was learned of them.
         shape_of: What is known of a model whose files are not here.
+        held_by: Names of the machines that have a model, by its name.
         names: Only these, names or folders.
         folders: Without ``names``, what is told beside all that have a name, where it can still be read.
     """
@@ -71,7 +78,9 @@ def model_reports(
 
     def report(name: str) -> ModelReport:
         entry = by_name.get(name)
-        return _report(entry or {**_FOLDER, "model": name}, spec_of, shape_of, here, profiles)
+        report = _report(entry or {**_FOLDER, "model": name}, spec_of, shape_of, here, profiles)
+        report["held_by"] = sorted(held_by.get(name, ()))
+        return report
 
     if names:
         return [report(name) for name in names]
@@ -93,6 +102,7 @@ def _report(
         source=entry["source"],
         licence=entry.get("licence") and Licence.model_validate(entry["licence"]),
         here=entry["here"],
+        held_by=[],
         disk_bytes=None,
         runnable=None,
         why_not=None,
@@ -110,6 +120,16 @@ def _report(
     report["disk_bytes"] = spec.disk_bytes
     report["runnable"] = runnable(spec, workers, profiles)
     return report
+
+
+def machines_with_models(workers: Iterable[WorkerState]) -> dict[str, set[str]]:
+    """By model, the machines that have its files on their disk, but for what comes with the farm."""
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        for model, size_bytes in (worker.models or {}).items():
+            if size_bytes:
+                found.setdefault(model, set()).add(worker.worker.node)
+    return found
 
 
 def report_json(report: ModelReport) -> dict[str, Any]:

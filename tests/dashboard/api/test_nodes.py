@@ -10,6 +10,7 @@ import pytest
 
 from dashboard.http.queries import cursor_after
 from farm.running.membership import ClusterAccess, Membership
+from farm.state.index import told_models
 from farm.state.workers import Telemetry
 
 
@@ -29,6 +30,12 @@ async def test_workers_say_what_they_are_and_why_they_idle(farm: Any, photo: Pat
     assert (await farm.get("nodes/near")).json() == node
     assert (await farm.get("workers")).json()["data"] == node["workers"]
     assert (await farm.get("nodes/near/workers/cpu1")).json() == node["workers"][1]
+    assert {w["models"] for w in node["workers"]} == {None}
+    told_models(farm.coordinator.ledger.state, "near/cpu1", {"wan2.2-ti2v-5b": 7, "tiny_wan": 0})
+    (node,) = (await farm.get("nodes")).json()["data"]
+    assert [w["models"] for w in node["workers"]] == [{"wan2.2-ti2v-5b": 7}] * 2
+    runnable = (await farm.get("models/runnable", params={"model": "tiny_wan"})).json()["data"]
+    assert runnable[0]["held_by"] == []
     await farm.finished_job(photo)
     learned = [w for w in (await farm.get("workers")).json()["data"] if w["warm_model"]]
     assert learned

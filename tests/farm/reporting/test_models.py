@@ -10,9 +10,10 @@ from rich.console import Console
 from farm.capabilities import EngineSpec
 from farm.errors import NotFound
 from farm.reporting.console import print_models
-from farm.reporting.models import model_reports, report_json, runnable_lines
+from farm.reporting.models import machines_with_models, model_reports, report_json, runnable_lines
 from farm.scheduling.runnable import Runnable
 from farm.state.profiles import Profiles
+from farm.state.workers import WorkerState
 
 HERE = {"model": "synthetic", "engine": "synthetic", "takes": ["image"], "source": "built in", "here": True}
 ELSEWHERE = {**HERE, "model": "far", "source": "somebody/far at 0123", "here": False}
@@ -112,3 +113,18 @@ def test_a_licence_is_named_and_how_to_accept_one_that_restricts_use(make: Any) 
         "weights: Apache License 2.0",
         "weights: Strict License, to be accepted once: `farm models accept far`",
     ]
+
+
+def test_a_model_says_which_machines_have_it_on_their_disk(make: Any) -> None:
+    here = [
+        WorkerState(make.worker(worker_id, 8)) for worker_id in ("attic/0", "attic/1", "cellar/0", "den/0")
+    ]
+    for worker, models in zip(here, ({"far": 9, "synthetic": 0}, {"far": 9}, {"far": 9}, None), strict=True):
+        worker.models = models
+    held_by = machines_with_models(here)
+    assert held_by == {"far": {"attic", "cellar"}}, "what comes with the farm is everywhere"
+    own, far = _reports(make, held_by=held_by)
+    assert (own["held_by"], far["held_by"]) == ([], ["attic", "cellar"])
+    text = StringIO()
+    print_models([far], every=False, console=Console(file=text, width=80))
+    assert "on the disk of attic, cellar" in text.getvalue()

@@ -40,6 +40,7 @@ export const WorkerCard = ({ worker, admin, now, reload }) => {
     <details class="worker-more"><summary class="small-text">Device</summary>
       <${Facts} rows=${[
         ["Loaded model", worker.warm_model ?? "none"],
+        ["Models on its disk", onDisk(worker.models)],
         ...(isCard ? [["Compute capability", worker.compute_capability ?? "unknown"], ["Driver", worker.driver ?? "unknown"]] : []),
         ["Process memory", bytes(worker.memory_used_bytes)],
         ["Price of an hour", worker.price_per_hour == null ? "unknown" : figure(worker.price_per_hour)],
@@ -49,6 +50,10 @@ export const WorkerCard = ({ worker, admin, now, reload }) => {
     ${admin && html`<footer class="row end"><${Button} kind="small" onPress=${change} label=${`${off ? "Enable" : "Drain"} ${worker.id}`} testid=${off ? "enable" : "drain"}>${off ? "Enable" : "Drain"}</${Button}></footer>`}
   </article>`;
 };
+
+/** Names and sizes, beside what comes with the farm. */
+const onDisk = (/** @type {Record<string, number> | null} */ models) =>
+  models === null ? "unknown" : Object.entries(models).map(([name, size]) => `${name} (${bytes(size)})`).join(", ") || "none but the farm's own";
 
 /** Of a card its VRAM; of a CPU worker its process's memory against what it may hold. */
 const Memory = ({ worker, isCard }) => {
