@@ -19,7 +19,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.engines import _animatediff_folder, _full_size, _svd_folder
+from benchmarks.engines import _full_size
+from benchmarks.engines.unets import _animatediff_folder, _svd_folder
 from benchmarks.i2vgen_xl_memory import FULL
 from farm.capabilities import EngineSpec, Worker, fitting_rungs
 from farm.errors import FarmError

@@ -124,6 +124,8 @@ class EngineSpec(Value):
     #: Frames of a window unless others are asked for, and the numbers that can be rendered at all.
     window_frames: int = 8
     frames: FrameRule = FrameRule()
+    #: Longer windows are denoised in overlapping parts of so many frames, in the memory of one; None: whole.
+    context_frames: int | None = None
     #: The windows the weights were trained on, where that is known; the largest that a worker can hold is the
     #: default.
     trained_windows: tuple[int, ...] = ()

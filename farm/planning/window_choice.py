@@ -138,6 +138,11 @@ def _window(request: JobRequest, spec: EngineSpec) -> tuple[int, tuple[str, ...]
 def _untrained_window(spec: EngineSpec, window: int) -> tuple[str, ...]:
     if not spec.trained_windows or window in spec.trained_windows:
         return ()
+    if spec.context_frames is not None and window > spec.context_frames:
+        return (
+            f"windows of {window} frames are denoised in overlapping parts of {spec.context_frames}, which "
+            "takes no more memory and about a third more time",
+        )
     trained = ", ".join(map(str, spec.trained_windows))
     return (f"{spec.model} was trained on windows of {trained} frames, and not on {window}",)
 

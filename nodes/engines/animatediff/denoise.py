@@ -8,10 +8,12 @@ import torch
 from diffusers import LCMScheduler
 
 from farm.planning import RenderTask
+from nodes.engines.animatediff.contexts import contexts, noise_keys
 from nodes.engines.animatediff.encode import Conditioning
 from nodes.engines.animatediff.layout import DENOISER
 from nodes.engines.animatediff.model import Model
-from nodes.engines.common import Holder, OnStep, frame_noise, run_steps
+from nodes.engines.common import Holder, OnStep, frame_noise, run_steps, starting_latents
+from nodes.engines.engine import Frames
 
 #: A step's noise is keyed apart from the starting noise and other steps' by so many frames for each step.
 _FRAMES_OF_A_STEP = 2**28
@@ -47,6 +49,17 @@ def denoise(
     )
 
 
+def starting_noise(
+    held: Holder[Model], task: RenderTask, video: Frames | None = None
+) -> tuple[torch.Tensor, range]:
+    """``starting_latents`` of a window; one of several contexts starts with noise that they share."""
+    size = held.spec.context_frames
+    if size is not None and task.num_frames > size:
+        keys = noise_keys(task.frame_indices, task.shot_start, size, task.seed)
+        task = task.model_copy(update={"frame_indices": tuple(keys)})
+    return starting_latents(held, task, video)
+
+
 def step_noise(held: Holder[Model], task: RenderTask) -> Callable[[int], torch.Tensor] | None:
     """What the steps of a task add, by their number: the same for a frame in every window and on any machine;
     None of a model whose steps add none."""
@@ -64,6 +77,22 @@ def step_noise(held: Holder[Model], task: RenderTask) -> Callable[[int], torch.T
 
 
 def _predict(
+    held: Holder[Model], latents: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    """The noise of every frame (F, C, h, w), as its contexts see it on average."""
+    size = held.spec.context_frames or len(latents)
+    if len(latents) <= size:
+        return _predict_context(held, latents, timestep, conditioning)
+    total = torch.zeros_like(latents)
+    seen = latents.new_zeros(len(latents), 1, 1, 1)
+    for context in contexts(len(latents), size):
+        frames = slice(context.start, context.stop)
+        total[frames] += _predict_context(held, latents[frames], timestep, conditioning.within(frames))
+        seen[frames] += 1
+    return total / seen
+
+
+def _predict_context(
     held: Holder[Model], latents: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
 ) -> torch.Tensor:
     placed = held.placed

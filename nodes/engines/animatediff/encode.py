@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -37,6 +37,10 @@ class Conditioning:
     @property
     def guided(self) -> bool:
         return len(self.text) == 2
+
+    def within(self, frames: slice) -> Conditioning:
+        """That of some frames of the window."""
+        return self if self.given is None else replace(self, given=self.given[frames])
 
 
 @torch.no_grad()

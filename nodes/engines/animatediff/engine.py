@@ -14,13 +14,13 @@ import torch
 
 from farm.capabilities import EngineSpec, Rung
 from farm.planning import RenderTask
-from nodes.engines.animatediff.denoise import denoise, step_noise
+from nodes.engines.animatediff.denoise import denoise, starting_noise, step_noise
 from nodes.engines.animatediff.encode import encode
 from nodes.engines.animatediff.layout import PARTS
 from nodes.engines.animatediff.loading import read_model
 from nodes.engines.animatediff.model import Model
 from nodes.engines.animatediff.placements import CUDA, placements
-from nodes.engines.common import Holder, decode_frames, encode_frames, starting_latents
+from nodes.engines.common import Holder, decode_frames, encode_frames
 from nodes.engines.engine import Attentions, Rendered, RenderInputs, Report
 from nodes.engines.folders import THE_FOLDERS, WeightSource
 from nodes.engines.window_check import check_window
@@ -70,7 +70,7 @@ class AnimateDiff:
         # The verbs, each usable alone.
         self.encode = partial(encode, self._held)
         self.encode_video = partial(encode_frames, self._held)
-        self.initial_latents = partial(starting_latents, self._held)
+        self.initial_latents = partial(starting_noise, self._held)
         self.denoise = partial(denoise, self._held)
         self.decode = partial(decode_frames, self._held)
 

@@ -3,8 +3,8 @@
 Activation bytes follow the tensors alive at the peak of each stage, at e bytes an element (c = first width of
 the U-Net, v = widths of the VAE):
 
-* denoising, per latent voxel and batch row: 6.1 c elements; with a SparseCtrl 9.25 c, for what it adds to
-  every skip is there from the start; beside them what a slice of a layer makes on its way;
+* denoising, per latent voxel of a context and batch row: 6.1 c elements; with a SparseCtrl 9.25 c, for what
+  it adds to every skip is there from the start; beside them what a slice of a layer makes on its way;
 * the VAE as that of I2VGen-XL, per pixel and frame: 5 v1 to decode and 4 v0 to encode.
 
 Traced by tests/nodes/engines/animatediff/test_live_bytes.py; not measured on a card yet.
@@ -81,6 +81,8 @@ _ELEMENT_BYTES = {"cuda": 2, "cpu": 4}
 #: and encoding; their parameters; and what unmeasured workers are taken to do.
 _TFLOP = {DENOISER: 7.0, VAE: 10.0}
 _FULL_PARAMETERS = {DENOISER: 1_276_658_564, VAE: 83_653_863}
+#: What is counted for latents and frames beside a context is a workspace.
+_MAX_FRAMES = 256
 _PRIOR_TFLOPS = {"cuda": 25.0, "cpu": 0.1}
 _ENCODE_SHARE = 0.4
 
@@ -118,6 +120,7 @@ def animatediff_spec(
     }
     tflop = {name: each * parameters[name] / _FULL_PARAMETERS[name] for name, each in _TFLOP.items()}
     longest = int((folder.adapter or folder.unet).get("motion_max_seq_length", 32))
+    context = min(facts.window_frames, longest)
 
     def on(kind: DeviceKind, weights: Weights, on_cpu: EngineSpec | None) -> EngineSpec:
         in_format, _ = without_inversions(sources_of(weights, PARTS.denoisers, model)[DENOISER])
@@ -132,7 +135,8 @@ def animatediff_spec(
             takes=TAKES
             - (frozenset() if folder.control is not None else _FRAMES)
             - (frozenset() if folder.look is not None else _LOOK),
-            frames=FrameRule(max_frames=longest),
+            frames=FrameRule(max_frames=_MAX_FRAMES),
+            context_frames=context,
             trained_windows=(facts.window_frames,),
             knows_rates=False,
             side_multiple=folder.pixels_per_latent * 2 ** (len(folder.unet["block_out_channels"]) - 1),
@@ -242,6 +246,7 @@ class _Cost:
     encode: float
     #: Of what a slice of the U-Net's layers makes on its way.
     slice_bytes: int
+    context_frames: int
     component_bytes: dict[str, int]
     #: Card bytes of the ring that streams a component.
     ring: dict[str, int]
@@ -268,6 +273,7 @@ class _Cost:
             denoise=element * alive * width / side**2,
             decode=element * 5.0 * widths[min(1, len(widths) - 1)],
             encode=element * 4.0 * widths[0],
+            context_frames=facts.window_frames,
             # A window of a small model is no more than a slice.
             slice_bytes=element * min(ELEMENTS_AT_ONCE, round(17 * width * voxels)),
             component_bytes={name: sum(each) for name, each in held.items()},
@@ -311,6 +317,7 @@ class _Cost:
                     beside=(self.slice_bytes + self.unpacked_bytes) * passes,
                     bytes_per_pixel=self.denoise,
                     batch=placement.guided_batch,
+                    frames_at_once=self.context_frames,
                 ),
                 stage("vae_decode", VAE, bytes_per_pixel=self.decode, frames_at_once=at_once),
             ),

@@ -132,7 +132,7 @@ def test_without_a_sparsectrl_a_video_is_refined_and_frames_alone_are_refused(
     ("changes", "inputs", "named"),
     [
         ({"height": 36}, {}, "height x width is 36x48"),
-        ({"frame_indices": tuple(range(33))}, {}, "num_frames is 33: tiny renders 1 to 32"),
+        ({"frame_indices": tuple(range(257))}, {}, "num_frames is 257: tiny renders 1 to 256"),
         ({}, {"known": {9: np.zeros((HEIGHT, WIDTH, 3), np.uint8)}}, "frame 9 of 4"),
         ({}, {"last_image": np.zeros((8, 8, 3), np.uint8)}, r"frame 3 of 4 is \(8, 8, 3\)"),
     ],

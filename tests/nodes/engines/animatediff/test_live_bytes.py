@@ -27,6 +27,7 @@ def test_a_pass_holds_what_the_spec_says(batch: int, is_given: bool) -> None:
         path=Path(),
         unet={"block_out_channels": (320, 640, 1280, 1280)},
         adapter={},
+        look=None,
         control={} if is_given else None,
         vae={"block_out_channels": (128, 256, 512, 512)},
         scheduler={},

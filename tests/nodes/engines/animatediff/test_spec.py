@@ -95,6 +95,7 @@ def _full_needs(tiny: EngineSpec, width: int, height: int) -> dict[str, int]:
         path=Path(),
         unet={"block_out_channels": [320, 640, 1280, 1280]},
         adapter={},
+        look=None,
         control={},
         vae={"block_out_channels": [128, 256, 512, 512]},
         scheduler={},
