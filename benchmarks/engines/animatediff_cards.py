@@ -1,11 +1,11 @@
 """AnimateDiff with SparseCtrl at full size on capped cards, beside stock diffusers in the same run.
 
-A folder with random weights, 4 GB, is written to ``--folder``. Every case runs in a process of its own,
-capped to the bytes it names; a case that fails is written as such. Results are added to ``--out`` as they
+Folders with random weights, 4 and 1.3 GB, are written to ``--folder``. Every case runs in a process of its
+own, capped to the bytes it names; a case that fails is written as such. Results are added to ``--out`` as they
 come; what is there is not measured again unless ``--again``. At the end ratios to stock's guided step and
 window are printed.
 
-    python benchmarks/engines/animatediff_cards.py                                  # two minutes on an H100
+    python benchmarks/engines/animatediff_cards.py                                  # three minutes on an H100
     python benchmarks/engines/animatediff_cards.py --only 'square/*'                 # patterns of names
     python benchmarks/engines/animatediff_cards.py --tiny --out /tmp/rehearsal.json  # every path on a CPU
 """
@@ -53,14 +53,17 @@ from benchmarks.engines.unets._cases import (  # noqa: E402
 )
 from nodes.engines.animatediff.engine import AnimateDiff  # noqa: E402
 from nodes.engines.animatediff.facts import ModelFacts  # noqa: E402
+from nodes.engines.animatediff.layout import DENOISER, PARTS  # noqa: E402
 from nodes.engines.animatediff.loading import scheduler_of  # noqa: E402
 from nodes.engines.animatediff.spec import animatediff_spec  # noqa: E402
-from nodes.engines.folders import read_json  # noqa: E402
+from nodes.engines.folders import read_json, sources_of  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "animatediff_cards.json"
 PROMPT = "a ship sails slowly to the right under a low sun"
 #: Width, height, frames, steps.
 SQUARE, TALL, SMALL = (512, 512, 16, 8), (512, 768, 16, 8), (256, 256, 16, 4)
+#: Of several contexts.
+LONG = (512, 512, 64, 4)
 
 
 def pipeline(folder: Path, dtype: torch.dtype) -> Any:
@@ -107,6 +110,7 @@ FAMILY = Family(
     arguments=arguments,
     guidance_scale=7.5,
     prompt=PROMPT,
+    weights=lambda weights: {"weights": sources_of(weights, PARTS.denoisers, "animatediff")[DENOISER]},
 )
 CASES: Cases = {
     "card": (None, card),
@@ -119,6 +123,11 @@ CASES: Cases = {
     "tall/stock": ("square", partial(stock, window=TALL, placed="resident")),
     "tall/6gb": ("square", partial(ours, window=TALL, cap_gb=6)),
     "tall/4gb": ("square", partial(ours, window=TALL, cap_gb=4)),
+    "square/int8-4gb": ("square", partial(ours, window=SQUARE, cap_gb=4, format="int8")),
+    "square/disk": ("square", partial(ours, window=SQUARE, cap_gb=4, rung="disk")),
+    "square/words-4gb": ("square", partial(ours, window=SQUARE, cap_gb=4, given="nothing")),
+    "look/6gb": ("look", partial(ours, window=SQUARE, cap_gb=6, given="reference")),
+    "long/6gb": ("square", partial(ours, window=LONG, cap_gb=6, given="nothing")),
     "square/rungs": ("square", partial(rungs, window=SMALL)),
     "square/needs": (
         "square",
@@ -131,7 +140,8 @@ CASES: Cases = {
                 ("stream", TALL),
                 ("stream_cfg_split", SQUARE),
                 ("evict", (768, 768, 16, 2)),
-                ("stream", (512, 512, 32, 2)),
+                ("stream", LONG),
+                ("disk", SQUARE),
                 ("resident", (256, 384, 16, 2)),
             ],
         ),

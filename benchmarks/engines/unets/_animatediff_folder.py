@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, MotionAdapter, PNDMScheduler, SparseControlNetModel, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.engines._full_size import write_component
 
@@ -33,6 +34,27 @@ TEXT: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
 }
+#: Of the model that its IP-Adapters see by.
+VISION: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "projection_dim": 1024,
+    "hidden_act": "gelu",
+}
+TINY_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 8,
+    "projection_dim": 24,
+}
+#: The folder with an IP-Adapter.
+LOOKING = "look"
 _SMALL = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
 TINY: dict[str, dict[str, Any]] = {
     "unet": {
@@ -74,10 +96,17 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def write_folder(home: Path, name: str, *, tiny: bool) -> Path:
-    """What is missing of a folder: Stable Diffusion 1.5 with an adapter and a SparseCtrl in it."""
+    """What is missing of a folder: Stable Diffusion 1.5 with an adapter and a SparseCtrl in it; of the one
+    called ``look`` also an IP-Adapter, beside links to the parts of ``square``."""
     folder = home / name
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float32 if tiny else torch.bfloat16
+    if name == LOOKING:
+        for part in write_folder(home, "square", tiny=tiny).iterdir():
+            if not (folder / part.name).exists():
+                (folder / part.name).symlink_to(part.resolve())
+        _write_look(folder, dtype, tiny=tiny)
+        return folder
     parts: dict[str, tuple[Any, dict[str, Any]]] = {
         "unet": (UNet2DConditionModel, UNET),
         "motion_adapter": (MotionAdapter, ADAPTER),
@@ -95,6 +124,36 @@ def write_folder(home: Path, name: str, *, tiny: bool) -> Path:
     index = {"_class_name": "StableDiffusionPipeline"}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def _write_look(folder: Path, dtype: torch.dtype, *, tiny: bool) -> None:
+    """The plain IP-Adapter for Stable Diffusion 1.5, and the CLIP ViT-H that sees for it."""
+    vision = CLIPVisionConfig(**(TINY_VISION if tiny else VISION))
+    make = partial(CLIPVisionModelWithProjection, vision)
+    write_component(folder / "image_encoder", make, vision, dtype, stem="model")
+    file = folder / "ip_adapter" / "ip-adapter_sd15.safetensors"
+    if file.exists():
+        return
+    file.parent.mkdir(exist_ok=True)
+    text = TINY["unet"]["cross_attention_dim"] if tiny else 768
+    # Of attention to prompts, on the way down, in the middle and on the way up, as wide as its level.
+    widths = (
+        (32, 32, 32, 64)
+        if tiny
+        else (320, 320, 640, 640, 1280, 1280, 1280, *(1280,) * 3, *(640,) * 3, *(320,) * 3)
+    )
+    if not tiny:
+        widths = (*widths[:6], *widths[7:], widths[6])  # the middle comes last
+    tensors = {
+        f"ip_adapter.{2 * i + 1}.to_{part}_ip.weight": 0.02 * torch.randn(width, text)
+        for i, width in enumerate(widths)
+        for part in "kv"
+    }
+    seen = vision.projection_dim
+    tensors["image_proj.proj.weight"] = 0.02 * torch.randn(4 * text, seen)
+    tensors["image_proj.proj.bias"] = torch.zeros(4 * text)
+    tensors["image_proj.norm.weight"], tensors["image_proj.norm.bias"] = torch.ones(text), torch.zeros(text)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, file)
 
 
 def _write_tokenizer(folder: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ import torch
 from benchmarks.engines._farm_cases import GB, context_bytes, picture, used_of_the_card
 from benchmarks.engines._full_size import Window
 from benchmarks.engines._watch import Watch, seconds_of
-from farm.capabilities import EngineSpec, need_bytes
+from farm.capabilities import EngineSpec, Weights, need_bytes
 from farm.capabilities.engine_spec import RenderShape
 from farm.planning.render_task import RenderTask
 from nodes.engines.engine import OutOfMemory, RenderInputs
@@ -46,6 +46,12 @@ class Family:
     arguments: Callable[[Window], dict[str, Any]]
     guidance_scale: float
     prompt: str = ""
+    #: What makes an engine of some weights.
+    weights: Callable[[Weights], dict[str, Any]] = lambda weights: {}
+
+
+Given = Literal["image", "nothing", "reference"]
+"""What a window is given beside its prompt."""
 
 
 def card(folder: Path, device: str, family: Family) -> dict[str, Any]:
@@ -102,20 +108,30 @@ def stock(folder: Path, device: str, family: Family, *, window: Window, placed: 
 
 
 def ours(
-    folder: Path, device: str, family: Family, *, window: Window, cap_gb: float, rung: str | None = None
+    folder: Path,
+    device: str,
+    family: Family,
+    *,
+    window: Window,
+    cap_gb: float,
+    rung: str | None = None,
+    format: str | None = None,
+    given: Given = "image",
 ) -> dict[str, Any]:
     """Two windows of the engine in a capped process, at the fastest rung that is predicted to fit, or one."""
     before = used_of_the_card() if device == "cuda" else 0
-    spec = family.spec(folder, model=folder.name)
+    weights = Weights.model_validate({"format": format})
+    of_spec, of_engine = ({}, {}) if format is None else ({"weights": weights}, family.weights(weights))
+    spec = family.spec(folder, model=folder.name, **of_spec)
     needs = {each.name: need_of(spec, each.name, window) for each in spec.rungs}
     fitting = [name for name, need in needs.items() if need <= cap_gb * GB]
     chosen: Any = rung or (fitting or [min(needs, key=lambda name: needs[name])])[0]
     if device == "cuda":
         cap_process(int(cap_gb * GB), context_bytes=spec.context_bytes)
-    engine = family.engine(spec, folder, device=device)
+    engine = family.engine(spec, folder, device=device, **of_engine)
     engine.load(chosen)
     watch = Watch(device)
-    whole = [rendered(engine, family, spec, window, watch)[1] for _ in range(2)]
+    whole = [rendered(engine, family, spec, window, watch, given)[1] for _ in range(2)]
     found = found_of(watch, before, whole, window)
     found |= {"rung": chosen, "cap_bytes": int(cap_gb * GB), "predicted_bytes": needs[chosen]}
     if "held_bytes" in found:
@@ -124,7 +140,12 @@ def ours(
 
 
 def rendered(
-    engine: Any, family: Family, spec: EngineSpec, window: Window, watch: Watch | None = None
+    engine: Any,
+    family: Family,
+    spec: EngineSpec,
+    window: Window,
+    watch: Watch | None = None,
+    given: Given = "image",
 ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], float]:
     """A window's frames, and the seconds it took."""
     width, height, num_frames, steps = window
@@ -149,7 +170,13 @@ def rendered(
             watch.step()
 
     start = time.perf_counter()
-    frames = engine.render(task, RenderInputs(image=picture(width, height)), report).frames
+    shown = picture(width, height)
+    inputs = {
+        "image": RenderInputs(image=shown),
+        "nothing": RenderInputs(),
+        "reference": RenderInputs(references=[shown]),
+    }
+    frames = engine.render(task, inputs[given], report).frames
     if watch is not None:
         watch.end()
     return frames, time.perf_counter() - start
