@@ -1,9 +1,9 @@
 """AnimateDiff with SparseCtrl at full size on capped cards, beside stock diffusers in the same run.
 
 Folders with random weights, 4 and 1.3 GB, are written to ``--folder``. Every case runs in a process of its
-own, capped to the bytes it names; a case that fails is written as such. Results are added to ``--out`` as they
-come; what is there is not measured again unless ``--again``. At the end ratios to stock's guided step and
-window are printed.
+own, capped to the bytes it names; a case that fails is written as such. Results are added to ``--out`` as
+they come; what is there is not measured again unless ``--again``. At the end ratios to stock's guided step
+and window are printed.
 
     python benchmarks/engines/animatediff_cards.py                                  # three minutes on an H100
     python benchmarks/engines/animatediff_cards.py --only 'square/*'                 # patterns of names
