@@ -6,8 +6,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +30,7 @@ from nodes.engines.folders import (
 )
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
 from nodes.engines.instant import FAMILY as INSTANT
+from nodes.engines.lean_imports import leanly
 from nodes.engines.ltx import FAMILY as LTX
 from nodes.engines.machine_choices import chosen_attention
 from nodes.engines.memory import cap_process, use_expandable_segments
@@ -285,7 +288,17 @@ def create_engine(
         use_expandable_segments()  # before torch is imported
         cap_process(worker.vram_bytes, context_bytes=spec.context_bytes)
     attention = chosen_attention() if family.uses_torch else "sdpa"
-    return family.create(spec, folder, worker, cpu_threads=cpu_threads, attention=attention)
+    with leanly() if family.uses_torch else nullcontext():
+        return family.create(spec, folder, worker, cpu_threads=cpu_threads, attention=attention)
+
+
+def import_engines() -> None:
+    """Import what engines on PyTorch need, so that no order waits for it: seconds, and no card is opened."""
+    use_expandable_segments()  # before torch is imported
+    with leanly():
+        for family in FAMILIES:
+            if family.uses_torch:
+                import_module(f"{__package__}.{family.name}.engine")
 
 
 def licence_of(model: str) -> Licence | None:

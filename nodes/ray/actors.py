@@ -77,7 +77,7 @@ class _Work:
     def __init__(self, worker_id: str) -> None:
         import cv2
 
-        from nodes.engines import create_engine
+        from nodes.engines import create_engine, import_engines
         from nodes.work import BlobCache, Sampler, WorkerBody, WorkerModels
 
         logging.captureWarnings(True)  # they belong into the attempt's log
@@ -88,6 +88,8 @@ class _Work:
             os.environ["CUDA_VISIBLE_DEVICES"] = self._worker.device_uuid
         cores = threads_per_worker(described)
         cv2.setNumThreads(cores)  # it would take all of the machine's, as every worker beside this one
+        if self._worker.kind == "cuda":
+            import_engines()  # a worker that says that it is here can begin
         self._body = WorkerBody(self._worker, partial(create_engine, cpu_threads=cores))
         self._sampler = Sampler(self._worker, cores=cores)
         self._blobs = BlobCache()
