@@ -11,13 +11,7 @@ from functools import cached_property
 from farm.capabilities import DeviceKind, Rung, Worker
 from farm.planning import Keyframe, Outline, Plan, Segment, keyframes, outline
 from farm.request import JobRequest, MediaInfo
-from farm.state.events import (
-    Artifact,
-    FailureKind,
-    JobPublished,
-    JobSubmitted,
-    SeamMeasured,
-)
+from farm.state.events import Artifact, FailureKind, JobPublished, JobSubmitted, SeamMeasured
 from farm.state.profiles import Pace, Profiles, pace
 from farm.state.transitions import JobStatus, TaskStatus
 from farm.state.workers import NodeState, WorkerState
@@ -72,8 +66,8 @@ class Attempt:
 
     @property
     def handing_over(self) -> bool:
-        """Its frames are rendered; they are packed and sent while its worker may render others."""
-        return self.outcome == "running" and self.phase == "transfer"
+        """Its frames are rendered: they are packed and sent, while its worker may render others."""
+        return self.running and self.phase == "transfer"
 
 
 @dataclass(slots=True)
