@@ -190,7 +190,12 @@ class Farm:
         rng = self.rng
         model = rng.choice(("one", "one", "two"))
         mode = rng.choice(("independent", "independent", "chain", "refine", "infill"))
-        stages = {"takes": TAKES, "frames": FrameRule(max_frames=33), "window_frames": 16, "overlap_frames": 1}
+        stages = {
+            "takes": TAKES,
+            "frames": FrameRule(max_frames=33),
+            "window_frames": 16,
+            "overlap_frames": 1,
+        }
         spec = self.make.spec(
             model=model,
             random_access=mode == "independent",
