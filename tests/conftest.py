@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -28,8 +29,11 @@ WAITING = ("ray", "browser", "clients")
 #: What a Python beside the usual one does without (make test-pythons), and whose tests may need it.
 HEAVY = re.compile("No module named '(?:torch|diffusers|transformers|accelerate)'")
 HEAVY_ROOMS = ("tests/models/", "tests/nodes/")
+LEAVING_OUT = re.compile(r"not \(?(\w+(?: or \w+)*)\)?")
+PYTESTMARK = re.compile(r"^pytestmark = (?:\[\n.*?^\]|[^\n]*)", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"pytest\.mark\.(\w+)")
 #: Two cores have 180 CPU seconds in 90 s, and are never busy for all of them.
-FAST_CPU_S = 170
+FAST_CPU_S = 165
 JOIN_IN_PROCESS = ("tests/farm/", "tests/dashboard/", "tests/nodes/work/")
 
 
@@ -43,6 +47,23 @@ def pytest_make_collect_report(
     if lacking and collector.nodeid.startswith(HEAVY_ROOMS):
         return pytest.CollectReport(collector.nodeid, "passed", None, [])
     return report
+
+
+class LeftOut(pytest.Module):
+    """A file that is not imported, because all its tests are left out."""
+
+    def collect(self) -> list[pytest.Item]:
+        return []
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """With ``-m "not (slow or long)"``, files that are so as a whole, by their ``pytestmark``, are not
+    imported: the libraries of what they test take seconds."""
+    left_out = LEAVING_OUT.fullmatch(parent.config.option.markexpr)
+    of_all = PYTESTMARK.search(module_path.read_text(encoding="utf-8"))
+    if left_out and of_all and set(left_out[1].split(" or ")).intersection(MARK.findall(of_all[0])):
+        return LeftOut.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -103,6 +124,17 @@ def small_contact_sheets(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.node.nodeid.startswith(JOIN_IN_PROCESS):
             patch.setattr("stitching.contact_sheet._TILE_WIDTH", 40)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """A command that is run in this process is put together once: its options are made of signatures, which
+    takes longer than most of what it does."""
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", functools.cache(typer.main.get_command))
         yield
 
 

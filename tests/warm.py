@@ -1,13 +1,15 @@
 """The ``farm`` command without its imports: run by ``tests/conftest.py``, which says what for.
 
-What it runs is a fork of a process that has imported the command and has done nothing with it but to take in
-the photo that most commands are given: looking at it is half of what such a command does.
+What it runs is a fork of a process that has imported the command and has done nothing with it but to put it
+together from its options, and to take in the photo that most commands are given: most of what such a command
+does.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -22,14 +24,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import typer.main
 import typer.rich_utils
 
-import farm.cli.main
+import dashboard.app
 import nodes.hosting
 import nodes.machine
+from farm.cli.main import app
+from nodes.engines.table import known_models
 from nodes.media import intake_sandbox
+from stitching import intake
 
-__all__ = ["farm", "nodes", "typer"]
+__all__ = ["dashboard", "nodes", "typer"]
 
 #: linux/capability.h and linux/prctl.h.
 CAP_DAC_OVERRIDE = 1
@@ -41,8 +47,21 @@ PR_CAPBSET_DROP = 24
 PHOTO = Path(__file__).parents[1] / "examples" / "coffee.jpg"
 
 
+def put_together_once() -> None:
+    """The commands and the readers of their options are made of their signatures here."""
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    group: Any = typer.main.get_command(app)
+    for command in (group, *group.commands.values()):
+        for parameter in command.params:
+            parameter.get_runtime_param()
+
+
 def take_in_once(photo: Path) -> Path:
-    """Of this photo, commands get what the intake's child process has said here; returns where that lies."""
+    """Of this photo, commands get what the intake's child process has said here; returns where that lies.
+
+    Other files are looked at in the command's own process: tests/nodes/media tests the child that the intake
+    runs in, whose imports would cost more than all the rest of a command.
+    """
     look, folder = intake_sandbox._run, Path(tempfile.mkdtemp())
     limits = (intake_sandbox.MEMORY_BYTES, intake_sandbox.PICTURE_CPU_S, intake_sandbox.FILE_BYTES, "fixed")
     said = look(
@@ -51,7 +70,7 @@ def take_in_once(photo: Path) -> Path:
 
     def remember(path: Path, staging: Path, **how: Any) -> str:
         if path.absolute() != photo:
-            return look(path, staging, **how)
+            return looked_at_here(path, staging, **how)
         with suppress(OSError):  # the disk may be full, which is for the child to say
             for taken in folder.iterdir():
                 shutil.copy(taken, staging)
@@ -60,6 +79,14 @@ def take_in_once(photo: Path) -> Path:
 
     intake_sandbox._run = remember
     return folder
+
+
+def looked_at_here(path: Path, staging: Path, *, clip: bool, **_: Any) -> str:
+    """What the intake's child prints at its end."""
+    try:
+        return json.dumps(intake.normalise_file(path.absolute(), staging, lambda *_: None, clip=clip))
+    except intake.IntakeError as error:
+        return json.dumps({"error": str(error)})
 
 
 def serve(listener: socket.socket) -> None:
@@ -140,6 +167,8 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()
+        put_together_once()
+        known_models()  # what is known of them is read once in a process
         taken = take_in_once(PHOTO)
         gc.freeze()  # or a fork would look through all that is here for garbage, at its end
         print("ready", flush=True)
