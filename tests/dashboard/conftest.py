@@ -128,7 +128,7 @@ class Farm:
 
     async def submit(self, photo: Path, **options: Any) -> httpx2.Response:
         """A small job of some 5 segments, unless ``options`` say otherwise."""
-        wanted = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": "8", **options}
+        wanted = {"model": "procedural", "num_frames": 24, "width": 32, "height": 32, "fps": "8", **options}
         return await self.http.post(
             "/api/v1/jobs",
             data={"request": json.dumps(wanted)},

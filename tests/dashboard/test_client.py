@@ -28,7 +28,7 @@ from farm.errors import (
 )
 from farm.state.events import event_adapter
 
-OPTIONS = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": Fraction(30000, 1001)}
+OPTIONS = {"model": "procedural", "num_frames": 24, "width": 32, "height": 32, "fps": Fraction(30000, 1001)}
 
 
 async def test_a_job_goes_through_the_client_from_submit_to_download(

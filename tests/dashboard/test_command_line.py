@@ -17,7 +17,7 @@ from farm.planning import Plan
 from tests.dashboard.conftest import Farm
 
 Command = Callable[..., Awaitable[Result]]
-SMALL = ("--model", "procedural", "--frames", "24", "--size", "64x64", "--fps", "8")
+SMALL = ("--model", "procedural", "--frames", "24", "--size", "32x32", "--fps", "8")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,7 +40,7 @@ async def test_a_plan_is_made_for_the_farm_that_is_up(
 ) -> None:
     asked = ("plan", str(photo), *SMALL)
     lines = (await on_farm(*asked)).stdout.splitlines()
-    assert lines[0] == "video  24 frames (3.0 s) 64x64 at 8 fps"
+    assert lines[0] == "video  24 frames (3.0 s) 32x32 at 8 fps"
     assert "near/cpu0" in lines[2]
     assert "`farm submit --farm http" in lines[4]
     made = Plan.model_validate_json((await on_farm(*asked, "--json")).stdout)

@@ -21,7 +21,7 @@ from tests.dashboard.conftest import Farm as Served
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
-SMALL = {"model": "procedural", "num_frames": 8, "seconds": None, "width": 64, "height": 64}
+SMALL = {"model": "procedural", "num_frames": 8, "seconds": None, "width": 32, "height": 32}
 
 
 def small(prompt: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,4 +57,4 @@ async def test_the_lines_of_the_document_run(
     assert isinstance(names["video"], Video)
     assert names["video"].path == tmp_path / "out-2.mp4", "the first block saved out.mp4"
     assert len(names["takes"]) == 4
-    assert names["frames"].shape == (8, 64, 64, 3)
+    assert names["frames"].shape == (8, 32, 32, 3)

@@ -17,7 +17,7 @@ from tests.dashboard.conftest import Farm as Served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Result = TypeVar("Result")
-SMALL: Options = {"model": "procedural", "num_frames": 24, "width": 64, "height": 64, "fps": 8}
+SMALL: Options = {"model": "procedural", "num_frames": 24, "width": 32, "height": 32, "fps": 8}
 
 
 async def use(call: Callable[[], Result]) -> Result:
@@ -36,9 +36,9 @@ async def test_a_job_is_submitted_followed_and_waited_for(farm_url: str, photo: 
             assert (job.status, video.job_id, video.seed) == ("succeeded", job.id, 7)
             assert video.path == tmp_path / "made" / "v.mp4"
             assert video.path.read_bytes()[4:8] == b"ftyp"
-            assert (video.num_frames, video.fps, video.width, video.height) == (24, 8.0, 64, 64)
+            assert (video.num_frames, video.fps, video.width, video.height) == (24, 8.0, 32, 32)
             frames = video.frames()
-            assert (frames.shape, frames.dtype) == ((24, 64, 64, 3), np.uint8)
+            assert (frames.shape, frames.dtype) == ((24, 32, 32, 3), np.uint8)
             assert job.report()["id"] == video.report["id"] == job.id
             assert farm.jobs()[0].id == farm.job(job.id).id == job.id
             assert video.save(video.path) == tmp_path / "made" / "v-2.mp4"
@@ -65,7 +65,7 @@ async def test_the_same_works_in_asyncio(farm_url: str, photo: Path, tmp_path: P
         told = [one async for one in job.follow()]
         assert told[-1].fraction == 1.0
         video = await job.wait(tmp_path / "v.mp4")
-        assert (await asyncio.to_thread(video.frames)).shape == (24, 64, 64, 3)
+        assert (await asyncio.to_thread(video.frames)).shape == (24, 32, 32, 3)
         assert (await job.summary())["status"] == "succeeded"
         one, other = await farm.sweep([photo, photo], ["zoom in", "zoom out"], seeds=(3, 4), **SMALL)
         assert [(await each.wait()).seed for each in (one, other)] == [3, 4]

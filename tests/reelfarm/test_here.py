@@ -26,7 +26,7 @@ from reelfarm.options import job_options
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.conftest import Farm as Served
 
-SMALL: Options = {"model": "procedural", "num_frames": 16, "width": 64, "height": 64, "fps": 8}
+SMALL: Options = {"model": "procedural", "num_frames": 16, "width": 32, "height": 32, "fps": 8}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_without_a_farm_a_video_is_made_here_and_nothing_is_left_but_its_job(
     here = {"state": tmp_path / "state", "workers": "1GiB"}
     video = render(photo, "zoom in", **here, **SMALL)
     assert (video.path, video.num_frames, video.report["status"]) == (None, 16, "succeeded")
-    assert video.frames().shape == (16, 64, 64, 3)
+    assert video.frames().shape == (16, 32, 32, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"state"}
     assert video.save(tmp_path / "v.mp4") == tmp_path / "v.mp4"
     with pytest.raises(InvalidInput, match=r"v\.mp4 exists; choose another name"):

@@ -45,7 +45,7 @@ async def test_a_submitted_photo_becomes_a_video_with_its_story(
     frames = []
     while (read := capture.read())[0]:
         frames.append(read[1])
-    assert np.shape(frames) == (24, 64, 64, 3)
+    assert np.shape(frames) == (24, 32, 32, 3)
 
     sheet = await farm.http.get(f"/api/v1/jobs/{job_id}/artifacts/sheet.png")
     assert sheet.headers["content-type"] == "image/png"

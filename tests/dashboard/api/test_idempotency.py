@@ -14,7 +14,7 @@ from dashboard.access.decisions import Principal
 from dashboard.intake.specs import Specs
 from dashboard.intake.submitting import RESENT_WITHIN_S, Submitting, keyed_job_id
 
-OPTIONS = {"model": "procedural", "num_frames": 8, "width": 64, "height": 64}
+OPTIONS = {"model": "procedural", "num_frames": 8, "width": 32, "height": 32}
 
 
 def principal(name: str) -> Principal:

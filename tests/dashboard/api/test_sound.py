@@ -39,7 +39,7 @@ async def test_a_sound_is_in_the_video_also_after_frames_were_rendered_again(far
     picture, song = await upload(farm, "photo.png", photo.read_bytes()), await upload(farm, "song.wav", wav())
     assert (song["kind"], song["sound"]["codec"], song["sound"]["end_s"]) == ("audio", "pcm_s16le", 2.0)
     body = {"inputs": [picture["id"]], "audio": song["id"], "model": "procedural", "num_frames": 12, "fps": 8}
-    planned = (await farm.http.post("/api/v1/plans", json=body | {"width": 64, "height": 64})).json()
+    planned = (await farm.http.post("/api/v1/plans", json=body | {"width": 32, "height": 32})).json()
     assert planned["plan"]["sound"] == {
         "sha256": planned["plan"]["sound"]["sha256"],
         "copied": False,
@@ -49,7 +49,7 @@ async def test_a_sound_is_in_the_video_also_after_frames_were_rendered_again(far
     assert "the sound is cut at the video's end, after 1.5 of its 2.0 s" in planned["plan"]["notes"]
     assert [framed["place"] for framed in planned["framings"]] == [[0.0, 0.0, 1.0, 1.0]]
 
-    job_id = (await farm.http.post("/api/v1/jobs", json=body | {"width": 64, "height": 64})).json()["id"]
+    job_id = (await farm.http.post("/api/v1/jobs", json=body | {"width": 32, "height": 32})).json()["id"]
     await farm.until_ended(job_id)
     video = farm.state_dir / "jobs" / job_id / "video.mp4"
     assert sound_of(video) == ("aac", pytest.approx(1.5, abs=0.03))

@@ -113,7 +113,7 @@ async def test_every_artifact_that_is_ready_is_what_it_says(farm: Any, photo: Pa
     assert json.loads(fetched["report.json"].content)["id"] == job_id
     thumbnail = cv2.imdecode(np.frombuffer(fetched["thumbnail.webp"].content, np.uint8), cv2.IMREAD_COLOR)
     assert thumbnail is not None
-    assert thumbnail.shape[:2] == (64, 64)
+    assert thumbnail.shape[:2] == (32, 32)
     assert fetched["spritesheet.webp"].content[8:12] == b"WEBP"
     again = (await farm.get(f"jobs/{job_id}/artifacts")).json()["data"]
     assert {a["name"]: a["size_bytes"] for a in again if a["ready"]} == {
@@ -211,7 +211,7 @@ async def test_a_large_file_is_sent_in_little_memory_even_when_it_is_replaced(
     serve: Any, tmp_path: Path
 ) -> None:
     large = tmp_path / "large.mp4"
-    size = 256 << 20
+    size = 96 << 20
     with large.open("wb") as file:
         file.truncate(size)
     app = FastAPI()

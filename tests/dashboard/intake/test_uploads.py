@@ -21,7 +21,7 @@ from farm.errors import NotFound
 from farm.request import MediaInfo, OnLook
 from nodes.hosting.keep_up import media_tools
 
-OPTIONS = {"model": "procedural", "num_frames": 8, "width": 64, "height": 64}
+OPTIONS = {"model": "procedural", "num_frames": 8, "width": 32, "height": 32}
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

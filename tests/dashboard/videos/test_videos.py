@@ -22,7 +22,7 @@ from dashboard.videos import intake
 from dashboard.videos.intake import PAINTED_SIDE
 from farm.state.events import AttemptFailed, TaskAssigned
 
-SMALL = {"model": "procedural", "size": "64x64", "num_frames": 24, "fps": 8}
+SMALL = {"model": "procedural", "size": "32x32", "num_frames": 24, "fps": 8}
 KNOWN_FIELDS = {
     "id": str,
     "object": str,
@@ -71,7 +71,7 @@ async def test_a_video_is_made_from_a_photo_and_downloaded(farm: Any, photo: Pat
     assert (made["object"], made["model"], made["size"], made["seconds"]) == (
         "video",
         "procedural",
-        "64x64",
+        "32x32",
         "3",
     )
     assert (made["prompt"], made["seed"], made["start_picture"]) == ("a boat", 3, "given")
@@ -94,15 +94,16 @@ async def test_thumbnail_and_spritesheet_are_webp_pictures(farm: Any) -> None:
         got = await farm.http.get(f"/v1/videos/{made['id']}/content", params={"variant": variant})
         assert got.headers["content-type"] == "image/webp"
         sizes[variant] = Image.open(io.BytesIO(got.content)).size
-    assert sizes["thumbnail"] == (64, 64)
-    assert sizes["spritesheet"][0] > 64
+    assert sizes["thumbnail"] == (32, 32)
+    assert sizes["spritesheet"][0] > 32
     wrong = await farm.http.get(f"/v1/videos/{made['id']}/content", params={"variant": "gif"})
     assert (wrong.status_code, error_of(wrong)["param"]) == (400, "variant")
 
 
 async def test_without_a_picture_one_is_painted_from_the_prompt(
-    farm: Any, monkeypatch: pytest.MonkeyPatch
+    start_farm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    farm = await start_farm(workers=())
     made = await create(farm, prompt="a lake at dawn")
     assert made["start_picture"] == "painted"
     assert (await farm.http.get(f"/v1/videos/{made['id']}")).json()["start_picture"] == "painted"
@@ -334,7 +335,7 @@ async def test_a_remix_has_the_same_input_and_settings_with_another_prompt(farm:
     remixed = answer.json()
     assert answer.status_code == 200, answer.text
     assert (remixed["remixed_from_video_id"], remixed["prompt"]) == (made["id"], "a storm")
-    assert [remixed[k] for k in ("seed", "size", "seconds", "start_picture")] == [5, "64x64", "3", "painted"]
+    assert [remixed[k] for k in ("seed", "size", "seconds", "start_picture")] == [5, "32x32", "3", "painted"]
     first, second = (farm.coordinator.ledger.job(v["job_id"]).request for v in (made, remixed))
     assert second == first.model_copy(update={"prompts": ("a storm",)})
     await farm.until_ended(remixed["job_id"])

@@ -219,7 +219,7 @@ def photo(tmp_path: Path) -> Callable[..., MediaInfo]:
 @pytest.fixture
 def job_request() -> Callable[..., JobRequest]:
     """A small job of the real procedural engine."""
-    small = {"model": "procedural", "width": 64, "height": 64}
+    small = {"model": "procedural", "width": 32, "height": 32}
     return lambda *inputs, **changes: JobRequest(**({"inputs": inputs} | small | changes))
 
 

@@ -41,7 +41,7 @@ async def test_a_job_publishes_exactly_the_frames_asked_for(
         job = await farm.ended(farm.coordinator.submit(job_request(photo(), num_frames=num_frames)))
         assert job.status == "succeeded", job.reason
         assert job.published.num_frames == num_frames
-        assert farm.video(job).shape == (num_frames, 64, 64, 3)
+        assert farm.video(job).shape == (num_frames, 32, 32, 3)
         files = sorted(path.name for path in farm.storage.job_folder(job.id).iterdir())
         assert files == ["job.jsonl", "logs", "sheet.png", "video.mp4"]
 
@@ -145,7 +145,7 @@ async def test_a_failed_seam_is_rendered_again_and_the_best_take_is_kept(
     run_farm: Any, photo: Any, job_request: Any
 ) -> None:
     async with run_farm("a/0", "b/0") as farm:
-        asked = job_request(photo(), model="procedural-hard", num_frames=13)
+        asked = job_request(photo(), model="procedural-hard", num_frames=13, width=64, height=64)
         job = await farm.ended(farm.coordinator.submit(asked))
         assert job.status == "succeeded", job.reason
         assert job.published.num_frames == 13
@@ -308,7 +308,7 @@ async def test_a_job_that_would_not_fit_on_the_disk_is_refused_at_submit(
 ) -> None:
     async with run_farm() as farm:
         with pytest.raises(CannotRun, match="GB is free there"):
-            farm.coordinator.submit(job_request(photo(), width=4096, height=4096, num_frames=200_000))
+            farm.coordinator.submit(job_request(photo(), width=4096, height=4096, num_frames=60_000))
         assert farm.ledger.state.jobs == {}
 
 

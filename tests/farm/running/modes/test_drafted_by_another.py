@@ -56,7 +56,13 @@ async def test_another_model_drafts_small_and_its_keyframes_are_scaled_and_refin
     async with run_farm("a/0", "b/0", engine=engine) as farm:
         farm.coordinator.spec_of = lambda model, weights: specs()[model]
         request = job_request(
-            photo(), mode="auto", draft_model="procedural-mild", prompts=("pan",), num_frames=40
+            photo(),
+            mode="auto",
+            draft_model="procedural-mild",
+            prompts=("pan",),
+            num_frames=40,
+            width=64,
+            height=64,
         )
         job = await farm.ended(farm.coordinator.submit(request))
         assert job.status == "succeeded", job.reason

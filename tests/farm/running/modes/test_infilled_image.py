@@ -122,7 +122,8 @@ async def _faded(run_farm: Any, request: Any, num_takes: int) -> tuple[Any, list
 async def test_windows_that_fade_are_rendered_again_the_first_one_too(
     run_farm: Any, photo: Any, job_request: Any
 ) -> None:
-    request = job_request(photo(), mode="infill", prompts=("pan right quickly",), num_frames=40)
+    large = {"width": 64, "height": 64, "num_frames": 40}
+    request = job_request(photo(), mode="infill", prompts=("pan right quickly",), **large)
     job, reopened = await _faded(run_farm, request, num_takes=1)
     assert {event.task_id for event in reopened} == {"s0-0", "s0-1"}, "the last has no end to fade to"
     assert all("fade" in event.reason for event in reopened)
@@ -134,7 +135,8 @@ async def test_windows_that_fade_are_rendered_again_the_first_one_too(
 async def test_what_fades_in_every_take_is_kept_and_named(
     run_farm: Any, photo: Any, job_request: Any
 ) -> None:
-    request = job_request(photo(), mode="infill", prompts=("pan right quickly",), num_frames=40)
+    large = {"width": 64, "height": 64, "num_frames": 40}
+    request = job_request(photo(), mode="infill", prompts=("pan right quickly",), **large)
     job, reopened = await _faded(run_farm, request, num_takes=9)
     assert [event.task_id for event in reopened].count("s0-0") == MAX_TAKES - 1
     assert job.tasks["s0-0"].take == MAX_TAKES - 1

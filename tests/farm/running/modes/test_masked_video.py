@@ -62,7 +62,11 @@ async def test_each_window_gets_its_part_of_the_mask_and_every_reference(
     engine = Painting(given)
     async with run_farm("a/0", engine=lambda m, w, _: Painting(given), spec=engine.spec) as farm:
         request = job_request(
-            stored("source.mkv", source), mask=stored("mask.mkv", where), references=(photo(), photo(1))
+            stored("source.mkv", source),
+            mask=stored("mask.mkv", where),
+            references=(photo(), photo(1)),
+            width=64,
+            height=64,
         )
         job = await farm.ended(farm.coordinator.submit(request))
         assert job.status == "succeeded", job.reason

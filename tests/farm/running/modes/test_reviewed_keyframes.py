@@ -78,7 +78,7 @@ async def test_windows_wait_for_keyframes_that_were_made_again_replaced_and_appr
         assert not np.array_equal(keyframe_picture(farm, job, 1), first), "it is of the same draft"
 
         clip = job.tasks["k0-0"].artifact
-        picture = photo(1, side=64)
+        picture = photo(1, side=32)
         await replace_keyframe(farm.coordinator, job.id, 1, picture)
         await farm.until(lambda: job.review_told)
         assert job.tasks["k0-0"].artifact != clip, "the clip grows out of the picture"
@@ -114,7 +114,7 @@ async def test_a_draft_goes_on_from_the_picture_that_stands_where_it_was_handed_
         handed = job.tasks["d0-0"].segment.handover_index
         number = next(k.number for k in job.keyframes if (k.segment, k.position) == ("d0-0", handed))
         done = job.num_done
-        picture = photo(1, side=64)
+        picture = photo(1, side=32)
         await replace_keyframe(farm.coordinator, job.id, number, picture)
         assert job.num_done == done, "what is behind it stays until it is made again"
         await remake_keyframe(farm.coordinator, job.id, number + 1)
@@ -150,7 +150,7 @@ async def test_a_person_at_a_terminal_is_asked_until_they_approve_or_leave(
     request = job_request(
         photo(), mode="infill", num_frames=40, window_frames=17, overlap_frames=1, review=True
     )
-    photo(1, side=64)
+    photo(1, side=32)
     answers = [
         *("what?", f"replace 1 {tmp_path / 'photo1.png'}", "back 1", "back 1", "again 2 9"),
         *("quit", "", "render"),
