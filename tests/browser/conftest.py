@@ -69,6 +69,7 @@ class FarmProcess:
         self.http = httpx2.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
         self._sessions: dict[str, dict[str, str]] = {}
         self._process: asyncio.subprocess.Process | None = None
+        self._unheard = 0
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -78,8 +79,10 @@ class FarmProcess:
             str(self.state),
             self._settings,
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
+        self._unheard = 0
         while not await self._answers():
             assert self._process.returncode is None, "the farm ended while it came up"
             await asyncio.sleep(0.05)
@@ -94,6 +97,14 @@ class FarmProcess:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n".encode())
+        self._unheard += 1
+
+    async def heard(self) -> None:
+        """Wait until it has done all that it was told, which takes another way than what it is asked."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while self._unheard and (line := await self._process.stdout.readline()):
+            self._unheard -= line == b"heard\n"
 
     async def kill(self) -> None:
         """At once, as a power cut does."""
@@ -112,7 +123,8 @@ class FarmProcess:
                 await self.kill()
 
     async def submit(self, photo: Path, **options: Any) -> str:
-        """The id of a job like ``SMALL``."""
+        """The id of a job like ``SMALL``, which begins after all that was told before."""
+        await self.heard()
         answer = await self.http.post(
             "/jobs",
             data={"request": json.dumps({**SMALL, **options})},
@@ -305,14 +317,26 @@ async def has_status(page: Page, status: str) -> None:
     await expect(page.locator(".progress-head .badge")).to_have_attribute("data-status", status)
 
 
+async def shows(video: Locator, address: str) -> None:
+    """The video is the one whose address holds this; a page says what it shows a moment before."""
+    handle = await video.element_handle()
+    await video.page.wait_for_function("([v, a]) => v.currentSrc.includes(a)", arg=[handle, address])
+
+
 async def plays(video: Locator) -> None:
     """The video runs, by its own clock."""
     before = await video.evaluate(
         """async (v) => {
             v.loop = true;
             if (v.currentTime > 1) v.currentTime = 0;
-            await v.play();
-            return v.currentTime;
+            for (;;) {
+                try {
+                    await v.play();
+                    return v.currentTime;
+                } catch (error) {
+                    if (error.name !== "AbortError") throw error;  // the page has put a new video there
+                }
+            }
         }"""
     )
     handle = await video.element_handle()

@@ -10,6 +10,8 @@ its end ends the process:
     spoil, mend     rendering fails from now on, or works again
     kill near/cpu1  that worker dies
     add near/cpu2   a worker joins
+
+It prints ``heard`` for each that it has carried out.
 """
 
 from __future__ import annotations
@@ -104,6 +106,7 @@ def obey(pace: Pace, cluster: LocalCluster, loop: asyncio.AbstractEventLoop, end
                 loop.call_soon_threadsafe(cluster.kill, worker_id)
             case ["add", worker_id]:
                 loop.call_soon_threadsafe(cluster.add, worker(worker_id, 4.0))
+        print("heard", flush=True)
     loop.call_soon_threadsafe(end.set)
 
 
