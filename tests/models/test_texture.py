@@ -28,6 +28,8 @@ from models.tiny_wan.recipe.texture.stage import (
 )
 from models.tiny_wan.recipe.texture.worn import MOVED_BY_CAMERA, WornClipMaker
 
+pytestmark = pytest.mark.slow
+
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny_wan"
 SHAPE = Shape(9, 32, 32, 4)
 

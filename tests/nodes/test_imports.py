@@ -42,6 +42,7 @@ def loaded() -> dict[str, set[str]]:
     return {module: set(modules) for module, *modules in map(str.split, said.stdout.splitlines())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "needed"), NEEDED.items())
 def test_an_import_loads_no_heavy_library_but_what_lives_there(module: str, needed: set[str]) -> None:
     assert module in loaded()[module]

@@ -559,6 +559,7 @@ def run_module(source: Path, output_dir: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_module_prints_one_json_line(tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(image_bytes(picture(), "PNG"))
     done = run_module(tmp_path / "in.png", tmp_path)
@@ -568,6 +569,7 @@ def test_the_module_prints_one_json_line(tmp_path: Path) -> None:
     assert Path(described["path"]).is_file()
 
 
+@pytest.mark.slow
 def test_the_module_prints_one_json_line_with_the_error_and_exits_2(tmp_path: Path) -> None:
     path = tmp_path / "evil\n\x1b[31m.png"
     path.write_bytes(b"text")

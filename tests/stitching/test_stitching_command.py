@@ -18,8 +18,8 @@ Make = Callable[..., NDArray[np.uint8]]
 
 @pytest.fixture(scope="module")
 def encoded(make_scene: Make, rerender: Make) -> dict[str, bytes]:
-    scene = make_scene(100)
-    parts = {"a": scene[:40], "b": rerender(scene[36:80]), "c": scene[76:]}
+    scene = make_scene(50)
+    parts = {"a": scene[:20], "b": rerender(scene[16:40]), "c": scene[36:]}
     return {f"{name}.mkv": encode_lossless(frames, Fraction(24)) for name, frames in parts.items()}
 
 
@@ -37,10 +37,10 @@ def test_three_clips_become_one_video_with_report_and_sheet(
     code = main([*clips, "--overlap", "4", "-o", str(out), "--contact-sheet", str(sheet), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert probe_video(out).num_frames == 100
-    assert [seam["first_frame"] for seam in report["seams"]] == [36, 76]
+    assert probe_video(out).num_frames == 50
+    assert [seam["first_frame"] for seam in report["seams"]] == [16, 36]
     assert all(seam["passed"] for seam in report["seams"])
-    assert cv2.PSNR(read_frames(out, 10, 11)[0], make_scene(100)[10]) > 33
+    assert cv2.PSNR(read_frames(out, 10, 11)[0], make_scene(50)[10]) > 33
     assert cv2.imread(str(sheet)) is not None
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["a.mkv", "b.mkv", "c.mkv", "joined.mp4", "sheet.png"]
@@ -97,5 +97,5 @@ def test_no_file_is_replaced_unasked_and_a_clip_never(
         assert main([*clips, "--overlap", "4", *change]) == 2
         assert words in capsys.readouterr().err
     assert kept.read_bytes() == b"a photo"
-    assert probe_video(clips[0]).num_frames == 40
+    assert probe_video(clips[0]).num_frames == 20
     assert not (tmp_path / "out.mp4").exists()

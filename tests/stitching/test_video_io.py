@@ -43,6 +43,7 @@ def test_lossless_bytes_give_back_every_bit_also_of_odd_sizes_and_noise() -> Non
     assert probe_video(data) == VideoInfo(width=47, height=33, fps=Fraction(8), num_frames=5, codec="ffv1")
 
 
+@pytest.mark.slow
 def test_the_same_frames_give_the_same_bytes_in_another_process(make_scene: Make, tmp_path: Path) -> None:
     frames = make_scene(6)
     np.save(tmp_path / "frames.npy", frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,11 @@ from farm.planning.modes.cutting import ANCHOR_STRENGTH, HOPS_BETWEEN_ANCHORS
 from farm.planning.plan import Plan, Segment
 
 WINDOWS_AND_OVERLAPS = [(2, 0), (2, 1), (5, 2), (8, 0), (8, 3), (8, 4), (9, 2), (16, 3), (17, 8)]
+EVERY_FIFTH = range(1, 101, 5)
+LENGTHS = [
+    pytest.param(EVERY_FIFTH, id="every fifth"),
+    pytest.param([n for n in range(1, 101) if n not in EVERY_FIFTH], id="the others", marks=pytest.mark.slow),
+]
 MODES = ["independent", "chain", "refine", "refine at random", "refine from image", "co_denoise"]
 
 
@@ -52,8 +58,11 @@ def check_exact(made: Plan, spec: EngineSpec) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("window", "overlap"), WINDOWS_AND_OVERLAPS)
-def test_every_length_from_1_to_100_is_made_exactly(make: Any, mode: str, window: int, overlap: int) -> None:
-    for num_frames in range(1, 101):
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_every_length_from_1_to_100_is_made_exactly(
+    make: Any, lengths: Sequence[int], mode: str, window: int, overlap: int
+) -> None:
+    for num_frames in lengths:
         made = planned(make, mode, num_frames, window_frames=window, overlap_frames=overlap)
         assert made.num_frames == num_frames
         check_exact(made, make.spec())

@@ -97,6 +97,7 @@ print(journal.append(WorkerLeft(worker_id="after", reason="died"), at=0.0))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_changes_nothing_and_passes_when_there_is_room_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     done = subprocess.run(
@@ -143,6 +144,7 @@ def test_a_snapshot_that_cannot_be_read_is_said(tmp_path: Path) -> None:
         Ledger(journal).replay()
 
 
+@pytest.mark.slow
 def test_the_sequence_of_a_killed_writer_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     script = (

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from farm.scheduling.schedule import schedule
 from farm.state.changes import refusal
 from farm.state.events import (
@@ -78,9 +80,12 @@ def random_event(make: Any, rng: random.Random, state: State, number: int) -> Ev
     return rng.choice(assigned if assigned and rng.random() < 0.5 else events)
 
 
-def test_replaying_a_journal_gives_an_equal_state_whatever_happened(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_journals", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_replaying_a_journal_gives_an_equal_state_whatever_happened(
+    make: Any, tmp_path: Path, num_journals: int
+) -> None:
     types: set[str] = set()
-    for seed in range(20):
+    for seed in range(num_journals):
         rng = random.Random(seed)
         path = tmp_path / f"{seed}.sqlite"
         clock = iter(range(100_000))
@@ -98,7 +103,7 @@ def test_replaying_a_journal_gives_an_equal_state_whatever_happened(make: Any, t
         assert again.state == ledger.state
         again.journal.close()
         ledger.journal.close()
-    assert len(types) == 19, "every kind of event was among them"
+    assert num_journals < 20 or len(types) == 19, "every kind of event was among them"
 
 
 def check_consistent(state: State) -> None:

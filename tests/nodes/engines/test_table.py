@@ -52,6 +52,7 @@ def test_what_a_family_says_of_its_models_is_what_their_specs_say() -> None:
             assert (entry["engine"], entry["takes"]) == (spec.engine, sorted(spec.takes))
 
 
+@pytest.mark.slow
 def test_the_table_and_every_spec_that_comes_with_the_farm_are_read_without_torch() -> None:
     code = (
         "import sys; from nodes.engines import folders, i2vgen_xl, known_models, memory, spec_of; "

@@ -65,7 +65,7 @@ def test_a_picture_has_the_size_that_was_asked_for(size: tuple[int, int]) -> Non
 def test_every_scenery_is_a_picture_with_light_and_dark_in_it(sky: str, ground: str) -> None:
     words = f"{GROUNDS[ground].words.split()[0]} {SKIES[sky].words.split()[0]}"
     assert scene_of(words) == Scene(sky=sky, ground=ground)
-    picture = read(backdrop(words, 1, 192, 128))
+    picture = read(backdrop(words, 1, 96, 64))
     assert picture.max() - picture.min() > 60
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
 

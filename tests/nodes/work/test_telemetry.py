@@ -53,6 +53,7 @@ print(sampler.sample().memory_used_bytes - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_that_is_taken_shows_in_the_next_look() -> None:
     # In a process of its own: an engine has this one keep what it frees, and hand it out again.
     told = subprocess.run(

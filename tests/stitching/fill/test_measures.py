@@ -17,14 +17,14 @@ from stitching.fill.measures import GATES, MIN_FRAMES, FillReport, fill_report
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
 #: Of a whole clip: pixels to the right and down, logarithm of the magnification, radians.
 MOTIONS = {
-    "right": (40.0, 0.0, 0.0, 0.0),
-    "up, slowly": (0.0, -20.0, 0.0, 0.0),
+    "right": (30.0, 0.0, 0.0, 0.0),
+    "up, slowly": (0.0, -15.0, 0.0, 0.0),
     "in": (0.0, 0.0, 0.35, 0.0),
     "out, quickly": (0.0, 0.0, -0.6, 0.0),
     "roll": (0.0, 0.0, 0.0, 0.4),
-    "all": (20.0, 12.0, 0.15, 0.15),
+    "all": (15.0, 9.0, 0.15, 0.15),
 }
-SIDE_PX = 128
+SIDE_PX = 96
 
 Path = Callable[[float], float]
 

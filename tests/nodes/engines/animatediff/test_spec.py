@@ -26,6 +26,7 @@ pytestmark = pytest.mark.torch
 GB = 10**9
 
 
+@pytest.mark.slow
 def test_a_folder_is_told_by_its_adapter_and_read_without_torch(tiny_animatediff_folder: Path) -> None:
     code = (
         "import sys; from nodes.engines import spec_of; spec = spec_of(sys.argv[1]); "

@@ -106,6 +106,7 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_unets_weights(
         assert torch.allclose(tensor, (2 if is_of_unet else 1) * before[name], atol=1e-2), name
 
 
+@pytest.mark.slow
 def test_loras_of_pictures_and_of_motion_change_unet_and_text_encoder(
     tiny_animatediff_folder: Path, tmp_path: Path, plain: dict[str, Any]
 ) -> None:

@@ -37,6 +37,7 @@ def test_a_component_in_several_files_has_the_tensors_of_the_one_in_a_single_fil
     assert variant(sharded / "unet", STEM, half=True) is None
 
 
+@pytest.mark.slow
 def test_a_component_in_several_files_renders_what_the_single_file_does(
     sharded: Path, tiny_i2vgen_xl_folder: Path
 ) -> None:

@@ -209,6 +209,7 @@ def test_on_a_cpu_weights_are_float32_and_only_rungs_that_save_memory_there_are_
     assert [rung.name for rung in single.rungs] == ["resident", "chunk", "cfg_split"]
 
 
+@pytest.mark.slow
 def test_the_spec_is_read_without_importing_torch_or_diffusers(tiny_i2vgen_xl_folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from nodes.engines.i2vgen_xl.spec import i2vgen_xl_spec; "

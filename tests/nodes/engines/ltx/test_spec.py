@@ -44,6 +44,7 @@ def changed(tiny_ltx_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     return made
 
 
+@pytest.mark.slow
 def test_a_folder_is_known_by_its_configs_and_read_without_torch(tiny_ltx_folder: Path) -> None:
     code = (
         "import sys; from nodes.engines import spec_of; spec = spec_of(sys.argv[1]); "

@@ -286,6 +286,7 @@ def test_the_need_covers_the_frames_and_the_largest_image() -> None:
     assert need_bytes(known, known.rungs[0], shape) > 2 * 64 * 1024 * 1024 * 3 + 4096 * 4096 * 3
 
 
+@pytest.mark.slow
 def test_importing_the_engine_does_not_import_torch() -> None:
     code = "import sys, nodes.engines.procedural, nodes.engines.instant; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -55,6 +55,7 @@ def _need(spec: EngineSpec, rung: str, window: tuple[int, int, int]) -> int:
     return need_bytes(spec, next(r for r in spec.rungs if r.name == rung), shape)
 
 
+@pytest.mark.slow
 def test_a_folder_is_known_by_its_pipeline_and_read_without_torch(tiny_svd_folder: Path) -> None:
     code = (
         "import sys; from nodes.engines import spec_of; spec = spec_of(sys.argv[1]); "

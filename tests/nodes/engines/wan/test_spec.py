@@ -325,6 +325,7 @@ def test_a_rate_is_told_in_words_the_nearest_that_was_trained() -> None:
     assert told_prompt(ModelFacts(), "it {pans}", 8) == "it {pans}"
 
 
+@pytest.mark.slow
 def test_the_spec_is_read_without_importing_torch_or_diffusers() -> None:
     code = (
         "import sys; from nodes.engines.table import spec_of; spec_of('tiny_wan'); "

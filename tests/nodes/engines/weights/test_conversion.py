@@ -198,6 +198,7 @@ class Wide(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
 
+@pytest.mark.slow
 def test_neither_a_conversion_nor_loading_holds_the_weights(tmp_path: Path) -> None:
     """Two weights of 100 MiB in one file, converted and mapped."""
     Wide().save_pretrained(tmp_path)
