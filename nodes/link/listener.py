@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from farm.capabilities import Manifest, Source, Worker
 from farm.running import Blob, Failed, Finished, Order, Progress
-from farm.state import TELEMETRY_INTERVAL_S, Telemetry
+from farm.state import Telemetry, progress_interval_s, telemetry_interval_s
 from nodes.link.frames import (
     LENGTH,
     MAX_GREETING_BYTES,
@@ -87,18 +87,15 @@ class Connection:
         self._num_fetches = 0
         self._sending = asyncio.ensure_future(self._send())
 
-    def order(
-        self,
-        order: Order,
-        telemetry_interval_s: float = TELEMETRY_INTERVAL_S,
-        progress_interval_s: float = 0.0,
-    ) -> None:
-        """Give the worker an attempt, and have it tell so often of its device and steps; returns at once."""
+    def order(self, order: Order, *, num_workers: int = 1) -> None:
+        """Give the worker an attempt; of so many it tells of its device and steps. Returns at once."""
         self._orders[order.attempt_id] = order
         while len(self._orders) > MAX_KNOWN_ORDERS:
             self._orders.popitem(last=False)
         given = GiveOrder(
-            order=order, telemetry_interval_s=telemetry_interval_s, progress_interval_s=progress_interval_s
+            order=order,
+            telemetry_interval_s=telemetry_interval_s(num_workers),
+            progress_interval_s=progress_interval_s(num_workers),
         )
         self._outgoing.put_nowait(given.header())
 

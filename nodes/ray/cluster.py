@@ -30,7 +30,6 @@ from farm.running import (
     WorkerUp,
     still_unreached,
 )
-from farm.state import progress_interval_s, telemetry_interval_s
 from nodes.link import Connection, LinkBroken, Listener, Misbehaved, SaidBring, SaidModels
 from nodes.machine import WAY_INTERVAL_S, lost_way
 from nodes.model_store import House
@@ -167,8 +166,7 @@ class RayCluster:
             self._say(Failed(order.attempt_id, "lost", f"{order.worker_id}: the worker is gone"))
             return
         self._attempts[order.attempt_id] = order.worker_id
-        num = len(self._employed)
-        connection.order(order, telemetry_interval_s(num), progress_interval_s(num))
+        connection.order(order, num_workers=len(self._employed))
 
     def cancel(self, attempt_id: str) -> None:
         connection = self._connection(self._attempts.get(attempt_id, ""))

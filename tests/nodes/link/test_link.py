@@ -19,7 +19,7 @@ from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Blob, Failed, Finished, Order, Progress
-from farm.state.workers import Telemetry, progress_interval_s, telemetry_interval_s
+from farm.state.workers import Telemetry
 from nodes.link import frames, listener
 from nodes.link.frames import framed, new_nonce, proof
 from nodes.link.listener import Connection, LinkBroken, Listener, Misbehaved
@@ -138,7 +138,7 @@ async def test_an_order_goes_out_and_progress_device_and_result_come_back(door: 
         end.close()
 
     _, connection, _ = await served(door, begin)
-    connection.order(wanted, telemetry_interval_s(10_000), progress_interval_s(10_000))
+    connection.order(wanted, num_workers=10_000)
     heard, _ = await end_of(connection)
     assert heard == [
         WORKER,
