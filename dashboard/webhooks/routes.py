@@ -42,6 +42,7 @@ EventType = Literal[
     "review_approved",
     "job_deleted",
     "licence_accepted",
+    "removals_finished",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 WebhookId = Annotated[str, PathParameter(description="Id of a webhook.", examples=["wh_5e1f09ab77c2"])]

@@ -16,12 +16,14 @@ from contextlib import asynccontextmanager
 from itertools import islice
 
 from farm.running.storage import Storage, content_hash
-from farm.state import Ledger
+from farm.state import Ledger, RemovalsFinished
 
 log = logging.getLogger(__name__)
 
 #: Files that are taken away between two turns of the loop.
 BATCH = 64
+#: Names of content that no job has any more, before it is looked whether they still have to be remembered.
+MANY_DROPPED = 10_000
 
 
 class Blobs:
@@ -33,6 +35,7 @@ class Blobs:
         self._held: Counter[str] = Counter()
         #: Of what is held, content that was not in the storage before.
         self._new: set[str] = set()
+        self._looking = False
 
     @asynccontextmanager
     async def stored(self, content: bytes | memoryview) -> AsyncIterator[str]:
@@ -60,6 +63,23 @@ class Blobs:
         """Remove those of them that the journal names as dropped."""
         state = self._ledger.state
         await self._discard(sha256 for sha256 in hashes if sha256 in state.dropped_blobs)
+        if len(state.dropped_blobs) >= MANY_DROPPED and not self._looking:
+            await self._forget_dropped()
+
+    async def _forget_dropped(self) -> None:
+        """Remove all dropped content that is still there; then the journal need not name it any more.
+
+        Where some was dropped meanwhile, or is held, another time.
+        """
+        state, self._looking = self._ledger.state, True
+        try:
+            dropped = frozenset(state.dropped_blobs)
+            hashes, _ = await asyncio.to_thread(self._storage.contents)
+            await self._discard(sha256 for sha256 in hashes if sha256 in dropped)
+            if state.dropped_blobs == dropped and not any(map(self._held.__contains__, dropped)):
+                self._ledger.record(RemovalsFinished())
+        finally:
+            self._looking = False
 
     async def remove_job(self, job_id: str, hashes: Iterable[str]) -> None:
         """Remove what a deleted job had."""

@@ -27,6 +27,7 @@ from farm.state.events import (
     LicenceAccepted,
     NodeAdmitted,
     NodeRemoved,
+    RemovalsFinished,
     ResultRefused,
     ReviewApproved,
     ReviewEvent,
@@ -64,7 +65,7 @@ def refusal(state: State, event: Event) -> str | None:
     if isinstance(event, TaskEvent):
         return _task_refusal(state, event)
     match event:
-        case NodeAdmitted() | LicenceAccepted():
+        case NodeAdmitted() | LicenceAccepted() | RemovalsFinished():
             return None
         case NodeRemoved(node=node):
             if any(worker.worker.node == node for worker in state.workers.values()):
@@ -165,6 +166,8 @@ def _apply_rare(state: State, event: Event, at: float) -> None:
                     del off[worker_id]
         case LicenceAccepted(licence=licence):
             state.accepted_licences.add(licence)
+        case RemovalsFinished():
+            state.dropped_blobs.clear()
         case WorkerJoined():
             # A drained one came up again, with its machine or the coordinator: it has to go once more.
             was_drained = state.drained.pop(event.worker.id, None) is not None

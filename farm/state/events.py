@@ -86,6 +86,12 @@ class LicenceAccepted(Value):
     accepted_by: str = ""
 
 
+class RemovalsFinished(Value):
+    """None of the content that no job has any more is in the storage: it need not be remembered."""
+
+    type: Literal["removals_finished"] = "removals_finished"
+
+
 class WorkerJoined(Value):
     type: Literal["worker_joined"] = "worker_joined"
     worker: Worker
@@ -319,6 +325,7 @@ Event = Annotated[
     NodeAdmitted
     | NodeRemoved
     | LicenceAccepted
+    | RemovalsFinished
     | WorkerJoined
     | WorkerDraining
     | WorkerEnabled

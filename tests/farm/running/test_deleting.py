@@ -14,6 +14,7 @@ import pytest
 
 from farm.errors import InvalidInput, NotFound
 from farm.planning.render_task import RenderTask
+from farm.running import blobs
 from farm.running.blobs import Blobs
 from farm.running.storage import Storage
 from farm.state.events import (
@@ -296,6 +297,28 @@ async def test_content_found_in_the_storage_stays_there_until_its_result_is_reco
     ledger.record(JobDeleted(job_id="job"))
     await kept.remove_dropped([sha256])
     assert not storage.path(sha256).exists()
+
+
+async def test_what_is_gone_from_the_storage_is_remembered_no_longer_than_it_has_to_be(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "MANY_DROPPED", 2)
+    storage, ledger = Storage(tmp_path), Ledger(Journal(tmp_path / "journal.sqlite"))
+    kept, dropped = Blobs(storage, ledger), ledger.state.dropped_blobs
+    here = [storage.put(content) for content in (b"one", b"two", b"used")]
+    dropped.add(here[0])
+    await kept.remove_dropped([])
+    assert dropped == {here[0]}, "few are remembered: a kill may have left them"
+    dropped.add(here[1])
+    async with kept.stored(b"two"):
+        await kept.remove_dropped([])
+        assert dropped == set(here[:2]), "what is held may be there yet"
+    await kept.remove_dropped([])
+    assert dropped == set()
+    assert [storage.path(sha256).exists() for sha256 in here] == [False, False, True]
+    again = Ledger(ledger.journal)
+    again.replay()
+    assert again.state == ledger.state
 
 
 async def test_the_loop_turns_while_very_many_files_go(make: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ const NAMES = [
   "job_submitted", "task_assigned", "attempt_succeeded", "attempt_failed", "result_refused", "seam_measured",
   "task_reopened", "seam_accepted", "job_published", "job_failed", "job_cancelled", "job_prioritized", "job_retried", "job_reopened",
   "keyframes_ready", "keyframes_remade", "keyframe_replaced", "review_approved",
-  "job_deleted", "licence_accepted",
+  "job_deleted", "licence_accepted", "removals_finished",
   // The journal is another one than before: nothing that was seen counts.
   "reset",
 ];
