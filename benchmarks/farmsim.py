@@ -126,28 +126,34 @@ def broken(seed: int, folder: Path) -> str | None:
 
 
 def small_farm(draw: random.Random, folder: Path) -> Simulation:
-    """At most 64 workers and 500 segments: jobs of every mode, people, failures, kills of the coordinator."""
+    """At most 64 workers and 500 segments: jobs of every mode, people, failures, machines that come, are
+    drained and go, kills of the coordinator."""
     workers = cards(draw.randint(2, 64), draw)
     num_jobs = draw.randint(1, 5)
     jobs = []
     for number in range(num_jobs):
         event = submitted(
             f"job{number}",
-            draw.randint(2, 500 // num_jobs),
+            draw.randint(2, 430 // num_jobs),  # and drafts and keyframes
             mode=draw.choice(MODES),
             person=f"person{draw.randint(0, 2)}",
             large=draw.random() < 0.3 and any(worker.vram_bytes > 8 << 30 for worker in workers),
         )
         jobs.append((draw.uniform(0, 60), event))
     audit = Audit(full_every=500)
+    # Of every size one stays: whatever is asked for can be held.
+    stay = {worker.vram_bytes: worker for worker in workers}
+    comes_and_goes = [w for w in workers if stay[w.vram_bytes] is not w and draw.random() < 0.25]
     farm = Simulation(
         folder,
         workers,
         jobs,
         seed=draw.randint(0, 1 << 30),
-        weather=Weather(lost=0.01, error=0.01, straggles=0.02, noise=0.2),
+        weather=Weather(lost=0.01, error=0.01, straggles=0.02, drains=0.02, noise=0.2),
         audit=audit,
         kills=frozenset(draw.sample(range(len(workers) + num_jobs + 1, 900), 3)),
+        joins={worker.id: draw.uniform(1, 60) for worker in comes_and_goes[::2]},
+        leaves={worker.id: draw.uniform(60, 120) for worker in comes_and_goes},
     )
     farm.run()
     audit.end(farm.ledger.state)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.capabilities.engine_spec import EngineSpec, RungSpec, StageCost
+from farm.capabilities.frame_rule import FrameRule
 from farm.capabilities.worker import GIB, Worker
 from farm.planning.planner import plan
 from farm.request.job import JobRequest
@@ -15,17 +16,21 @@ from farm.state.events import JobSubmitted
 
 #: Of the farm's cards: (share, seconds of a window beside the fastest card's, GiB).
 CARDS = ((0.25, 1.0, 24), (0.25, 1.6, 12), (0.25, 2.5, 8), (0.25, 6.0, 6))
-MODES = ("independent", "independent", "chain", "refine")
+MODES = ("independent", "independent", "chain", "refine", "infill")
 
 
-def spec(*, random_access: bool, large: bool) -> EngineSpec:
+def spec(*, mode: str, large: bool) -> EngineSpec:
     """A model of three rungs. In windows of 8 at 512x512 it fits every card, a large one slowly some."""
+    between: dict[str, Any] = {
+        "takes": frozenset({"image", "last_image", "keyframes", "text"}),
+        "frames": FrameRule(max_frames=33),
+        "overlap_frames": 1,
+    }
     denoise: dict[str, Any] = {"name": "denoise", "bytes_per_pixel": 256.0, "batch": 2}
     unet = (4 if large else 2) * GIB
     return EngineSpec(
         model="large" if large else "small",
         engine="synthetic",
-        takes=frozenset({"image", "text", "video"}),
         native_width=512,
         native_height=512,
         default_strength=0.6,
@@ -45,8 +50,9 @@ def spec(*, random_access: bool, large: bool) -> EngineSpec:
             RungSpec(name="stream", stages=(StageCost(**denoise, fixed_bytes=GIB // 2),), slowdown=3.0),
         ),
         prior_seconds_per_mpixel_step=1.0,
-        random_access=random_access,
+        random_access=mode == "independent",
         min_fps=1.0,
+        **(between if mode == "infill" else {"takes": frozenset({"image", "text", "video"})}),
     )
 
 
@@ -63,6 +69,7 @@ def submitted(
         "independent": 8 + 5 * (segments - 1),
         "chain": max(5 * segments, 128),
         "refine": 4 * segments,
+        "infill": 7 * segments,
     }[mode]
     asked = JobRequest(
         inputs=images,
@@ -71,7 +78,7 @@ def submitted(
         num_frames=num_frames,
         num_inference_steps=8,
     )
-    made = plan(asked, spec(random_access=mode == "independent", large=large))
+    made = plan(asked, spec(mode=mode, large=large))
     return JobSubmitted(job_id=job_id, request=asked, plan=made, submitted_by_id=person)
 
 

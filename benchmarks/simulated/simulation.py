@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.simulated.audit import Audit
 from farm.capabilities.engine_spec import Rung
@@ -28,6 +29,8 @@ from farm.state.events import (
     JobPublished,
     JobSubmitted,
     TaskAssigned,
+    WorkerDraining,
+    WorkerEnabled,
     WorkerJoined,
     WorkerLeft,
 )
@@ -39,6 +42,8 @@ from farm.state.state import Job
 WINDOW_S = 10.0
 #: A worker that was lost is a fresh process after this long, and has its model loaded so much later.
 AWAY_S, LOAD_S = 10.0, 5.0
+#: A drained one is enabled after this long.
+DRAINED_S = 30.0
 #: Where nothing else happens, the schedule is asked this often while somebody idles: for second copies.
 TICK_S = 1.0
 #: Decisions between two words of how far it is.
@@ -53,6 +58,8 @@ class Weather:
     error: float = 0.0
     #: Takes four times as long.
     straggles: float = 0.0
+    #: Its worker is drained meanwhile, and enabled again later.
+    drains: float = 0.0
     #: Times are drawn this far around what they are on the mean.
     noise: float = 0.05
 
@@ -94,8 +101,11 @@ class Simulation:
         weather: Weather = Weather(),
         audit: Audit | None = None,
         kills: frozenset[int] = frozenset(),
+        joins: Mapping[str, float] = MappingProxyType({}),
+        leaves: Mapping[str, float] = MappingProxyType({}),
         at_most: int | None = None,
     ) -> None:
+        """``joins``: those that come later, and when; ``leaves``: who goes for good."""
         self.now = 0.0
         self.path = folder / "journal.sqlite"
         self.ledger = self._open()
@@ -113,8 +123,14 @@ class Simulation:
         self.worked_s = self.done_at = 0.0
         self._unit_s = WINDOW_S / jobs[0][1].plan.timed_units(jobs[0][1].plan.segments[0], "cuda")
         self._artifact = Artifact(sha256="0" * 64, size_bytes=1, num_frames=8, frames_sha256="0" * 64)
+        self._gone: set[str] = set()
         for worker in workers:
-            self.record(WorkerJoined(worker=worker))
+            if worker.id not in joins:
+                self.record(WorkerJoined(worker=worker))
+        for worker_id, at in joins.items():
+            self._at(at, lambda worker_id=worker_id: self._come(worker_id))
+        for worker_id, at in leaves.items():
+            self._at(at, lambda worker_id=worker_id: self._go(worker_id))
         for at, event in jobs:
             self._at(at, lambda event=event: self._submit(event))
 
@@ -231,6 +247,8 @@ class Simulation:
             self._at(self.now + took / 2, lambda: self._fail(attempt["attempt_id"], "error"))
         else:
             self._at(self.now + took, lambda: self._end(attempt, took, load_s))
+        if draw.random() < weather.drains:
+            self._at(self.now + took / 2, lambda: self._drain(a.worker_id))
 
     def _end(self, attempt: dict[str, str], took: float, load_s: float) -> None:
         found = self.ledger.state.find(attempt["attempt_id"])
@@ -240,6 +258,7 @@ class Simulation:
         self.worked_s += took
         self.done_at = self.now
         self._succeed(attempt, took, load_s)
+        self._let_go(found[2].worker_id)
         for other in task.running_attempts:
             self._fail(other.id, "cancelled")
         if job.num_done == len(job.tasks) and job.status == "running":
@@ -259,6 +278,7 @@ class Simulation:
         self.record(
             AttemptFailed(job_id=job.id, task_id=task.id, attempt_id=attempt_id, kind=kind, message="drawn")
         )
+        self._let_go(found[2].worker_id)
         if kind != "cancelled" and isinstance(after_failure(self.ledger.state, job, task), StopJob):
             self._stop(job)
 
@@ -282,9 +302,35 @@ class Simulation:
             for attempt_id in lost:
                 self._fail(attempt_id, "lost")
 
+    def _go(self, worker_id: str) -> None:
+        self._gone.add(worker_id)
+        self._leave(worker_id)
+
     def _come(self, worker_id: str) -> None:
-        if worker_id not in self.ledger.state.workers:
+        if worker_id not in self.ledger.state.workers and worker_id not in self._gone:
             self.record(WorkerJoined(worker=self.workers[worker_id]))
+            self._let_go(worker_id)
+
+    def _drain(self, worker_id: str) -> None:
+        worker = self.ledger.state.workers.get(worker_id)
+        if worker is not None and not worker.draining:
+            self.record(WorkerDraining(worker_id=worker_id))
+            self._let_go(worker_id)
+            self._at(self.now + DRAINED_S, lambda: self._enable(worker_id))
+
+    def _let_go(self, worker_id: str) -> None:
+        """A drained worker ends its process once it has nothing to do."""
+        worker = self.ledger.state.workers.get(worker_id)
+        if worker is not None and worker.draining and not worker.attempts:
+            self.record(WorkerLeft(worker_id=worker_id, reason="is drained"))
+
+    def _enable(self, worker_id: str) -> None:
+        state = self.ledger.state
+        if worker_id in state.drained or worker_id in state.workers:
+            self.record(WorkerEnabled(worker_id=worker_id))
+            self._at(self.now + AWAY_S, lambda: self._come(worker_id))
+        elif worker_id not in self._gone:  # lost meanwhile: it comes back as one that is to be drained
+            self._at(self.now + AWAY_S, lambda: self._enable(worker_id))
 
     def _kill(self) -> None:
         """The coordinator dies between two events; the next one has the journal, and workers come back."""

@@ -159,7 +159,10 @@ class _Call:
 
     def _failed(self, pool: dict[tuple[str, int], int]) -> Iterator[tuple[Job, int]]:
         """Those that were tried and failed, and were not given out yet."""
-        for job, kind in ((self._state.jobs[job_id], kind) for job_id, kind in pool):
+        for job_id, kind in pool:
+            job = self._state.jobs[job_id]
+            if not job.ready_failed:
+                continue
             for order in sorted(job.ready_failed):
                 given = (job.id, job.order[order]) in self._given
                 if job.outline.kinds[order] == kind and not given:

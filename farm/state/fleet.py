@@ -238,11 +238,12 @@ class Fleet:
                 timed[model] = np.array([(each, model) in figures for each in self.ids])
             timed[model][row] = (worker_id, model) in figures
         known = (self._loaded if loaded else self._timed)[model]
+        if known.all():
+            return
         others = ((self.device == self.device[row]) & ~known).nonzero()[0]
-        if others.size:
-            self._ask_alike(others[~self._timed[model][others]], model)
-            for other in others[self._timed[model][others]]:  # that never had to load it
-                self._ask(int(other), model)
+        self._ask_alike(others[~self._timed[model][others]], model)
+        for other in others[self._timed[model][others]]:  # that never had to load it
+            self._ask(int(other), model)
 
     def _ask_alike(self, rows: NDArray[np.int64], model: str) -> None:
         """How long tasks of a model take on workers of whom nothing was timed with it: one for all alike."""
