@@ -1,6 +1,6 @@
 """How the schedule grows: up to 10,000 workers under a virtual clock, beside two plain ways to share out.
 
-    python -m benchmarks.farmsim [--case NAME ...] [--decisions 50000] [--out ...json]
+    python -m benchmarks.farmsim [--case NAME ...] [--seed 1 ...] [--decisions 50000] [--out ...json]
 
 The ledger with its journal, the state and the schedule are the real ones; workers, failures and the times
 segments take are drawn. Four kinds of cards, a quarter each, take 1, 1.6, 2.5 and 6 times as long. Every
@@ -18,6 +18,7 @@ import os
 import random
 import resource
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -55,8 +56,8 @@ SEEDS = 200
 MOST_FOR_RIVALS = 24_000
 
 
-def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[str, Any]:
-    draw = random.Random(1)
+def measured(case: dict[str, Any], folder: Path, at_most: int | None, seed: int) -> dict[str, Any]:
+    draw = random.Random(seed)
     workers = cards(case["workers"], draw, memory=case.get("memory", False))
     num_jobs = case.get("jobs", 1)
     jobs = [
@@ -65,7 +66,13 @@ def measured(case: dict[str, Any], folder: Path, at_most: int | None) -> dict[st
     ]
     audit = Audit()
     farm = Simulation(
-        folder, workers, jobs, weather=case.get("weather", Weather()), audit=audit, at_most=at_most
+        folder,
+        workers,
+        jobs,
+        seed=seed,
+        weather=case.get("weather", Weather()),
+        audit=audit,
+        at_most=at_most,
     )
     farm.measure_workers(submitted("before", case["workers"]))
     began = farm.now
@@ -113,6 +120,18 @@ def told_so_far(farm: Simulation) -> str:
         f"{told.record_s:.0f} s recording, worst call {1e3 * max(told.calls_s):.1f} ms, "
         f"collector {1e3 * told.gc_s:.1f} ms, {held:.2f} GB"
     )
+
+
+def small_farms(folder: Path) -> list[str]:
+    """What breaks on so many of them."""
+    said = []
+    for seed in range(SEEDS):
+        (own := folder / str(seed)).mkdir()
+        said.append(broken(seed, own))
+        shutil.rmtree(own)
+        if seed % 20 == 19:
+            print(f"{time.strftime('%X')} {seed + 1} seeds", file=sys.stderr, flush=True)
+    return [text for text in said if text]
 
 
 def broken(seed: int, folder: Path) -> str | None:
@@ -164,23 +183,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", action="append", choices=[*CASES, "seeds"])
     parser.add_argument("--decisions", type=int, help="of each case, at most; all where not given")
+    parser.add_argument("--seed", type=int, action="append", help="of cards and failures; 1 where not given")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    seeds = args.seed or [1]
     found: dict[str, Any] = {}
     for name in args.case or ["seeds", *CASES]:
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            if name == "seeds":
-                said = []
-                for seed in range(SEEDS):
-                    (own := Path(folder) / str(seed)).mkdir()
-                    said.append(broken(seed, own))
-                found["seeds"] = {"seeds": SEEDS, "broken": [text for text in said if text]}
-            else:
-                found[name] = measured(CASES[name], Path(folder), args.decisions)
-        if args.out:
-            args.out.write_text(written(found))
-        print(name, json.dumps(found[name]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr)
+        for seed in seeds if name in CASES else [0]:
+            started = time.monotonic()
+            told = name if len(seeds) == 1 or name not in CASES else f"{name}, seed {seed}"
+            with tempfile.TemporaryDirectory() as folder:
+                if name in CASES:
+                    found[told] = measured(CASES[name], Path(folder), args.decisions, seed)
+                else:
+                    found[told] = {"seeds": SEEDS, "broken": small_farms(Path(folder))}
+            if args.out:
+                args.out.write_text(written(found))
+            print(told, json.dumps(found[told]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr)
     print(json.dumps(found, indent=1))
 
 

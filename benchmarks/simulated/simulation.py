@@ -112,7 +112,7 @@ class Simulation:
         self.told = Told()
         self._slower = {worker.id: slower for worker, slower in workers.items()}
         self.workers = {worker.id: worker for worker in workers}
-        self._draw = random.Random(seed)
+        self._seed = seed
         self._weather, self._audit, self._kills, self._at_most = weather, audit, kills, at_most
         self._num_events = self._tie = 0
         self._kill_due = False
@@ -236,7 +236,7 @@ class Simulation:
                 why=a.why,
             )
         )
-        draw, weather = random.Random(attempt["attempt_id"]), self._weather
+        draw, weather = random.Random(f"{self._seed}/{attempt['attempt_id']}"), self._weather
         took = load_s + self.seconds(job.plan, task.segment, a.worker_id, a.rung) * (
             4.0 if draw.random() < weather.straggles else 1 + weather.noise * (2 * draw.random() - 1)
         )
