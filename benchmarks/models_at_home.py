@@ -104,10 +104,10 @@ def order_for(worker_id: str) -> Order:
 async def farms_machine(folder: Path, num_machines: int) -> dict[str, Any]:
     """The coordinator's side: give every worker an order at once, and hear how long each took."""
     names = tuple(str(path.relative_to(folder / "model")) for path in sorted((folder / "model").rglob("*.*")))
-    house = House(lambda *_: (f"{MODEL}@0", folder / "model", names))
+    house = House(lambda *_: [(f"{MODEL}@0", folder / "model", names)])
     house.open(f"{SUBNET}.1", MODELS)
     began = time.monotonic()
-    await asyncio.to_thread(house.manifest, MODEL, OWN_WEIGHTS)
+    await asyncio.to_thread(house.manifests, MODEL, OWN_WEIGHTS)
     hashed_s = time.monotonic() - began
     listener = Listener()
     await listener.open(f"{SUBNET}.1", LINK)

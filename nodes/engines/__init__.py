@@ -16,21 +16,17 @@ from nodes.engines.engine import (
     Report,
     TextEngine,
 )
+from nodes.engines.model_files import fetch, files_of, held_models, is_here, store_key
 from nodes.engines.table import (
     ADDED,
     create_engine,
     family_of,
-    fetch,
-    files_of,
-    held_models,
     import_engines,
-    is_here,
     known_models,
     licence_of,
     named_spec_of,
     shape_of,
     spec_of,
-    store_key,
 )
 
 __all__ = [

@@ -14,18 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, ModelHeld, Weights, Worker, check_weights
+from farm.capabilities import OWN_WEIGHTS, EngineSpec, Licence, Weights, Worker, check_weights
 from farm.errors import InvalidInput, NotFound
 from nodes.engines.animatediff import FAMILY as ANIMATEDIFF
 from nodes.engines.engine import Engine
 from nodes.engines.family import APACHE, Family, HubModel
 from nodes.engines.folders import (
     FOLDER_VARIABLE,
-    OnBytes,
-    data_files,
     found_here,
-    listed_in,
-    wanted_files,
     write_hollow,
 )
 from nodes.engines.i2vgen_xl import FAMILY as I2VGEN_XL
@@ -37,7 +33,7 @@ from nodes.engines.memory import cap_process, use_expandable_segments
 from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.svd import FAMILY as SVD
 from nodes.engines.wan import FAMILY as WAN
-from nodes.model_store import hub_key, kept, kept_models, mark_used, models_folder
+from nodes.model_store import kept, kept_models, mark_used, models_folder
 
 #: The table.
 FAMILIES: tuple[Family, ...] = (
@@ -50,7 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     WAN,
 )
 _SHAPES = Path(__file__).parents[2] / "models" / "shapes"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Where a model comes from that the owner of this machine has added to its store, and its licence.
 ADDED = "added here"
 _OWNERS = Licence(name="known to who added it", url="")
@@ -62,7 +58,7 @@ FORMER_MODELS = {"tiny_i2v": "tiny_wan"}
 
 def model_names() -> list[str]:
     """The models that can be asked for by name; a local model folder is asked for by its path."""
-    return [name for _, name, _ in _listed()] + [name for _, name, _ in _added()]
+    return [name for _, name, _ in models_listed()] + [name for _, name, _ in _added()]
 
 
 def known_models() -> list[dict[str, Any]]:
@@ -77,7 +73,7 @@ def known_models() -> list[dict[str, Any]]:
             "here": home.is_here() if isinstance(home, HubModel) else True,
             "licence": (home.licence if isinstance(home, HubModel) else APACHE).model_dump(),
         }
-        for family, name, home in _listed()
+        for family, name, home in models_listed()
     ] + [
         {
             "model": name,
@@ -92,7 +88,7 @@ def known_models() -> list[dict[str, Any]]:
     ]
 
 
-def _listed() -> Iterator[tuple[Family, str, Path | HubModel]]:
+def models_listed() -> Iterator[tuple[Family, str, Path | HubModel]]:
     """Family, name and home of every model that is listed."""
     for family in FAMILIES:
         for name, home in family.models.items() if family.listed else ():
@@ -113,82 +109,6 @@ def family_of(folder: Path) -> str:
         InvalidInput: of none that is known here, or of two.
     """
     return _claimed(str(folder), folder).name
-
-
-def fetch(model: str, on_bytes: OnBytes) -> Path:
-    """The folder of a model by its name; its files are fetched from the hub when they are not here.
-
-    Raises:
-        NotFound: there is no such model.
-        CannotRun: as ``model_folder``.
-    """
-    named = _named(model)
-    if named is None:
-        raise _unknown(model)
-    home = named[2]
-    return home.folder(on_bytes=on_bytes) if isinstance(home, HubModel) else home
-
-
-def store_key(model: str) -> str | None:
-    """What a model of the hub is kept as by this machine (see ``nodes.model_store``).
-
-    None: it is none, or has no known commit and was not fetched yet.
-    """
-    named = _named(model)
-    if named is None or not isinstance(named[2], HubModel):
-        return None
-    repository, revision = named[2].repository, named[2].revision
-    if revision is not None:
-        return hub_key(repository, revision)
-    of_it = [each.key for each in kept_models() if each.key.startswith(hub_key(repository, ""))]
-    return of_it[-1] if of_it else None
-
-
-def is_here(model: str, weights: Weights = OWN_WEIGHTS) -> bool:
-    """Whether a model's files are on this disk, but for what ``weights`` take the place of: that is asked
-    when it is loaded."""
-    named = _named(model)
-    if named is None or not isinstance(named[2], HubModel):
-        return named is not None or kept(model) is not None or os.path.exists(model)
-    return named[2].is_here(weights)
-
-
-def files_of(model: str, weights: Weights = OWN_WEIGHTS) -> tuple[str, Path, tuple[str, ...]] | None:
-    """What other machines need of a model that is here: what it is kept by, its folder, and files of that.
-
-    None: they have it as this one has, for it came with the farm, or is asked for by its path.
-    """
-    named = _named(model)
-    added = kept(model) if named is None else None
-    if added is not None:
-        return model, added, tuple(sorted(data_files(added)))
-    if named is None or not isinstance(named[2], HubModel):
-        return None
-    home = named[2]
-    folder = home.folder(weights)
-    wanted = wanted_files(listed_in(folder), home.layout_of(weights))
-    commit = home.revision or folder.name.rpartition("@")[2]
-    return hub_key(home.repository, commit), folder, tuple(file.path for file in wanted)
-
-
-def held_models() -> list[ModelHeld]:
-    """The models that are whole on this disk, by the names that they are asked for by. Those that come with
-    the farm take nothing of it."""
-    held = []
-    for _, name, home in _listed():
-        if not isinstance(home, HubModel):
-            held.append(ModelHeld(model=name, size_bytes=0))
-        elif folder := home.cached():
-            commit = "" if home.revision else f"@{folder.name.rpartition('@')[2]}"
-            held.append(ModelHeld(model=f"{name}{commit}", size_bytes=_size_bytes(folder)))
-    for model in kept_models():
-        repository, at, commit = model.key.replace("--", "/", 1).partition("@")
-        named = _named(f"{repository}@{commit}") if at and _COMMIT.fullmatch(commit) else None
-        if not at:
-            held.append(ModelHeld(model=model.key, size_bytes=model.size_bytes))
-        elif named is not None and isinstance(named[2], HubModel) and named[2].cached():
-            held.append(ModelHeld(model=named[0], size_bytes=model.size_bytes))
-    return held
 
 
 def spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
@@ -213,7 +133,7 @@ def _spec_of(model: str, weights: Weights) -> EngineSpec:
         )
     spec = family.read_spec(folder, name, revision, weights)
     # What is drawn has no files but the farm's own.
-    return _on_disk(spec, _size_bytes(folder)) if spec.component_bytes else spec
+    return _on_disk(spec, size_on_disk(folder)) if spec.component_bytes else spec
 
 
 def _on_disk(spec: EngineSpec, disk_bytes: int) -> EngineSpec:
@@ -231,7 +151,7 @@ def shape_of(model: str) -> EngineSpec | None:
     """The spec of a hub model by its name, from what is known of it without its files: its published configs
     and the shapes of its tensors. None where they are not; ``disk_bytes`` are of its weights in 16 bits.
     """
-    named = _named(model)
+    named = model_named(model)
     if named is None:
         return None
     name, family, home = named
@@ -245,7 +165,7 @@ def shape_of(model: str) -> EngineSpec | None:
     return spec.model_copy(update={"disk_bytes": disk_bytes})
 
 
-def _size_bytes(path: Path) -> int:
+def size_on_disk(path: Path) -> int:
     """Of a file, or of all files of a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -253,10 +173,10 @@ def _size_bytes(path: Path) -> int:
 
 def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
     """``spec_of`` for a farm that others can reach: models and weights by name alone, no path on its disk."""
-    named = _named(model)
+    named = model_named(model)
     added = named is None and kept(model) is not None
     if not added and (named is None or not named[1].listed):
-        raise _unknown(model)
+        raise unknown_model(model)
     for param, files in (("weights", weights.files), ("loras", weights.loras)):
         for file in files:
             if file.path.is_absolute():
@@ -307,11 +227,11 @@ def licence_of(model: str) -> Licence | None:
     Raises:
         InvalidInput: the commit behind its name is none.
     """
-    found = _named(model)
+    found = model_named(model)
     return found[2].licence if found and isinstance(found[2], HubModel) else None
 
 
-def _named(model: str) -> tuple[str, Family, Path | HubModel] | None:
+def model_named(model: str) -> tuple[str, Family, Path | HubModel] | None:
     """The model of a name, of a hub repository, or of one with ``@COMMIT`` behind it: the farm's name for it,
     its family and its home.
 
@@ -325,7 +245,7 @@ def _named(model: str) -> tuple[str, Family, Path | HubModel] | None:
                 if name == model:
                     return name, family, home
             elif asked in (name, home.repository):
-                if at and not _COMMIT.fullmatch(commit):
+                if at and not COMMIT.fullmatch(commit):
                     raise InvalidInput(
                         f"model is {model!r}, expected {name}@COMMIT with the 40 hex digits of a commit of "
                         f"https://huggingface.co/{home.repository}",
@@ -341,7 +261,7 @@ def _located(model: str, weights: Weights) -> tuple[str, Family, Path, str | Non
 
     What is taken from the hub as its ``main`` is now is called by its commit: all workers of a job load that.
     """
-    named = _named(model)
+    named = model_named(model)
     if named is not None:
         name, family, home = named
         if not isinstance(home, HubModel):
@@ -358,7 +278,7 @@ def _located(model: str, weights: Weights) -> tuple[str, Family, Path, str | Non
         return model, _claimed(model, added), added, None
     exists = bool(model) and os.path.exists(model)  # Path("") would be the current folder
     if not exists or not (os.path.isdir(model) or _claimants(Path(model))):
-        raise _unknown(model, " and no folder; `farm models` lists them")
+        raise unknown_model(model, " and no folder; `farm models` lists them")
     return model, _claimed(model, Path(model)), Path(model), None
 
 
@@ -379,7 +299,7 @@ def _claimed(model: str, path: Path) -> Family:
     return claimants[0]
 
 
-def _unknown(model: str, or_folder: str = "") -> NotFound:
+def unknown_model(model: str, or_folder: str = "") -> NotFound:
     if model in FORMER_MODELS:
         return NotFound(
             f"model {model} came with the farm until {FORMER_MODELS[model]} took its place: use that one",

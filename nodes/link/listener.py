@@ -111,10 +111,10 @@ class Connection:
         """Tell by what machines that hand models over know each other; returns at once."""
         self._outgoing.put_nowait(GiveSecret(secret=secret).header())
 
-    def give_model(self, attempt_id: str, manifest: Manifest | None, problem: str = "") -> None:
+    def give_model(self, attempt_id: str, manifests: tuple[Manifest, ...], problem: str = "") -> None:
         """Answer a worker that wants the model of an order; returns at once."""
         self._outgoing.put_nowait(
-            GiveModel(attempt_id=attempt_id, manifest=manifest, problem=problem).header()
+            GiveModel(attempt_id=attempt_id, manifests=manifests, problem=problem).header()
         )
 
     def give_sources(self, manifest_id: str, sources: tuple[Source, ...]) -> None:

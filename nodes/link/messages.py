@@ -218,11 +218,11 @@ class GiveBlob(_Said):
 
 
 class GiveModel(_Said):
-    """What the model is made of that was asked for; None: it does not come from the farm."""
+    """What a model and its weights are made of, as far as they come from the farm."""
 
     type: Literal["model"] = "model"
     attempt_id: str
-    manifest: Manifest | None
+    manifests: tuple[Manifest, ...]
     #: Why the farm's machine cannot tell.
     problem: str = ""
 

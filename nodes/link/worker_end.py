@@ -127,8 +127,8 @@ class WorkerEnd:
         """Say which models are whole on this machine's disk, and of which manifests it gives to others."""
         self._send(SaidModels(held=tuple(held), manifests=tuple(manifests), port=port).header())
 
-    def model_of(self, attempt_id: str) -> Manifest | None:
-        """What the model of an order is made of; None: it does not come from the farm.
+    def model_of(self, attempt_id: str) -> tuple[Manifest, ...]:
+        """What the model of an order and its weights are made of, as far as they come from the farm.
 
         Raises:
             OSError: the coordinator is gone.
@@ -144,7 +144,7 @@ class WorkerEnd:
                 if told.attempt_id == attempt_id:
                     if told.problem:
                         raise CannotRun(told.problem)
-                    return told.manifest
+                    return told.manifests
 
     def serve(self, begin: Callable[[Order], None], cancel: Callable[[str], None]) -> None:
         """Hear what the coordinator says, until the connection ends. Both calls return at once."""

@@ -14,6 +14,7 @@ from nodes.model_store.serving import PieceServer
 from nodes.model_store.store import (
     arriving,
     check_disk,
+    folder_of,
     forget,
     hub_key,
     is_key,
@@ -32,6 +33,7 @@ __all__ = [
     "arriving",
     "bring",
     "check_disk",
+    "folder_of",
     "forget",
     "hub_key",
     "is_key",

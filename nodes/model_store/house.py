@@ -17,8 +17,8 @@ from nodes.model_store.serving import PieceServer
 #: Machines that one is told of, beside the farm's own: no more than it needs to be as fast as its network.
 MAX_TOLD = 12
 
-#: What a model is kept by, its folder on this machine and the files of it; None: it is not handed over.
-FilesOf = Callable[[str, Weights], "tuple[str, Path, tuple[str, ...]] | None"]
+#: Of a model and its weights: what each is kept by, its folder on this machine, and files of that.
+FilesOf = Callable[[str, Weights], "list[tuple[str, Path, tuple[str, ...]]]"]
 
 
 @dataclass
@@ -61,20 +61,20 @@ class House:
         if self._server is not None:
             self._server.know(self.secret)
 
-    def manifest(self, model: str, weights: Weights) -> Manifest | None:
-        """What a model is made of; None: it is not handed over. Takes a second for each GB, the first time.
+    def manifests(self, model: str, weights: Weights) -> tuple[Manifest, ...]:
+        """What a model and its weights are made of, as far as they are handed over. Takes a second for each
+        GB, the first time.
 
         Raises:
-            FarmError, OSError: it is not here, or cannot be read.
+            FarmError, OSError: one is not here, or cannot be read.
         """
-        found = self._files_of(model, weights) if self._server is not None else None
-        if found is None:
-            return None
-        key, folder, paths = found
-        with self._hashing:
-            manifest = manifest_of(key, folder, paths)
-        self._holdings[manifest.id] = WholeFolder(manifest, folder)
-        return manifest
+        found = []
+        for key, folder, paths in self._files_of(model, weights) if self._server is not None else ():
+            with self._hashing:
+                manifest = manifest_of(key, folder, paths)
+            self._holdings[manifest.id] = WholeFolder(manifest, folder)
+            found.append(manifest)
+        return tuple(found)
 
     def heard(self, worker_id: str, address: str, port: int | None, manifests: frozenset[str]) -> set[str]:
         """A worker says what can be had from its machine; the manifests of which others are to be told."""

@@ -84,7 +84,7 @@ class RayCluster:
         spend_token: Callable[[], None],
         house: House | None = None,
     ) -> None:
-        self._models = ModelTalk(house or House(lambda *_: None), self._connection)
+        self._models = ModelTalk(house or House(lambda *_: []), self._connection)
         self._open_stitcher = open_stitcher
         self._spend_token = spend_token
         #: Machines that still have the token of the Ray that runs, and may not.
@@ -209,7 +209,6 @@ class RayCluster:
         self._messages.put_nowait(None)
 
     # Ray, watched.
-
     async def _keep_ray(self, launch: Callable[[bool], Awaitable[Launch]]) -> None:
         while True:
             try:
@@ -304,7 +303,6 @@ class RayCluster:
             self._closed = closed
 
     # Workers.
-
     async def _employ(self, place: Place) -> None:
         """Make or find a worker's actor, announce it, and pass on what it says until it ends."""
         worker_id = place.worker_id

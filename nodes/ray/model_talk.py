@@ -35,15 +35,16 @@ class ModelTalk:
             return
         self._asking.add(worker_id)
         try:
-            manifest = await asyncio.to_thread(self._house.manifest, order.task.model, order.task.weights)
+            task = order.task
+            manifests = await asyncio.to_thread(self._house.manifests, task.model, task.weights)
         except (FarmError, OSError) as error:
-            connection.give_model(attempt_id, None, str(error))
+            connection.give_model(attempt_id, (), str(error))
             return
         finally:
             self._asking.discard(worker_id)
-        if manifest is not None:
+        for manifest in manifests:
             self._tell(self._house.takes(worker_id, manifest.id))
-        connection.give_model(attempt_id, manifest)
+        connection.give_model(attempt_id, manifests)
 
     def gone(self, worker_id: str) -> None:
         """It is not here any more."""

@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import Callable
 
-from farm.capabilities import Manifest
-from farm.errors import InvalidInput
+from farm.capabilities import Manifest, Weights
+from farm.errors import CannotRun, InvalidInput
 from farm.machines import parse_bytes
 from farm.running import Order
 from nodes.engines import held_models, is_here
+from nodes.engines.folders import found_here, is_weights_key
 from nodes.link import WorkerEnd
 from nodes.model_store import (
     Holding,
@@ -34,6 +35,15 @@ log = logging.getLogger(__name__)
 QUOTA_VARIABLE = "REELFARM_MODELS_QUOTA"
 #: Between tries to listen where another worker of the machine does, until that one ends.
 _TURN_S = 5.0
+
+
+def _has_files(weights: Weights) -> bool:
+    """Whether the files of weights are here that an order was planned with."""
+    try:
+        found_here(weights)
+    except CannotRun:
+        return False
+    return True
 
 
 class WorkerModels:
@@ -79,15 +89,21 @@ class WorkerModels:
             OSError: the coordinator is gone.
         """
         model, weights = order.task.model, order.task.weights
-        added = kept(model)
-        if is_here(model, weights) and added is None:
+        has_model, added = is_here(model, weights), kept(model) is not None
+        if has_model and not added and _has_files(weights):
             return
         report(0, 1)
-        manifest = end.model_of(order.attempt_id)
-        if manifest is None or (added is not None and self._is_that(manifest)):
-            return
+        for manifest in end.model_of(order.attempt_id):
+            if is_weights_key(manifest.key):
+                is_that = kept(manifest.key) is not None
+            else:
+                is_that = self._is_that(manifest) if added else has_model
+            if not is_that:
+                self._bring(manifest, end, report)
+
+    def _bring(self, manifest: Manifest, end: WorkerEnd, report: Callable[[int, int], None]) -> None:
         self._hold(manifest)
-        log.info("%s comes from the farm, %.1f GB", model, manifest.size_bytes / 1e9)
+        log.info("%s comes from the farm, %.1f GB", manifest.key, manifest.size_bytes / 1e9)
         bring(
             manifest,
             lambda: end.sources.get(manifest.id, ()),

@@ -28,7 +28,13 @@ from nodes.engines.folders.sources import (
     unpacked_bytes,
 )
 from nodes.engines.folders.stored_tensors import PLAIN_TYPES, StoredTensor, component_tensors, stored_tensors
-from nodes.engines.folders.weight_files import FOLDER_VARIABLE, found_here, weights_folder
+from nodes.engines.folders.weight_files import (
+    FOLDER_VARIABLE,
+    found_here,
+    is_weights_key,
+    weights_folder,
+    weights_key,
+)
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -54,6 +60,7 @@ __all__ = [
     "gguf_file",
     "in_fewer_bits",
     "in_formats",
+    "is_weights_key",
     "listed_in",
     "model_facts",
     "model_folder",
@@ -69,5 +76,6 @@ __all__ = [
     "variant",
     "wanted_files",
     "weights_folder",
+    "weights_key",
     "write_hollow",
 ]

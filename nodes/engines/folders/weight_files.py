@@ -12,6 +12,7 @@ from typing import TypeVar
 from farm.capabilities import LoraFile, WeightFile, Weights
 from farm.errors import CannotRun
 from nodes.engines.folders.headers import metadata_of
+from nodes.model_store import folder_of
 
 #: Where a machine keeps weight files that are asked for by name.
 FOLDER_VARIABLE = "REELFARM_WEIGHTS"
@@ -20,6 +21,8 @@ FOLDER_VARIABLE = "REELFARM_WEIGHTS"
 _BLOCKS = 64
 _BLOCK_BYTES = 64 * 2**10
 
+_KEPT_AS = "weights@"
+
 _File = TypeVar("_File", WeightFile, LoraFile)
 
 
@@ -27,6 +30,16 @@ def weights_folder() -> Path:
     """``$REELFARM_WEIGHTS``, else ``~/.local/share/reelfarm/weights``."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     return Path(chosen) if chosen else Path.home() / ".local" / "share" / "reelfarm" / "weights"
+
+
+def weights_key(fingerprint: str) -> str:
+    """What a file that came from the farm is kept as (see ``nodes.model_store``)."""
+    return f"{_KEPT_AS}{fingerprint}"
+
+
+def is_weights_key(key: str) -> bool:
+    """Whether what is kept as that is a file of weights."""
+    return key.startswith(_KEPT_AS)
 
 
 def found_here(weights: Weights) -> Weights:
@@ -42,6 +55,11 @@ def found_here(weights: Weights) -> Weights:
 
 def _found(file: _File, param: str) -> _File:
     path = file.path if file.path.is_absolute() else weights_folder() / file.path
+    if file.fingerprint:  # as it was planned with: where the planner has it, by its name, or from the farm
+        brought = folder_of(weights_key(file.fingerprint))
+        for place in (path, weights_folder() / file.path.name, brought / file.path.name):
+            if place.is_file() and _fingerprint(place) == file.fingerprint:
+                return file.model_copy(update={"path": place})
     if not path.is_file():
         where = f"{path} is no file" if file.path.is_absolute() else f"{file.path} is not in {path.parent}"
         raise CannotRun(f"{where} on this machine: copy it there", param=param)

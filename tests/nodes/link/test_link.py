@@ -191,7 +191,7 @@ async def test_a_worker_learns_what_its_orders_model_is_made_of_and_who_gives_it
         def work() -> None:
             end.on_secret = secrets.append
             end.tell_models([ModelHeld(model="m", size_bytes=3)], [HASH], 8479)
-            assert end.model_of(ATTEMPT) == manifest
+            assert end.model_of(ATTEMPT) == (manifest,)
             assert end.sources == {manifest.id: (source,)}
             with pytest.raises(CannotRun, match="it is not here"):
                 end.model_of(ATTEMPT)
@@ -214,9 +214,9 @@ async def test_a_worker_learns_what_its_orders_model_is_made_of_and_who_gives_it
     assert connection.order_of(asked.attempt_id) == wanted
     connection.give_secret("s3")
     connection.give_sources(manifest.id, (source,))
-    connection.give_model(ATTEMPT, manifest)
+    connection.give_model(ATTEMPT, (manifest,))
     assert await anext(heard) == asked
-    connection.give_model(ATTEMPT, None, "it is not here")
+    connection.give_model(ATTEMPT, (), "it is not here")
     assert await anext(heard) == Failed(ATTEMPT, "cancelled", "s3 ['s3']")
     connection.close()
 

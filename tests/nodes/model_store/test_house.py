@@ -17,7 +17,7 @@ ATTIC, CELLAR = Source(host="10.0.0.2", port=8479), Source(host="10.0.0.3", port
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    house = House(lambda *_: None)
+    house = House(lambda *_: [])
     house.open("127.0.0.1", 0)
     yield house
     house.close()
@@ -75,11 +75,10 @@ def test_a_model_of_the_farms_own_machine_is_given_from_where_it_lies(
     content = os.urandom(1000)
     (tmp_path / "here" / "w.safetensors").write_bytes(content)
     (tmp_path / "here" / "secret.bin").write_bytes(b"not of the model")
-    house = House(lambda model, _: (f"{model}@1", tmp_path / "here", ("w.safetensors",)))
-    assert house.manifest("m", OWN_WEIGHTS) is None, "on a farm of one machine nothing is handed over"
+    house = House(lambda model, _: [(f"{model}@1", tmp_path / "here", ("w.safetensors",))])
+    assert house.manifests("m", OWN_WEIGHTS) == (), "on a farm of one machine nothing is handed over"
     house.open("127.0.0.1", 0)
-    manifest = house.manifest("m", OWN_WEIGHTS)
-    assert manifest is not None
+    (manifest,) = house.manifests("m", OWN_WEIGHTS)
     folder = bring(manifest, lambda: house.sources(manifest.id, "attic/cuda0"), lambda: house.secret)
     house.close()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"w.safetensors": content}

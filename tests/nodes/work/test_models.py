@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from farm.capabilities.model_files import Manifest, ModelHeld, Source
-from farm.capabilities.weights import OWN_WEIGHTS
+from farm.capabilities.weights import OWN_WEIGHTS, Weights
 from farm.errors import CannotRun, InvalidInput
 from farm.planning.render_task import RenderTask
 from farm.running.cluster import Order
+from nodes.engines.folders.weight_files import found_here, weights_key
 from nodes.model_store import store
 from nodes.model_store.holdings import recorded
 from nodes.model_store.house import House
@@ -32,12 +33,12 @@ class End:
     def tell_models(self, held: Any, manifests: Any, port: int | None) -> None:
         self.told.append((held, manifests, port))
 
-    def model_of(self, attempt_id: str) -> Manifest | None:
+    def model_of(self, attempt_id: str) -> tuple[Manifest, ...]:
         self.asked += 1
-        manifest = self._house.manifest("my-style", OWN_WEIGHTS)
-        assert manifest is not None
-        self.sources[manifest.id] = self._house.sources(manifest.id, "attic/cuda0")
-        return manifest
+        manifests = self._house.manifests("my-style", OWN_WEIGHTS)
+        for manifest in manifests:
+            self.sources[manifest.id] = self._house.sources(manifest.id, "attic/cuda0")
+        return manifests
 
 
 ORDER = Order.model_validate(
@@ -67,8 +68,14 @@ def farms_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def end(farms_folder: Path) -> Iterator[Any]:
-    house = House(lambda model, _: (model, farms_folder, ("w.safetensors",)))
+def also() -> list[tuple[str, Path, tuple[str, ...]]]:
+    """What the farm hands over beside it."""
+    return []
+
+
+@pytest.fixture
+def end(farms_folder: Path, also: list[tuple[str, Path, tuple[str, ...]]]) -> Iterator[Any]:
+    house = House(lambda model, _: [(model, farms_folder, ("w.safetensors",)), *also])
     house.open("127.0.0.1", 0)
     yield End(house)
     house.close()
@@ -140,3 +147,25 @@ def test_within_its_quota_a_machine_drops_what_it_did_not_use_for_longest(
     monkeypatch.setenv(models.QUOTA_VARIABLE, "0.5kB")
     with pytest.raises(CannotRun, match=r"of a quota of 0\.0 GB"):
         need(here, end)
+
+
+def test_a_lora_that_a_job_was_planned_with_comes_from_the_farm_and_is_found_by_its_content(
+    here: WorkerModels, end: Any, also: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELFARM_WEIGHTS", str(tmp_path / "weights"))
+    file = tmp_path / "farm" / "detail.safetensors"
+    file.write_bytes(os.urandom(500))
+    planned = found_here(Weights.model_validate({"loras": [str(file)]}))
+    also.append((weights_key(planned.loras[0].fingerprint), file.parent, (file.name,)))
+    order = ORDER.model_copy(update={"task": ORDER.task.model_copy(update={"weights": planned})})
+    content = file.read_bytes()
+    here.need(ORDER, end, lambda *_: None)
+    store.forget(weights_key(planned.loras[0].fingerprint))
+    file.rename(tmp_path / "elsewhere")  # on this machine it was never there
+    with pytest.raises(CannotRun, match="is no file on this machine"):
+        found_here(planned)
+    (tmp_path / "elsewhere").rename(file)
+    here.need(order, end, lambda *_: None)
+    file.unlink()
+    assert found_here(planned).loras[0].path.read_bytes() == content
+    assert "weights@" not in str(end.told[-1][0])
