@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -56,3 +57,16 @@ def test_every_sub_package_is_on_the_map() -> None:
     packages = {name_of(path.parent) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
     assert packages - on_map == set(), "not on the map"
     assert {each for each in on_map if each.split("/")[0] in ROOMS} - packages == set(), "only on the map"
+
+
+def test_the_hardware_guide_says_what_was_worked_out() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "times_by_memory.json").read_text())
+    guide = (ROOT / "docs" / "hardware.md").read_text()
+    for model, cards in found["models"].items():
+        own, largest = ([card[which] for card in cards.values()] for which in ("own", "largest"))
+        cells = (f"{o['rung']}, {o['need_gib']:.1f}, {o['seconds_for_a_second']:.0f} s" for o in own)
+        host = f"{max(o['host_gib'] for o in own)} GiB"
+        head = f"{model}, {own[0]['size']} x {own[0]['window']}"
+        assert f"| {head} | {' | '.join(cells)} | {host} |" in guide
+        sizes = (f"{each['size']} x {each['window']}" for each in largest)
+        assert f"| {model} | {' | '.join(sizes)} |" in guide
