@@ -19,6 +19,7 @@ from farm.running import Coordinator, Storage
 from farm.scheduling import ends_on
 from farm.state import FolderInUse, JobCancelled, Ledger, WorkerState, locked, replayed
 from nodes.engines import spec_of
+from nodes.interpolation import check_chosen
 from nodes.machine import SessionFolder, new_session_folder, new_token, ray_environment
 from nodes.media import normalise
 from nodes.ray import Launch, RayCluster, Start
@@ -100,7 +101,9 @@ async def local_farm(state: Path, workers: Sequence[Worker]) -> AsyncIterator[Co
 
     Raises:
         CannotRun: Ray does not start, or another farm than a render works in the folder.
+        InvalidInput: what this machine's owner chose to interpolate by cannot be used.
     """
+    check_chosen()
     with ExitStack() as stack:
         await in_turn(state, stack)
         ledger = stack.enter_context(replayed(state))

@@ -26,6 +26,7 @@ from farm.threads import to_its_end, to_its_end_or_given_up
 from nodes.engines import files_of, known_models, named_spec_of, shape_of, spec_of
 from nodes.hosting.host import DRIVER_LOG_NAME, coordinating
 from nodes.hosting.licences import licensed
+from nodes.interpolation import check_chosen
 from nodes.machine import (
     allowed_hosts,
     ensure_head,
@@ -77,6 +78,7 @@ async def keep_up(
     Raises:
         InvalidInput, CannotRun: an address, a name or a file cannot be used; another farm works in ``state``.
     """
+    check_chosen()
     listen, own = cluster.head.listen, own_addresses()
     # Models by their path on this disk are for those who sit here. Through a proxy, others do as if.
     address = reachable_address(listen, own)

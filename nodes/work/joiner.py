@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from farm.running import SHEET_NAME, SO_FAR_NAME, VIDEO_NAME, Blob, Published, StitchOrder, file_hash
+from nodes.interpolation import chosen
 from nodes.work.stored import check_content, read_segment
 from stitching import Frames, Seam, SeamReport, Stitcher
 from stitching.contact_sheet import ContactSheet
@@ -140,7 +141,11 @@ def _interpolator(order: StitchOrder, sink: Callable[[Frames], None]) -> Interpo
     if order.delivery is None:
         return None
     return Interpolator(
-        sink, fps=order.fps, deliver_fps=order.delivery.fps, num_frames=order.delivery.num_frames
+        sink,
+        fps=order.fps,
+        deliver_fps=order.delivery.fps,
+        num_frames=order.delivery.num_frames,
+        between=chosen(),
     )
 
 

@@ -6,6 +6,6 @@ Pictures enter, and where shots begin; rates, files and jobs are told as numbers
 from __future__ import annotations
 
 from stitching.interpolation.between import frames_between
-from stitching.interpolation.stream import Interpolator
+from stitching.interpolation.stream import Between, Interpolator
 
-__all__ = ["Interpolator", "frames_between"]
+__all__ = ["Between", "Interpolator", "frames_between"]

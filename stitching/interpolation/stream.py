@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from stitching.interpolation.motion import Motion, motion_between
 from stitching.interpolation.paths import bend_of
 
 _WORKERS = os.cpu_count() or 1
+Between: TypeAlias = Callable[[Image, Image, Sequence[float]], list[Image]]
+"""Makes pictures at parts of the way from one to another; called by several threads."""
+
 # OpenCV and NumPy release the interpreter's lock, so threads are enough. It starts what it was given in
 # order: what waits there for a motion waits for one that runs.
 _pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="interpolation")
@@ -44,9 +48,16 @@ class Interpolator:
     """
 
     def __init__(
-        self, sink: Callable[[Frames], None], *, fps: Fraction, deliver_fps: Fraction, num_frames: int
+        self,
+        sink: Callable[[Frames], None],
+        *,
+        fps: Fraction,
+        deliver_fps: Fraction,
+        num_frames: int,
+        between: Between | None = None,
     ) -> None:
-        """sink receives arrays (n, H, W, 3) uint8, in order.
+        """sink receives arrays (n, H, W, 3) uint8, in order. between makes the frames in place of optical
+        flow, which still tells cuts.
 
         Raises:
             StitchError: deliver_fps is not above fps, or a number is not positive.
@@ -57,6 +68,7 @@ class Interpolator:
                 "to deliver above the video's own, and at least one frame"
             )
         self._sink = sink
+        self._between = between
         self._step = fps / deliver_fps  # of the video's frames, for each that is given out
         self._num_left = num_frames
         self._num_planned = 0  # moments that were handed to a gap
@@ -119,7 +131,7 @@ class Interpolator:
         at = index % len(self._gaps)
         before = self._gaps[at - 1].motion if at > 0 else None
         after = self._gaps[at + 1].motion if at < last else None
-        self._waiting.append(_pool.submit(_made, gap, before, after))
+        self._waiting.append(_pool.submit(_made, gap, before, after, self._between))
         while len(self._waiting) > 2 * _WORKERS:
             self._give_first()
 
@@ -135,10 +147,15 @@ class Interpolator:
             self._sink(given)
 
 
-def _made(gap: _Gap, before: Future[Motion] | None, after: Future[Motion] | None) -> list[Image]:
+def _made(
+    gap: _Gap, before: Future[Motion] | None, after: Future[Motion] | None, made_by: Between | None
+) -> list[Image]:
     motion = None if gap.motion is None or gap.fractions in ([], [0.0]) else gap.motion.result()
     if motion is None or motion.is_cut or gap.second is None:
         return [gap.first] * len(gap.fractions)
+    if made_by is not None:
+        made = iter(made_by(gap.first, gap.second, [fraction for fraction in gap.fractions if fraction]))
+        return [next(made) if fraction else gap.first for fraction in gap.fractions]
     around = [None if m is None or m.result().is_cut else m.result() for m in (before, after)]
     bend = bend_of(around[0], motion, around[1])
     between = partial(picture_between, gap.first, gap.second, motion, bend=bend)
