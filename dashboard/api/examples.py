@@ -365,6 +365,7 @@ WORKER: dict[str, Any] = {
     "driver": "570.86",
     "vram_used_bytes": 3221225472,
     "vram_total_bytes": 12884901888,
+    "vram_others_bytes": 314572800,
     "memory_used_bytes": 2147483648,
     "load": 0.97,
     "temperature_c": 64.0,

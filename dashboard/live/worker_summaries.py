@@ -54,6 +54,8 @@ class WorkerSummary(TypedDict):
     #: Of the whole card, other programs included.
     vram_used_bytes: int | None
     vram_total_bytes: int | None
+    #: Of the card, what other programs than the worker hold: what fits then is the less.
+    vram_others_bytes: int | None
     #: Resident memory of the worker's process.
     memory_used_bytes: int | None
     #: 0 to 1: of the card, or of the cores a CPU worker may use.
@@ -191,6 +193,7 @@ def _described(
         "driver": worker.driver,
         "vram_used_bytes": telemetry.vram_used_bytes,
         "vram_total_bytes": telemetry.vram_total_bytes,
+        "vram_others_bytes": telemetry.vram_others_bytes,
         "memory_used_bytes": telemetry.memory_used_bytes,
         "load": telemetry.load,
         "temperature_c": telemetry.temperature_c,

@@ -33,6 +33,7 @@ from farm.capabilities.weights import (
     check_weights,
 )
 from farm.capabilities.worker import (
+    DESKTOP_RESERVE_BYTES,
     GIB,
     Lack,
     Need,
@@ -45,6 +46,7 @@ from farm.capabilities.worker import (
 )
 
 __all__ = [
+    "DESKTOP_RESERVE_BYTES",
     "GIB",
     "MODES",
     "OWN_WEIGHTS",

@@ -11,6 +11,8 @@ from farm.capabilities.engine_spec import DeviceKind, Rung
 from farm.values import Value
 
 GIB = 1024**3
+#: Left to the desktop and the driver on every card.
+DESKTOP_RESERVE_BYTES = 400 * 2**20
 
 
 class Worker(Value):

@@ -44,6 +44,7 @@ from farm.state import (
     attempt_ids,
     blob_hashes,
     heard,
+    noticed,
     told_models,
 )
 from farm.threads import in_turns
@@ -236,9 +237,8 @@ class Coordinator:
             case Progress(attempt_id=attempt_id, phase=phase):
                 done = message.done / message.total if phase == "denoise" else None
                 heard(self.ledger.state, attempt_id, phase, done, self.ledger.monotonic())
-            case Telemetry():
-                if worker_state := self.ledger.state.workers.get(message.worker_id):
-                    worker_state.telemetry, worker_state.telemetry_at = message, self.clock()
+            case Telemetry() if noticed(self.ledger.state, message, self.clock()):
+                self.dispatch()
             case Models(worker_id=worker_id, held=held):
                 told_models(self.ledger.state, worker_id, {each.model: each.size_bytes for each in held})
             case Finished():

@@ -232,7 +232,7 @@ class _Call:
         self._give(job, task, of, row, self._why(of, row, finish))
 
     def _give(self, job: Job, task: Task, of: TaskClass, row: int, why: str) -> None:
-        worker = self._state.workers[self._fleet.ids[row]].worker
+        worker = self._state.workers[self._fleet.ids[row]].usable
         held = of.holding(self._state.profiles, worker)
         assert held is not None, "a worker that cannot hold a task takes forever"
         rung, need_bytes = held
@@ -250,7 +250,7 @@ class _Call:
         )
 
     def _why(self, of: TaskClass, row: int, finish: Floats) -> str:
-        worker = self._state.workers[self._fleet.ids[row]].worker
+        worker = self._state.workers[self._fleet.ids[row]].usable
         held = of.holding(self._state.profiles, worker)
         assert held is not None, "a worker that cannot hold a task takes forever"
         fits = _fits(*held, worker.vram_bytes)
@@ -287,7 +287,7 @@ def explain(state: State, job: Job, task: Task, worker_ids: Iterable[str] | None
     said = {}
     for worker_id in state.workers if worker_ids is None else worker_ids:
         worker_state = state.workers[worker_id]
-        worker = worker_state.worker
+        worker = worker_state.usable
         held = of.holding(state.profiles, worker)
         if worker_state.draining:
             said[worker_id] = "is draining"
@@ -296,7 +296,8 @@ def explain(state: State, job: Job, task: Task, worker_ids: Iterable[str] | None
             if has not in looked:
                 needs = state.profiles.needs(job.plan, task.segment, worker.kind)
                 looked[has] = str(why_not(needs, worker)).removeprefix(f"{worker_id} ")
-            said[worker_id] = looked[has]
+            others = worker_state.others_words
+            said[worker_id] = f"{looked[has]}; {others}" if others else looked[has]
         elif worker_id in out:
             failure = next(f for f in reversed(task.failures) if f.worker_id == worker_id)
             said[worker_id] = f"has failed this task: {failure.message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from farm.capabilities import Worker, why_not
 from farm.scheduling.retry import barred
@@ -60,7 +61,7 @@ def _reason(state: State, job: Job, task: Task) -> str:
         return _turn(state, task, allowed) + _failures(task, out)
     draining = [w.worker for w in state.workers.values() if w.draining]
     off = [*draining, *state.drained.values(), *state.starting.values()]
-    here = [w.worker for w in state.workers.values() if not w.draining]
+    here = [w.usable for w in state.workers.values() if not w.draining]
     if not off and not here:
         return "no worker is here; `farm join` on a machine brings its cards"
 
@@ -74,7 +75,9 @@ def _reason(state: State, job: Job, task: Task) -> str:
     if fitting:
         return _drained(state, fitting)
     largest = max((*here, *off), key=lambda worker: (worker.vram_bytes, worker.id))
-    return f"no worker here can hold segment {task.id}: {refused(largest)}"
+    filled = (w for w in state.workers.values() if w.limited and not refused(w.worker))
+    others = "".join(f"; {w.worker.id} could, and {w.others_words}" for w in islice(filled, NAMED))
+    return f"no worker here can hold segment {task.id}: {refused(largest)}{others}"
 
 
 def _turn(state: State, task: Task, allowed: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ from farm.state.events import (
     event_adapter,
 )
 from farm.state.fleet import Bools, Fleet, Floats, TaskClass, remaining_s
-from farm.state.index import Index, heard, index_of, told_models
+from farm.state.index import Index, heard, index_of, noticed, told_models
 from farm.state.journal import Journal, Row, job_rows, moved_to
 from farm.state.ledger import Ledger, Recorded, past, replayed
 from farm.state.profiles import Profiles, frames_to_join
@@ -166,6 +166,7 @@ __all__ = [
     "make_private",
     "moved_to",
     "next_seed",
+    "noticed",
     "past",
     "progress_interval_s",
     "refusal",

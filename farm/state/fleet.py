@@ -67,9 +67,10 @@ class TaskClass:
         """What one takes on this worker, begun now; infinite where it may not go."""
         if worker_state.draining:
             return inf
-        run_s = self.loaded_s(profiles, worker_state.worker)
+        worker = worker_state.usable
+        run_s = self.loaded_s(profiles, worker)
         if run_s < inf and worker_state.warm_model != self.model and not self.is_text:
-            run_s += profiles.bringing_s(self.rendered_as, worker_state.worker, worker_state.models)
+            run_s += profiles.bringing_s(self.rendered_as, worker, worker_state.models)
         return run_s
 
 
@@ -299,7 +300,7 @@ class Fleet:
     def _compare(self, worker_id: str) -> None:
         """Whom a worker is like."""
         state = self._state.workers[worker_id]
-        worker, row = state.worker, self.row(worker_id)
+        worker, row = state.usable, self.row(worker_id)
         has = (worker.device_name, worker.kind, worker.vram_bytes, worker.host_bytes)
         on_disk = None if state.models is None else frozenset(state.models)
         alike = (*has, state.draining, state.warm_model, on_disk)

@@ -24,6 +24,7 @@ from farm.state.events import (
 from farm.state.fleet import Fleet, TaskClass
 from farm.state.state import Job, State
 from farm.state.turns import Turns
+from farm.state.workers import Telemetry, as_others_leave
 
 
 class Index:
@@ -144,3 +145,18 @@ def heard(state: State, attempt_id: str, phase: str, done_fraction: float | None
             state.index.fleet.read(attempt.worker_id)  # it may be given the next
         elif not attempt.handing_over:
             state.index.fleet.hear(attempt)
+
+
+def noticed(state: State, telemetry: Telemetry, at: float) -> bool:
+    """A device was looked at, ``at`` in seconds since the epoch. Whether something else fits there now."""
+    worker = state.workers.get(telemetry.worker_id)
+    if worker is None:
+        return False
+    worker.telemetry, worker.telemetry_at = telemetry, at
+    usable = as_others_leave(worker.worker, telemetry)
+    if usable == worker.usable:
+        return False
+    worker.limited = None if usable == worker.worker else usable
+    if isinstance(state.index, Index):
+        state.index.fleet.speed_changed(telemetry.worker_id)
+    return True

@@ -141,6 +141,7 @@ class SaidTelemetry(_Said):
     type: Literal["telemetry"] = "telemetry"
     vram_used_bytes: _Bytes | None = None
     vram_total_bytes: _Bytes | None = None
+    vram_others_bytes: _Bytes | None = None
     load: Annotated[float, Field(ge=0, le=1)] | None = None
     temperature_c: Annotated[float, Field(ge=-300, le=1000)] | None = None
     power_w: Annotated[float, Field(ge=0, le=1e6)] | None = None

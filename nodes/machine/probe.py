@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from farm.capabilities import GIB, Worker
+from farm.capabilities import DESKTOP_RESERVE_BYTES, GIB, Worker
 from farm.errors import CannotRun
 from farm.machines import cpu_workers, node_name, parse_bytes, shared_cpu
 from nodes.machine.host_cores import usable_cores
 from nodes.machine.host_memory import host_memory
 
-#: Left to the desktop and the driver on every card.
-DESKTOP_RESERVE_BYTES = 400 * 2**20
+#: Cards that are not named there are left alone.
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 #: Share of the memory that is free now that a CPU worker may use.
 CPU_MEMORY_SHARE = 0.8
 #: Share of it in which weights that are not on a card may wait, all cards of the machine together.
@@ -89,7 +90,8 @@ def _cards(node: str, address: str) -> Iterator[Worker]:
     try:
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
-                yield _card(index, node, address)
+                if _is_meant(index, pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index))):
+                    yield _card(index, node, address)
             except pynvml.NVMLError as error:
                 raise CannotRun(
                     f"card {index} of this machine does not answer ({error}); "
@@ -97,6 +99,20 @@ def _cards(node: str, address: str) -> Iterator[Worker]:
                 ) from error
     finally:
         pynvml.nvmlShutdown()
+
+
+def _is_meant(index: int, uuid: str) -> bool:
+    """Whether a card is among those that ``CUDA_VISIBLE_DEVICES`` names: by number, as nvidia-smi counts, or
+    by the beginning of its UUID. What stands behind a name of no card counts for CUDA neither."""
+    named = os.environ.get(VISIBLE_VARIABLE)
+    if named is None:
+        return True
+    for each in (part.strip() for part in named.split(",")):
+        if (each.isdecimal() and int(each) == index) or (each.startswith("GPU-") and uuid.startswith(each)):
+            return True
+        if not each.isdecimal() and not each.startswith("GPU-"):
+            return False
+    return False
 
 
 def _card(index: int, node: str, address: str) -> Worker:

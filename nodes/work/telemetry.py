@@ -5,6 +5,7 @@ What a machine does not tell is None, never an estimate.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,9 +15,12 @@ import pynvml
 
 from farm.capabilities import Worker
 from farm.state import Telemetry
+from nodes.engines.memory import held_on_card_bytes
 
 T = TypeVar("T")
 
+#: Of CUDA's context on a card, where the driver does not say.
+USUAL_CONTEXT_BYTES = 512 * 2**20
 #: Drivers of the sensors in processors, as Linux names them.
 _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal")
 
@@ -58,7 +62,9 @@ def cpu_temperature_c() -> float | None:
 def _of_card(worker_id: str, card: Any, memory_used_bytes: int | None) -> Telemetry:
     if card is None:
         return Telemetry(worker_id, memory_used_bytes=memory_used_bytes)
+    before = _own_bytes(card)
     held = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(card))
+    own = max(before, _own_bytes(card))  # it may have taken some, or let go of it, between the looks
     percent = _told(lambda: pynvml.nvmlDeviceGetUtilizationRates(card).gpu)
     celsius = _told(lambda: pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU))
     milliwatts = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(card))
@@ -66,11 +72,23 @@ def _of_card(worker_id: str, card: Any, memory_used_bytes: int | None) -> Teleme
         worker_id,
         vram_used_bytes=None if held is None else int(held.used),
         vram_total_bytes=None if held is None else int(held.total),
+        vram_others_bytes=None if held is None else max(0, int(held.used) - own),
         load=None if percent is None else min(1.0, percent / 100),
         temperature_c=None if celsius is None else float(celsius),
         power_w=None if milliwatts is None else milliwatts / 1000,
         memory_used_bytes=memory_used_bytes,
     )
+
+
+def _own_bytes(card: Any) -> int:
+    """What this process holds of a card: by the driver, which in a container may not know it by its number,
+    or else what its allocator holds and a context's usual size."""
+    listed = _told(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(card)) or ()
+    told = [each.usedGpuMemory for each in listed if each.pid == os.getpid() and each.usedGpuMemory]
+    if told:
+        return int(told[0])
+    held = held_on_card_bytes()
+    return held + USUAL_CONTEXT_BYTES if held is not None else 0
 
 
 def _card(device_uuid: str) -> Any:

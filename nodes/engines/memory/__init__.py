@@ -8,6 +8,7 @@ from __future__ import annotations
 from nodes.engines.memory.process_memory import peak_rss_bytes, reset_peak_rss
 from nodes.engines.memory.vram import (
     cap_process,
+    held_on_card_bytes,
     out_of_memory_is_ours,
     peak_bytes,
     reset_peak,
@@ -16,6 +17,7 @@ from nodes.engines.memory.vram import (
 
 __all__ = [
     "cap_process",
+    "held_on_card_bytes",
     "out_of_memory_is_ours",
     "peak_bytes",
     "peak_rss_bytes",

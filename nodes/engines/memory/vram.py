@@ -74,6 +74,11 @@ def uses_cuda() -> bool:
     return torch is not None and bool(torch.cuda.is_initialized())
 
 
+def held_on_card_bytes() -> int | None:
+    """What the allocator holds of this process's card; None: the process has opened none."""
+    return int(sys.modules["torch"].cuda.memory_reserved()) if uses_cuda() else None
+
+
 def release() -> None:
     """Return every unused byte to the driver; without CUDA, collect garbage."""
     gc.collect()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farm.capabilities.worker import Worker
+from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun, NotFound
 from farm.planning.render_task import RenderTask
 from farm.request.media import MediaInfo
@@ -25,6 +25,7 @@ from farm.state.events import (
     TaskReopened,
     WorkerLeft,
 )
+from farm.state.workers import Telemetry
 from nodes.engines.engine import Rendered, RenderInputs, Report
 from nodes.engines.procedural import engine as procedural
 from nodes.work.local_cluster import LocalCluster, LocalStitchSession
@@ -310,6 +311,30 @@ async def test_a_job_that_would_not_fit_on_the_disk_is_refused_at_submit(
         with pytest.raises(CannotRun, match="GB is free there"):
             farm.coordinator.submit(job_request(photo(), width=4096, height=4096, num_frames=60_000))
         assert farm.ledger.state.jobs == {}
+
+
+async def test_a_worker_whose_memory_others_hold_is_given_nothing_until_they_let_go(
+    run_farm: Any, photo: Any, job_request: Any
+) -> None:
+    def look(others: int) -> Telemetry:
+        return Telemetry("a/0", vram_total_bytes=8 * GIB, vram_others_bytes=others)
+
+    class Watched(LocalCluster):
+        async def _watch_devices(self) -> None:
+            """Only what the test says is seen."""
+
+        def see(self, others: int) -> None:
+            self._messages.put_nowait(look(others))
+
+    async with run_farm("a/0", cluster=Watched) as farm:
+        worker = farm.ledger.state.workers
+        await farm.until(lambda: worker)
+        farm.cluster.see(8 * GIB)
+        await farm.until(lambda: worker["a/0"].limited)
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=8))
+        assert farm.events(TaskAssigned) == []
+        farm.cluster.see(0)
+        assert (await farm.ended(job_id)).status == "succeeded"
 
 
 async def test_an_unknown_job_is_said(run_farm: Any) -> None:

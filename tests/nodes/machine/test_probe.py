@@ -8,10 +8,10 @@ import psutil
 import pynvml
 import pytest
 
-from farm.capabilities.worker import GIB
+from farm.capabilities.worker import DESKTOP_RESERVE_BYTES, GIB
 from farm.errors import CannotRun
 from nodes.machine.host_cores import usable_cores
-from nodes.machine.probe import CPU_MEMORY_SHARE, DESKTOP_RESERVE_BYTES, HOST_MEMORY_SHARE, probe
+from nodes.machine.probe import CPU_MEMORY_SHARE, HOST_MEMORY_SHARE, probe
 
 CARDS = [
     ("GPU-1b2c3d4e-0000-0000-0000-000000000000", "NVIDIA GeForce RTX 3060", 12 * GIB, (8, 6)),
@@ -51,6 +51,7 @@ class Driver:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return Driver(monkeypatch)
 
 
@@ -84,6 +85,25 @@ def test_a_limit_caps_every_card_and_the_price_is_shared(driver: Driver) -> None
     workers = probe(node="attic", address="", vram_limit_bytes=10 * GIB, price_per_hour=0.3)
     assert [worker.vram_bytes for worker in workers] == [10 * GIB, 8 * GIB - DESKTOP_RESERVE_BYTES]
     assert [worker.price_per_hour for worker in workers] == [0.15, 0.15]
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        ("1", ["5f607182"]),
+        ("1, 0", ["1b2c3d4e", "5f607182"]),
+        ("GPU-1b2c", ["1b2c3d4e"]),
+        ("0,MIG-1,1", ["1b2c3d4e"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_cards_that_cuda_is_not_to_see_are_left_alone(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, named: str, found: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    workers = [worker for worker in probe(node="attic", address="") if worker.kind == "cuda"]
+    assert [worker.id.removeprefix("attic/gpu-") for worker in workers] == found
 
 
 def test_a_card_that_does_not_answer_is_named_in_one_line(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from farm.capabilities.worker import GIB, Worker
 from farm.state.workers import Telemetry
-from nodes.work.telemetry import Sampler, cpu_temperature_c
+from nodes.work.telemetry import USUAL_CONTEXT_BYTES, Sampler, cpu_temperature_c
 
 CPU = Worker(id="a/cpu0", node="a", kind="cpu", device_name="a CPU", vram_bytes=GIB)
 CARD = Worker(
@@ -111,3 +112,27 @@ def test_a_card_without_a_power_sensor_tells_the_rest(monkeypatch: pytest.Monkey
     assert (sample.load, sample.temperature_c, sample.power_w) == (0.93, 71.0, None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda card: 182_500)
     assert Sampler(CARD, cores=1).sample().power_w == 182.5
+
+
+def test_what_others_hold_of_a_card_is_what_this_process_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[SimpleNamespace] = []
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(used=5 * GIB, total=8 * GIB),
+        "nvmlDeviceGetComputeRunningProcesses": lambda card: listed,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    sampler = Sampler(CARD, cores=1)
+    monkeypatch.setattr("nodes.work.telemetry.held_on_card_bytes", lambda: None)
+    assert sampler.sample().vram_others_bytes == 5 * GIB, "it has not opened the card"
+    monkeypatch.setattr("nodes.work.telemetry.held_on_card_bytes", lambda: 2 * GIB)
+    assert sampler.sample().vram_others_bytes == 3 * GIB - USUAL_CONTEXT_BYTES
+    listed += [
+        SimpleNamespace(pid=1, usedGpuMemory=GIB),
+        SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB),
+    ]
+    assert sampler.sample().vram_others_bytes == GIB, "the driver knows it exactly"
+    listed[1].usedGpuMemory = 6 * GIB
+    assert sampler.sample().vram_others_bytes == 0

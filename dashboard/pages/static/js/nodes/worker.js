@@ -63,5 +63,5 @@ const Memory = ({ worker, isCard }) => {
   return html`<div class="memory"><div class="memory-line"><span>${isCard ? "VRAM" : "Memory"}</span>
       <span class="figure">${used == null ? html`<span class="unknown">unknown</span>` : bytes(used)} <span class="quiet">of ${bytes(total)}</span></span></div>
     <${Bar} value=${part} label=${`${isCard ? "VRAM" : "Memory"} of ${worker.id}`} />
-    ${isCard && worker.vram_total_bytes != null && html`<p class="quiet small-text">tasks may hold ${bytes(worker.vram_bytes)}</p>`}</div>`;
+    ${isCard && worker.vram_total_bytes != null && html`<p class="quiet small-text">tasks may hold ${bytes(worker.vram_bytes)}${worker.vram_others_bytes ? `, other programs hold ${bytes(worker.vram_others_bytes)}` : ""}</p>`}</div>`;
 };
