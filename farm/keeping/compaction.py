@@ -141,9 +141,7 @@ async def frames_of_child(
     """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",
-        "-m",
-        "farm.keeping.compactor",
+        *("-P", "-W", "ignore", "-m", "farm.keeping.compactor"),
         *map(str, (root, journal, until, kept_from)),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdout=asyncio.subprocess.PIPE,
