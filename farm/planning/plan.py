@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pydantic import Field
 
@@ -21,6 +21,10 @@ _MEASURE: DeviceKind = "cpu"
 #: (A window shares frames with the one before alone, so that the numbers may come round again.)
 FIRST_NOISE_LEVEL: dict[Level, int] = {"text": 0, "final": 0, "keyframes": 2048, "draft": 2049}
 NUM_HOP_NOISE_LEVELS = 2047
+
+
+Kind: TypeAlias = tuple[int, int, bool, bool, int]
+"""What segments are told apart by: frames, steps, over frames, drafted, latents beside."""
 
 
 class FrameRun(Value):
@@ -287,11 +291,10 @@ class Plan(Value):
         per_unit = self.footprint(segment, _MEASURE).prior_seconds_per_mpixel_step
         return per_unit * self.timed_units(segment, _MEASURE)
 
-    def kind_of(self, segment: Segment) -> tuple[int, int, bool, bool]:
-        """Segments of one kind are as much work, but for a latent or two that stand beside them, and take as
-        long and as many bytes on one worker."""
+    def kind_of(self, segment: Segment) -> Kind:
+        """Segments of one kind are as much work, and take as long and as many bytes on one worker."""
         steps, over_frames = self._num_inference_steps(segment), self.is_over_frames(segment)
-        return segment.num_frames, steps, over_frames, segment.drafted
+        return segment.num_frames, steps, over_frames, segment.drafted, segment.latents_beside
 
     def _num_inference_steps(self, segment: Segment) -> int:
         if segment.num_inference_steps:

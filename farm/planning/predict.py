@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf, log
 
-from farm.planning.plan import Plan, Segment
+from farm.planning.plan import Kind, Plan, Segment
 
 #: Work of a segment that renders no frames.
 _NO_WORK = 1e-9
@@ -37,7 +37,7 @@ class Outline:
 
 def outline(plan: Plan) -> Outline:
     number = {s.id: i for i, s in enumerate(plan.segments)}
-    kind_of: dict[tuple[int, int, bool, bool], int] = {}
+    kind_of: dict[Kind, int] = {}
     samples: list[Segment] = []
     kinds, num_waits, finals = [], [], []
     dependents: list[Sequence[int]] = [()] * len(plan.segments)

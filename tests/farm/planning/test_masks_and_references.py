@@ -10,6 +10,7 @@ from farm.capabilities import FrameRule
 from farm.capabilities.engine_spec import EngineSpec
 from farm.errors import CannotRun, FarmError, InvalidInput
 from farm.planning.plan import Plan
+from farm.planning.predict import outline
 
 TAKES = frozenset({"image", "last_image", "keyframes", "text", "video", "mask", "references"})
 PLAIN = frozenset({"image", "text", "video"})
@@ -102,3 +103,14 @@ def test_frames_that_stand_beside_a_window_are_counted_as_its_latents(
     assert all(s.latents_beside == 0 for s in made.segments if s.level != "final")
     within = make.plan(able.model_copy(update={"gives_beside": False}), mode="infill", num_frames=96)
     assert all(s.latents_beside == 0 for s in within.segments)
+
+
+def test_what_stands_beside_a_window_counts_in_its_time(make: Any) -> None:
+    able = spec(make, gives_beside=True, min_fps=0.5)
+    made: Plan = make.plan(able, mode="infill", num_frames=96)
+    finals = {segment.latents_beside: segment for segment in made.final_segments}
+    assert len(finals) > 1, "the last window ends on nothing that is given"
+    assert made.costs_s() == [made.cost_s_of(segment) for segment in made.segments]
+    drawn = outline(made)
+    units = [drawn.units[kind] for kind in drawn.kinds]
+    assert units == pytest.approx([made.cost_s_of(segment) for segment in made.segments])
