@@ -59,6 +59,27 @@ async def test_a_licence_that_restricts_use_is_accepted_where_its_model_is_chose
     await expect(page.get_by_test_id("render")).to_be_enabled()
 
 
+async def test_mask_and_references_are_asked_for_where_the_model_takes_them(
+    lived_in: LivedIn, visit: Visit, photo: Path
+) -> None:
+    page = await (await visit(lived_in.farm)).open("/")
+    await page.get_by_role("combobox", name="Model").select_option("procedural")
+    await page.get_by_test_id("drop").locator("input").set_input_files(photo)
+    await expect(page.get_by_test_id("render")).to_be_enabled()
+    references, mask = page.get_by_test_id("references"), page.get_by_test_id("mask")
+    await expect(references).to_have_count(0)
+    await page.get_by_role("combobox", name="Model").select_option("wan2.1-vace-1.3b")
+    await expect(mask).to_have_count(0)  # which says where a video changes
+    await page.get_by_label("Choose references").set_input_files([photo, photo])
+    await expect(references.get_by_text("To be seen in the video.")).to_have_count(2)
+    await references.get_by_role("button", name="Remove").first.click()
+    await expect(references.get_by_text("To be seen in the video.")).to_have_count(1)
+    await page.reload()
+    await expect(references.get_by_text("To be seen in the video.")).to_have_count(1)
+    await page.get_by_role("combobox", name="Model").select_option("procedural")
+    await expect(page.get_by_test_id("render")).to_be_enabled()
+
+
 async def test_a_script_from_elsewhere_or_inside_the_page_does_not_run(
     lived_in: LivedIn, visit: Visit
 ) -> None:

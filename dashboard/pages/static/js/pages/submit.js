@@ -6,12 +6,13 @@ import { follow } from "../live.js";
 import { Button, Card, ErrorNote } from "../parts.js";
 import { start, useScope } from "../shell.js";
 import { forget, keep, kept, requestOf } from "../submit/form.js";
+import { Mask, References } from "../submit/beside.js";
 import { Inputs } from "../submit/inputs.js";
 import { Licence } from "../submit/licence.js";
 import { PlanPreview, usePlan } from "../submit/plan.js";
 import { Runs } from "../submit/runs.js";
 import { Settings } from "../submit/settings.js";
-import { Sound, useSound } from "../submit/sound.js";
+import { Sound, useFile } from "../submit/sound.js";
 
 /** @typedef {import("../submit/form.js").Form} Form */
 /** @typedef {import("../submit/form.js").Input} Input */
@@ -20,8 +21,10 @@ const CHOICES_ANEW_MS = 1000;
 
 const NewVideo = () => {
   const [form, setForm] = useState(() => kept().form);
-  const [inputs, setInputs, onPictures] = useInputs();
-  const [sound, onSound, dropSound] = useSound();
+  const [inputs, setInputs, onPictures] = useInputs("inputs");
+  const [sound, onSound, dropSound] = useFile("audio");
+  const [mask, onMask, dropMask] = useFile("mask");
+  const [references, setReferences, onReferences] = useInputs("references");
   const onFiles = useCallback((/** @type {File[]} */ files) => {
     const isSound = (/** @type {File} */ file) => file.type.startsWith("audio/");
     const song = files.find(isSound);
@@ -36,18 +39,21 @@ const NewVideo = () => {
   const [error, setError] = useState(/** @type {any} */ (null));
   const maySubmit = useScope("submit");
   const set = useCallback((/** @type {Partial<Form>} */ change) => setForm((before) => ({ ...before, ...change })), []);
-  useEffect(() => keep(form, inputs, sound), [form, inputs, sound]);
+  useEffect(() => keep(form, inputs, { audio: sound, mask, references }), [form, inputs, sound, mask, references]);
   useEffect(() => {
     if (models?.length && !models.some((/** @type {any} */ m) => m.model === form.model)) set({ model: defaultModel(models) });
   }, [models]);
 
   const isVideo = inputs[0]?.upload?.kind === "video";
+  const takes = { mask: isVideo && entry?.takes.includes("mask"), references: entry?.takes.includes("references") };
+  // What the model does not take stays here for one that does.
+  const beside = { audio: sound, mask: takes.mask ? mask : null, references: takes.references ? references : [] };
   const suited = useMemo(() => presets?.filter(({ suits }) => suits.includes(isVideo ? "video" : "image")) ?? [], [presets, isVideo]);
   useEffect(() => {
     if (suited.length && !suited.some(({ name }) => name === form.preset)) set({ preset: suited[0].name });
   }, [suited]);
 
-  const waiting = waitingFor(inputs, form, sound, entry);
+  const waiting = waitingFor(inputs, form, beside, entry);
   const unseen = waiting ?? (known ? null : `The files of ${form.model} are not here yet. Render fetches them first, which takes a while.`);
   const [fleet, choices] = useChoices(known, inputs[0]?.upload?.id);
   useEffect(() => {
@@ -58,11 +64,11 @@ const NewVideo = () => {
     if (form.window_frames && !windows.some((/** @type {any} */ c) => String(c.window_frames) === form.window_frames)) set({ window_frames: "" });
     if (form.mode !== "auto" && !modes.some((/** @type {any} */ c) => c.mode === form.mode)) set({ mode: "auto" });
   }, [choices]);
-  const body = useMemo(() => (unseen ? null : JSON.stringify(requestOf(form, inputs, sound))), [form, inputs, sound, unseen]);
+  const body = useMemo(() => (unseen ? null : JSON.stringify(requestOf(form, inputs, beside))), [form, inputs, sound, mask, references, unseen]);
   // The workers are part of the question: when one comes or goes the same form has another plan.
   const planned = usePlan(body, fleet);
   const submit = useSubmit(setError);
-  const start_ = (/** @type {Partial<Form>} */ change) => submit(requestOf({ ...form, ...change }, inputs, sound));
+  const start_ = (/** @type {Partial<Form>} */ change) => submit(requestOf({ ...form, ...change }, inputs, beside));
   const ready = !waiting && !planned.error && maySubmit !== false;
   const several = inputs.length > 1;
   const predicted = planned.answer?.quote.predicted_s;
@@ -84,6 +90,8 @@ const NewVideo = () => {
             onInput=${(/** @type {any} */ event) => set({ prompt: event.target.value })}></textarea>`}
         </div>
         <${Sound} sound=${sound} onFile=${onSound} onRemove=${dropSound} first=${inputs[0]?.upload} />
+        ${takes.mask && html`<${Mask} mask=${mask} onFile=${onMask} onRemove=${dropMask} />`}
+        ${takes.references && html`<${References} references=${references} onFiles=${onReferences} onChange=${setReferences} />`}
       </${Card}>
       <${Card} title="Settings">
         <${Settings} form=${form} set=${set} models=${models} presets=${suited} choices=${choices}
@@ -104,8 +112,8 @@ const NewVideo = () => {
 };
 
 /** The inputs, and what to do with new files: each is sent at once. */
-function useInputs() {
-  const [inputs, setInputs] = useState(() => kept().inputs);
+function useInputs(/** @type {"inputs" | "references"} */ name) {
+  const [inputs, setInputs] = useState(() => kept()[name]);
   const next = useRef(Date.now());
   const sending = useRef(/** @type {Map<number, AbortController>} */ (new Map()));
 
@@ -211,12 +219,13 @@ function useSubmit(/** @type {(error: any) => void} */ setError) {
 /** `crypto.randomUUID` is there on safe origins only, and a farm on a home network has none. */
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
 
-function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {Input | null} */ sound, /** @type {any} */ entry) {
+function waitingFor(/** @type {Input[]} */ inputs, /** @type {Form} */ form, /** @type {import("../submit/form.js").Beside} */ beside, /** @type {any} */ entry) {
   const makesOfWords = entry?.takes.includes("text_alone");
   if (inputs.length === 0 && !makesOfWords) return "Drop a picture or a video to see what the farm can make of it.";
   if (inputs.length === 0 && !form.prompt.trim()) return `Drop a picture or a video, or say what is to be seen: ${entry.model} needs no more.`;
-  if (inputs.some(({ error }) => error) || sound?.error) return "Remove what could not be taken in.";
-  if (inputs.some(({ upload: there }) => !there) || (sound && !sound.upload)) return "The plan comes when everything is uploaded.";
+  const files = [...inputs, ...beside.references, beside.audio, beside.mask].filter((file) => file !== null);
+  if (files.some(({ error }) => error)) return "Remove what could not be taken in.";
+  if (files.some(({ upload: there }) => !there)) return "The plan comes when everything is uploaded.";
   if (entry && !entry.accepted) return `The ${entry.licence.name} of ${entry.model} has to be accepted first.`;
   return entry ? null : "The models are being read.";
 }

@@ -27,12 +27,20 @@ const FILES = /** @type {const} */ (["weights", "loras"]);
 const KEPT = "reelfarm-new-video";
 
 /**
+ * Files beside what a video starts from.
+ * @typedef {object} Beside
+ * @property {Input | null} audio
+ * @property {Input | null} mask
+ * @property {Input[]} references
+ */
+
+/**
  * The body of POST /plans and POST /jobs.
  * @param {Form} form
  * @param {Input[]} inputs all of them uploaded
- * @param {Input | null} audio uploaded too
+ * @param {Beside} beside uploaded too
  */
-export function requestOf(form, inputs, audio) {
+export function requestOf(form, inputs, { audio, mask, references }) {
   /** @type {Record<string, unknown>} */
   const body = { inputs: inputs.map((input) => input.upload?.id) };
   // Between pictures there is one prompt less than pictures.
@@ -48,6 +56,8 @@ export function requestOf(form, inputs, audio) {
   if (form.deliver_fps) body.deliver_fps = form.deliver_fps;
   if (form.size) [body.width, body.height] = form.size.split("x").map(Number);
   if (audio) body.audio = audio.upload?.id;
+  if (mask) body.mask = mask.upload?.id;
+  if (references.length) body.references = references.map((input) => input.upload?.id);
   if (form.review) body.review = true;
   if (form.fit !== "crop") body.fit = form.fit;
   for (const name of FILES) if (form[name].trim()) body[name] = form[name].split(",").map((file) => file.trim()).filter(Boolean);
@@ -57,20 +67,21 @@ export function requestOf(form, inputs, audio) {
 }
 
 /** Kept while the tab is open, so that a look at another page costs nothing. */
-export function keep(/** @type {Form} */ form, /** @type {Input[]} */ inputs, /** @type {Input | null} */ audio) {
-  const uploaded = inputs.filter((input) => input.upload);
-  store(() => sessionStorage.setItem(KEPT, JSON.stringify({ form, inputs: uploaded, audio: audio?.upload ? audio : null })));
+export function keep(/** @type {Form} */ form, /** @type {Input[]} */ inputs, /** @type {Beside} */ { audio, mask, references }) {
+  const there = (/** @type {Input | null} */ input) => (input?.upload ? input : null);
+  const files = { inputs: inputs.filter(there), references: references.filter(there), audio: there(audio), mask: there(mask) };
+  store(() => sessionStorage.setItem(KEPT, JSON.stringify({ form, ...files })));
 }
 
 export function forget() {
   store(() => sessionStorage.removeItem(KEPT));
 }
 
-/** @returns {{form: Form, inputs: Input[], audio: Input | null}} */
+/** @returns {{form: Form, inputs: Input[]} & Beside} */
 export function kept() {
   const text = store(() => sessionStorage.getItem(KEPT));
-  const { form, inputs, audio = null } = text ? JSON.parse(text) : { form: {}, inputs: [] };
-  return { form: { ...EMPTY, ...form }, inputs, audio };
+  const { form = {}, inputs = [], audio = null, mask = null, references = [] } = text ? JSON.parse(text) : {};
+  return { form: { ...EMPTY, ...form }, inputs, audio, mask, references };
 }
 
 function store(/** @type {() => any} */ action) {
