@@ -73,7 +73,7 @@ const NewVideo = () => {
   const several = inputs.length > 1;
   const predicted = planned.answer?.quote.predicted_s;
 
-  return html`<div class="page-head"><h1>New video</h1></div>
+  return html`<div class="page-head"><h1>New video</h1><div class="row"><a class="button small plain" href="/try">Try it in this browser</a></div></div>
   <form class="submit" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}
       onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && ready && start_({})}>
     <div class="stack">

@@ -20,6 +20,7 @@ const TryHere = () => {
   const making = useMaking();
   const [error, setError] = useState(/** @type {any} */ (null));
   const picture = useAddress(photo);
+  useEffect(() => making.prepare(true), []);
   const onFiles = async (/** @type {File[]} */ [file]) => {
     if (!file) return;
     setError(null);
@@ -77,14 +78,14 @@ const TryHere = () => {
         <${Clip} first=${making.first} clip=${making.clip} wish=${making.wish} fps=${MODEL_FPS} />
         <div class="try-progress" aria-live="polite">
           ${busy && html`<${Bar} value=${progressOf(making.progress)[0]} label="Progress" /><p class="quiet" data-testid="stage">${progressOf(making.progress)[1]}</p>`}
-          ${done !== null && html`<p class="quiet" data-testid="done">${`Made in ${done.toFixed(1)} s on ${plural(making.threads, "thread")}.`}</p>`}
+          ${done !== null && html`<p class="quiet" data-testid="done">${`Made in ${done.toFixed(1)} s on ${making.onCard ? "the graphics card" : plural(making.threads, "thread")}.`}</p>`}
         </div>
-        ${making.threads === 1 && html`<p class="quiet small-text" data-testid="one-thread">${oneThread()}</p>`}
+        ${making.threads === 1 && !making.onCard && html`<p class="quiet small-text" data-testid="one-thread">${oneThread()}</p>`}
         <${ErrorNote} error=${error ?? making.error} />
       </${Card}>
       <div class="submit-actions">
-        <div class="row">${busy ? html`<button type="button" class="button large" data-testid="cancel" onClick=${making.cancel}>Cancel</button>`
-          : html`<button type="submit" class="button primary large" disabled=${!ready} data-testid="make">Make the video</button>`}
+        <div class="row">${/* Keys: the element pressed must not become the one that submits. */ busy ? html`<button key="cancel" type="button" class="button large" data-testid="cancel" onClick=${making.cancel}>Cancel</button>`
+          : html`<button key="make" type="submit" class="button primary large" disabled=${!ready} data-testid="make">Make the video</button>`}
           ${making.clip && !busy && html`<${Button} kind="large" onPress=${() => making.download().catch(setError)} testid="download"><${Icon} name="download" />Download</${Button}>`}</div>
         ${farm !== undefined && photo && html`<${Button} onPress=${() => handOver(photo, prompt, seed).catch(setError)} testid="hand-over">Render it in full on the farm</${Button}>`}
       </div>
@@ -101,7 +102,7 @@ const base = () => new URL(files, document.baseURI).href;
 /** The worker, and what has come from it. */
 function useMaking() {
   const worker = useRef(/** @type {Worker | null} */ (null));
-  const [now, setNow] = useState(/** @type {any} */ ({ busy: false, progress: null, first: null, clip: null, wish: null, threads: null, done: null, error: null }));
+  const [now, setNow] = useState(/** @type {any} */ ({ busy: false, progress: null, first: null, clip: null, wish: null, threads: null, onCard: false, done: null, error: null }));
   const packed = useRef(/** @type {{done: (made: any) => void, failed: (error: any) => void} | null} */ (null));
   const began = useRef(0);
   const change = (/** @type {any} */ fresh) => setNow((/** @type {any} */ before) => ({ ...before, ...fresh }));
@@ -119,7 +120,7 @@ function useMaking() {
   };
   const HEARD = /** @type {Record<string, (message: any) => void>} */ ({
     first: ({ pixels }) => change({ first: pixels }),
-    threads: ({ threads }) => change({ threads }),
+    by: ({ threads, onCard }) => change({ threads, onCard }),
     progress: (progress) => setNow((/** @type {any} */ before) => (before.busy ? { ...before, progress } : before)),
     clip: ({ frames }) => change({ busy: false, progress: null, clip: frames, done: (performance.now() - began.current) / 1000 }),
     packed: (made) => packed.current?.done(made),
@@ -145,8 +146,8 @@ function useMaking() {
       running().postMessage({ order: "make", base: base(), photo, wish });
     },
     /** Most of what the first video waits for is the model. */
-    prepare() {
-      running().postMessage({ order: "prepare", base: base() });
+    prepare(ifKept = false) {
+      running().postMessage({ order: "prepare", base: base(), ifKept });
     },
     cancel() {
       end();

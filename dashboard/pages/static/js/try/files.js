@@ -37,6 +37,13 @@ export async function fetched(base, file, onBytes) {
   throw new Trouble("damaged", file.name);
 }
 
+/** Whether all of these are kept here: to have them costs no more than reading. */
+export async function allKept(/** @type {string} */ base, /** @type {WantedFile[]} */ files) {
+  const store = await opened();
+  const found = await Promise.all(files.map(({ name }) => store?.match(new URL(name, base).href)));
+  return found.every(Boolean);
+}
+
 /** Forget what no file of these is. */
 export async function tidy(/** @type {string} */ base, /** @type {WantedFile[]} */ files) {
   const store = await opened();

@@ -1,5 +1,5 @@
 // tiny_wan in a worker: from a photo and a prompt to a clip's frames, by the farm's own steps.
-import { Trouble, fetched, tidy } from "./files.js";
+import { Trouble, allKept, fetched, tidy } from "./files.js";
 import { frameNoise, windowKeys } from "./noise.js";
 import { Tokenizer, cleaned, toldPrompt } from "./prompt.js";
 import { RUNTIMES } from "./runtimes.js";
@@ -11,16 +11,28 @@ const NETWORKS = ["text", "encoder", "transformer", "decoder"];
 /** More than that, and the threads wait for each other. */
 const MOST_THREADS = 4;
 
+/** @typedef {(typeof RUNTIMES)["wasm"]} Runtime */
+
 /**
  * The model, ready.
  * @param {string} base where its files lie
  * @param {OnProgress} onProgress in bytes
+ * @param {Runtime} [wanted] else the best that is here
  */
-export async function loaded(base, onProgress) {
+export async function loaded(base, onProgress, wanted) {
   if (!hasSimd()) throw new Trouble("simd");
   const facts = await manifest(base);
-  const runtime = await chosenRuntime();
-  const wanted = [runtime.wasm, facts.files.tokenizer, ...NETWORKS.map((name) => facts.files[name])];
+  const runtime = wanted ?? (await chosenRuntime());
+  try {
+    return await withRuntime(runtime, base, facts, onProgress);
+  } catch (error) {
+    if (runtime === RUNTIMES.wasm || error instanceof Trouble) throw error;
+    return withRuntime(RUNTIMES.wasm, base, facts, onProgress); // the graphics card, or its driver, cannot do it
+  }
+}
+
+async function withRuntime(/** @type {Runtime} */ runtime, /** @type {string} */ base, /** @type {any} */ facts, /** @type {OnProgress} */ onProgress) {
+  const wanted = filesOf(runtime, facts);
   const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
   let come = 0;
   const onBytes = (/** @type {number} */ bytes) => {
@@ -41,8 +53,20 @@ export async function loaded(base, onProgress) {
   }
   onProgress("load", total, total);
   tidy(base, wanted).catch(() => {});
-  return new TinyWan(ort, facts, tokenizer, sessions);
+  return new TinyWan(ort, facts, tokenizer, sessions, runtime === RUNTIMES.gpu);
 }
+
+/** @returns {import("./files.js").WantedFile[]} */
+const filesOf = (/** @type {Runtime} */ runtime, /** @type {any} */ facts) => [runtime.wasm, facts.files.tokenizer, ...NETWORKS.map((name) => facts.files[name])];
+
+/** Whether a visitor was here before, so that nothing large is fetched. */
+export async function isKept(/** @type {string} */ base) {
+  const [runtime, facts] = await Promise.all([chosenRuntime(), manifest(base)]);
+  return allKept(base, filesOf(runtime, facts));
+}
+
+/** What computes where a graphics card failed. */
+export const withoutCard = (/** @type {string} */ base, /** @type {OnProgress} */ onProgress) => loaded(base, onProgress, RUNTIMES.wasm);
 
 /** How many threads compute: one where the page's server does not isolate it, which shared memory needs. */
 export const threads = () => (globalThis.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1) : 1);
@@ -67,8 +91,9 @@ async function chosenRuntime() {
 const hasSimd = () => WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
 
 class TinyWan {
-  /** @param {any} ort @param {any} facts @param {Tokenizer} tokenizer @param {Record<string, any>} sessions */
-  constructor(ort, facts, tokenizer, sessions) {
+  /** @param {any} ort @param {any} facts @param {Tokenizer} tokenizer @param {Record<string, any>} sessions @param {boolean} onCard */
+  constructor(ort, facts, tokenizer, sessions, onCard) {
+    this.onCard = onCard;
     this.ort = ort;
     this.facts = facts;
     this.tokenizer = tokenizer;
@@ -106,6 +131,7 @@ class TinyWan {
       });
       for (let i = 0; i < latents.length; i++) latents[i] += (next - sigma) * velocity[i];
     }
+    if (!latents.every(Number.isFinite)) throw new Error("the steps gave values that are not finite");
     onProgress("denoise", steps, steps);
     onProgress("decode", 0, 1);
     const clip = await this.run("decoder", { latents: [latents, [1, shape.channels, count, height, width]] });

@@ -1,6 +1,6 @@
 // The worker of the page: holds the model, makes one clip at a time. Whoever cancels ends the worker.
 import { Trouble } from "./files.js";
-import { loaded, threads } from "./model.js";
+import { isKept, loaded, threads, withoutCard } from "./model.js";
 import { decoded, fitted } from "./picture.js";
 import { packed } from "./video.js";
 
@@ -20,8 +20,9 @@ function ready(/** @type {string} */ base) {
 
 /** @type {Record<string, (message: any) => Promise<void>>} */
 const ORDERS = {
-  async prepare({ base }) {
-    await ready(base).catch(() => {}); // it is said when a clip is wished for
+  /** What is not there is said when a clip is wished for. */
+  async prepare({ base, ifKept }) {
+    if (!ifKept || (await isKept(base).catch(() => false))) await ready(base).catch(() => {});
   },
   async make({ base, photo, wish }) {
     const image = await decoded(photo).catch(() => {
@@ -29,8 +30,14 @@ const ORDERS = {
     });
     const first = fitted(image, wish.width, wish.height);
     tell({ kind: "first", pixels: first.slice() });
-    tell({ kind: "threads", threads: threads() });
-    const frames = await (await ready(base)).made(first, wish, onProgress);
+    const found = await ready(base);
+    tell({ kind: "by", threads: threads(), onCard: found.onCard });
+    const frames = await found.made(first, wish, onProgress).catch(async (/** @type {any} */ error) => {
+      if (!found.onCard) throw error;
+      model = withoutCard(base, onProgress);
+      tell({ kind: "by", threads: threads(), onCard: false });
+      return (await model).made(first, wish, onProgress);
+    });
     tell({ kind: "clip", frames }, [frames.buffer]);
   },
   async pack({ frames, width, height, fps }) {
