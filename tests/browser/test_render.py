@@ -149,6 +149,7 @@ async def test_a_job_is_cancelled_goes_on_and_is_deleted(
     farm.tell("let all")
     await page.get_by_test_id("retry").click()
     await has_status(page, "succeeded")
+    await shows(page.get_by_test_id("player"), "/artifacts/video.mp4")
     await plays(page.get_by_test_id("player"))  # else the browser asks for the file after it has gone
     await page.get_by_test_id("delete").click()
     await page.get_by_test_id("confirm").click()
