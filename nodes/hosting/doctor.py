@@ -19,6 +19,7 @@ from nodes.engines import spec_of
 from nodes.engines.procedural import LEVELS
 from nodes.hosting.models_here import models_here
 from nodes.machine import listening, look, member, problems
+from nodes.model_store import kept_models, models_folder, models_quota
 
 #: The top-level packages of this distribution.
 ROOMS = ("farm", "nodes", "stitching", "dashboard", "reelfarm")
@@ -75,6 +76,7 @@ def examine(workers: Sequence[Worker], state: Path) -> list[Finding]:
         *foreign_packages(packages_distributions()),
         *_versions(),
         _disk(state),
+        model_store(),
         *_cards(workers),
         *_models(workers, state),
     ]
@@ -124,6 +126,24 @@ def _disk(state: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free in {folder}"
     return Finding(subject="disk", ok=free > MIN_FREE_DISK_BYTES, text=text)
+
+
+def model_store() -> Finding:
+    """What the models that this machine keeps take of its disk, and what they may."""
+    found = kept_models()
+    taken = sum(model.size_bytes for model in found)
+    words = f"{len(found)} kept in {models_folder()}, {taken / 1e9:.1f} GB"
+    try:
+        quota_bytes = models_quota()
+    except FarmError as error:
+        return Finding(subject="model store", ok=False, text=error.message)
+    if quota_bytes is None:
+        return Finding(subject="model store", ok=True, text=f"{words}; no quota")
+    return Finding(
+        subject="model store",
+        ok=taken <= quota_bytes,
+        text=f"{words}, of a quota of {quota_bytes / 1e9:.1f} GB",
+    )
 
 
 def _cards(workers: Iterable[Worker]) -> Iterable[Finding]:

@@ -22,6 +22,7 @@ from nodes.model_store.store import (
     kept_models,
     mark_used,
     models_folder,
+    models_quota,
     room_bytes,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "manifest_of",
     "mark_used",
     "models_folder",
+    "models_quota",
     "recorded",
     "room_bytes",
     "to_drop",

@@ -24,9 +24,13 @@ from pathlib import Path
 from typing import Literal
 
 from farm.errors import CannotRun
+from farm.machines import parse_bytes
 
 #: Where a machine keeps them.
 FOLDER_VARIABLE = "REELFARM_MODELS"
+#: What they may take of its disk, such as 200GiB: those that came from the farm and were not loaded for
+#: longest go for others. Unset: nothing goes.
+QUOTA_VARIABLE = "REELFARM_MODELS_QUOTA"
 #: What stays free of a disk, whatever comes.
 DISK_RESERVE_BYTES = 2 * 10**9
 _COMING, _RECORDS = ".coming", ".records"
@@ -53,6 +57,16 @@ def models_folder() -> Path:
     """``$REELFARM_MODELS``, else ``~/.local/share/reelfarm/models``."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     return Path(chosen) if chosen else Path.home() / ".local" / "share" / "reelfarm" / "models"
+
+
+def models_quota() -> int | None:
+    """Bytes that this machine's models may take; None: nobody said.
+
+    Raises:
+        InvalidInput: it is no amount.
+    """
+    said = os.environ.get(QUOTA_VARIABLE)
+    return None if said is None else parse_bytes(said, param=QUOTA_VARIABLE)
 
 
 def hub_key(repository: str, commit: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 
 from farm.capabilities import Manifest, Weights
 from farm.errors import CannotRun, InvalidInput
-from farm.machines import parse_bytes
 from farm.running import Order
 from nodes.engines import held_models, is_here
 from nodes.engines.folders import found_here, is_weights_key
@@ -23,6 +21,7 @@ from nodes.model_store import (
     kept,
     kept_models,
     manifest_of,
+    models_quota,
     recorded,
     room_bytes,
     to_drop,
@@ -30,9 +29,6 @@ from nodes.model_store import (
 
 log = logging.getLogger(__name__)
 
-#: What the models that this machine keeps may take of its disk, such as 200GiB: those that came from the farm
-#: and were not loaded for longest go for others. Unset: nothing goes.
-QUOTA_VARIABLE = "REELFARM_MODELS_QUOTA"
 #: Between tries to listen where another worker of the machine does, until that one ends.
 _TURN_S = 5.0
 
@@ -135,11 +131,10 @@ class WorkerModels:
         return True
 
     def _make_room(self, wanted_bytes: int, key: str) -> None:
-        quota = os.environ.get(QUOTA_VARIABLE)
         going = to_drop(
             kept_models(),
             wanted_bytes,
-            quota_bytes=None if quota is None else parse_bytes(quota, param=QUOTA_VARIABLE),
+            quota_bytes=models_quota(),
             free_bytes=room_bytes(),
             in_use={key},
         )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from farm.capabilities.worker import GIB, Worker
-from nodes.hosting.doctor import ROOMS, Finding, examine, foreign_packages, python_version
+from nodes.hosting.doctor import ROOMS, Finding, examine, foreign_packages, model_store, python_version
 
 
 def worker(vram_bytes: int) -> Worker:
@@ -90,3 +91,26 @@ def test_the_disk_of_a_state_folder_that_is_still_to_be_made_is_told(tmp_path: P
     found = by_subject(examine([], tmp_path / "not" / "yet"))["disk"]
     assert found.text.endswith(f" GB free in {tmp_path}")
     assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    ("quota", "ok", "says"),
+    [
+        (None, True, "1 kept in .*, 0.0 GB; no quota"),
+        ("1GB", True, "of a quota of 1.0 GB"),
+        ("10B", False, "of a quota of 0.0 GB"),
+        ("much", False, "REELFARM_MODELS_QUOTA is 'much', expected an amount"),
+    ],
+)
+def test_what_models_take_of_the_disk_is_told_beside_what_they_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, ok: bool, says: str
+) -> None:
+    monkeypatch.setenv("REELFARM_MODELS", str(tmp_path))
+    monkeypatch.delenv("REELFARM_MODELS_QUOTA", raising=False)
+    if quota is not None:
+        monkeypatch.setenv("REELFARM_MODELS_QUOTA", quota)
+    (tmp_path / "my-style").mkdir()
+    (tmp_path / "my-style" / "w.safetensors").write_bytes(bytes(100))
+    found = model_store()
+    assert found.ok == ok
+    assert re.search(says, found.text)

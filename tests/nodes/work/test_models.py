@@ -60,7 +60,7 @@ ORDER = Order.model_validate(
 def farms_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The model as it lies on the farm's machine; the store is the worker's."""
     monkeypatch.setenv("REELFARM_MODELS", str(tmp_path / "models"))
-    monkeypatch.delenv(models.QUOTA_VARIABLE, raising=False)
+    monkeypatch.delenv(store.QUOTA_VARIABLE, raising=False)
     folder = tmp_path / "farm" / "my-style"
     folder.mkdir(parents=True)
     (folder / "w.safetensors").write_bytes(os.urandom(1000))
@@ -140,11 +140,11 @@ def test_within_its_quota_a_machine_drops_what_it_did_not_use_for_longest(
         (folder / "w.safetensors").write_bytes(bytes(1500))
         store._write_record(name, "farm")
         os.utime(store._record(name), (at, at))
-    monkeypatch.setenv(models.QUOTA_VARIABLE, "3kB")
+    monkeypatch.setenv(store.QUOTA_VARIABLE, "3kB")
     need(here, end)
     assert [model.key for model in store.kept_models()] == ["my-style", "newer"]
     store.forget("my-style")
-    monkeypatch.setenv(models.QUOTA_VARIABLE, "0.5kB")
+    monkeypatch.setenv(store.QUOTA_VARIABLE, "0.5kB")
     with pytest.raises(CannotRun, match=r"of a quota of 0\.0 GB"):
         need(here, end)
 
