@@ -43,7 +43,7 @@ _LEVEL = 3
 _WATCHED_OF_ATTEMPTS = {"phase", "done_fraction", "given_at", "denoising_since", "heard_at"}
 _WATCHED = {
     "tasks": {"__all__": {"attempts": {"__all__": _WATCHED_OF_ATTEMPTS}}},
-    "workers": {"__all__": {"telemetry", "telemetry_at", "limited"}},
+    "workers": {"__all__": {"telemetry", "telemetry_at", "limited", "models"}},
 }
 
 _ByModel = tuple[tuple[tuple[str, str], float], ...]

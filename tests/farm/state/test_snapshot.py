@@ -138,4 +138,5 @@ def test_what_is_only_watched_is_not_written_down(make: Any) -> None:
     attempt = state.jobs["job"].tasks["s0-0"].attempts[0]
     attempt.phase, attempt.done_fraction, attempt.heard_at = "denoise", 0.5, 1e9
     state.workers["a/0"].telemetry_at = 1e9
+    state.workers["a/0"].models = {"far": 1}
     assert [encoded(part) for part in parts_of(state)] == before
