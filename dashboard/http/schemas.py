@@ -42,7 +42,7 @@ _OPTION_DOCS: dict[str, dict[str, Any]] = {
     "model": {"description": "As `GET /api/v1/models` names it.", "examples": ["tiny_wan"]},
     "weights": {
         "description": "A transformer in place of the model's own: `[high=|low=]FILE`, GGUF or safetensors. "
-        "FILE is a name in the weights folder of each machine; a path only on a farm of one machine.",
+        "FILE is a name in the weights folder of the farm's machine; a path only on a farm of one machine.",
         "items": {"type": "string", "pattern": r"^((high|low)=)?.+\.(gguf|safetensors)$"},
     },
     "loras": {

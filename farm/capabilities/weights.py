@@ -28,7 +28,7 @@ _ENDS = (".safetensors", ".gguf")
 class _PartFile(Value):
     """A file for one of two denoisers; without a part, for the one or for both.
 
-    ``path`` is absolute, the same on every machine, or relative to the weights folder of each machine.
+    ``path`` is absolute, the same on every machine, or relative to the weights folder of the farm's.
     """
 
     path: Path

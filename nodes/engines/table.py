@@ -176,14 +176,15 @@ def named_spec_of(model: str, weights: Weights = OWN_WEIGHTS) -> EngineSpec:
     named = model_named(model)
     added = named is None and kept(model) is not None
     if not added and (named is None or not named[1].listed):
-        raise unknown_model(model)
+        by_name = "; others can reach this farm, and `farm models add FOLDER` gives a folder a name"
+        raise unknown_model(model, by_name if "/" in model else "")
     for param, files in (("weights", weights.files), ("loras", weights.loras)):
         for file in files:
             if file.path.is_absolute():
                 raise InvalidInput(
                     f"{param}: {file} is a path, and others can reach this farm: put the file into the "
-                    f"weights folder of every machine (${FOLDER_VARIABLE}), and give its name, "
-                    f"{file.path.name}",
+                    f"weights folder of its machine (`farm models add FILE` there, ${FOLDER_VARIABLE}), and "
+                    f"give its name, {file.path.name}",
                     param=param,
                 )
     return spec_of(model, weights)

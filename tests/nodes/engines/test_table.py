@@ -76,7 +76,7 @@ def test_a_folder_of_another_family_is_refused_by_its_name(tmp_path: Path) -> No
 
 def test_a_farm_that_others_can_reach_takes_models_by_name_alone(tiny_i2vgen_xl_folder: Path) -> None:
     assert spec_of(str(tiny_i2vgen_xl_folder)).engine == "i2vgen_xl"
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="`farm models add FOLDER` gives a folder a name"):
         named_spec_of(str(tiny_i2vgen_xl_folder))
     assert named_spec_of("procedural").engine == "procedural"
     assert "i2vgen-xl" in model_names()
@@ -135,7 +135,7 @@ def test_a_farm_that_others_can_reach_takes_weights_by_name_alone(
     (tmp_path / "a.gguf").write_bytes(b"")
     monkeypatch.setenv("REELFARM_WEIGHTS", str(tmp_path))
     path = Weights.model_validate({"files": [f"high={tmp_path / 'a.gguf'}"]})
-    with pytest.raises(InvalidInput, match=r"\(\$REELFARM_WEIGHTS\), and give its name, a.gguf$") as refused:
+    with pytest.raises(InvalidInput, match=r"`farm models add FILE` there.* its name, a\.gguf$") as refused:
         named_spec_of("tiny_wan", path)
     assert refused.value.param == "weights"
     with pytest.raises(InvalidInput, match=r"tiny_wan has one transformer; leave high= out"):
