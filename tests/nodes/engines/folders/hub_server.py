@@ -29,6 +29,8 @@ class Hub(http.server.ThreadingHTTPServer):
         self.breaks = 0
         #: Large files, by name, whose bytes are changed on their way so many times.
         self.tampered: dict[str, int] = {}
+        #: Of which hosts it was asked as a proxy.
+        self.proxied: set[str] = set()
         #: (path, "Range" header) of every download.
         self.fetched: list[tuple[str, str | None]] = []
 
@@ -58,6 +60,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, head: bool) -> None:
         hub, path = self.server, self.path.partition("?")[0]
+        if found := re.match(r"http://[^/]+(?=/)", path):  # as a proxy is asked
+            hub.proxied.add(found[0])
+            path = path[found.end() :]
         shown = self.headers.get("Authorization")
         if "/cdn/" in path and shown is not None:
             self._send(400, b"a token is shown to a host that it is not for", {})

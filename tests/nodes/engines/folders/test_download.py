@@ -177,6 +177,9 @@ def test_the_hubs_own_variables_hold(tmp_path: Path) -> None:
         hub.fetched.clear()
         assert _said_by_a_process(tmp_path, "owner/tiny", HF_HUB_OFFLINE="1") == folder
         assert hub.fetched == []
+        by_proxy = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.url, "HF_TOKEN": "secret"}
+        assert names(Path(_said_by_a_process(tmp_path / "other", "owner/tiny", **by_proxy)))
+        assert hub.proxied == {"http://hub.invalid", hub.content_url}
     said = _said_by_a_process(tmp_path, "nobody/nothing", HF_HUB_OFFLINE="1")
     assert said.startswith(f"cannot download nobody/nothing at {COMMIT}")
     assert "HF_HUB_OFFLINE" in said
