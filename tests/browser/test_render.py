@@ -320,3 +320,17 @@ async def test_a_file_that_is_no_picture_is_refused_in_its_own_row(
     await page.get_by_test_id("drop").locator("input").set_input_files(letter)
     await expect(page.get_by_test_id("inputs").get_by_role("alert")).to_contain_text("letter.png")
     await expect(page.get_by_test_id("render")).to_be_disabled()
+
+
+async def test_of_many_machines_as_many_are_painted_as_are_looked_at(
+    start_farm: StartFarm, visit: Visit
+) -> None:
+    farm = await start_farm(workers={})
+    for number in range(60):  # beside its own
+        farm.tell(f"add m{number}/cpu0")
+    nodes = await (await visit(farm)).open("/nodes")
+    await expect(nodes.get_by_label("Totals")).to_contain_text("Machines61")
+    await expect(nodes.get_by_test_id("node")).to_have_count(60)
+    await nodes.get_by_test_id("more-nodes").click()
+    await expect(nodes.get_by_test_id("node")).to_have_count(61)
+    await expect(nodes.get_by_test_id("more-nodes")).to_have_count(0)
