@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Told:
 
     decisions: int = 0
     copies: int = 0
-    calls_s: list[float] = field(default_factory=list)
+    calls_s: array[float] = field(default_factory=lambda: array("d"))
     #: CPU seconds of the schedule and of recording.
     schedule_s: float = 0.0
     record_s: float = 0.0
