@@ -291,7 +291,7 @@ def _apply_to_task(
             _assign(state, job, task, event, at, monotonic_s)
         case AttemptSucceeded():
             attempt = _end_attempt(state, job, task, event.attempt_id, "succeeded", at)
-            attempt.wall_s, attempt.load_s = event.wall_s, event.load_s
+            attempt.wall_s, attempt.load_s = event.wall_s, event.load_s or 0.0
             attempt.peak_bytes = event.peak_bytes
             task.status = "done"
             replaced = task.artifacts.get(task.take)

@@ -116,7 +116,7 @@ def remake(job: Job, takes: Mapping[str, int], seed: int | None = None) -> None:
         task.take = takes[task.id]
         task.failures.clear()
         if own is not None:
-            task.seeds[task.take] = own
+            task.seeds = {**task.seeds, task.take: own}
     for task in again:
         task.waits_for = job.undone(task.segment.depends_on)
         job.queue(task)

@@ -22,6 +22,7 @@ from farm.request import MediaInfo
 from farm.state.events import Artifact, JobPublished, JobSubmitted
 from farm.state.profiles import Profiles, ShapeKey
 from farm.state.state import (
+    NO_SEEDS,
     Attempt,
     EarlierAttempts,
     Failure,
@@ -318,7 +319,7 @@ def _restore_task(task: Task, part: TaskPart) -> None:
     task.status, task.take = part.status, part.take
     task.waits_for = frozenset(part.waits_for)
     task.attempts, task.failures = list(part.attempts), list(part.failures)
-    task.seeds, task.artifacts = dict(part.seeds), dict(part.artifacts)
+    task.seeds, task.artifacts = dict(part.seeds) or NO_SEEDS, dict(part.artifacts)
     for attempt in task.attempts:
         attempt.given_at = attempt.heard_at = attempt.started_at
     if part.earlier is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from sys import intern
 
 from farm.capabilities import DeviceKind, Rung, Worker
 from farm.planning import Keyframe, Outline, Plan, Segment, keyframes, outline
@@ -18,6 +19,7 @@ from farm.state.workers import NodeState, WorkerState
 
 #: For all that wait for nothing: an empty set takes as much memory as a segment's other lists together.
 NOTHING: frozenset[str] = frozenset()
+NO_SEEDS: Mapping[int, int] = {}
 #: What windows wait for beside segments, until their job's keyframes were looked at.
 REVIEW = "review"
 #: Of a task's attempts that ended without a result, so many of the newest are known whole.
@@ -59,6 +61,9 @@ class Attempt:
     #: When its first step began.
     denoising_since: float | None = field(default=None, compare=False)
     heard_at: float = field(default=0.0, compare=False)
+
+    def __post_init__(self) -> None:  # of a million, few differ
+        self.worker_id, self.why = intern(self.worker_id), intern(self.why)
 
     @property
     def running(self) -> bool:
@@ -104,8 +109,8 @@ class Task:
     #: Those that ``attempts`` tells no more of, where there were many.
     earlier: EarlierAttempts | None = None
     failures: list[Failure] = field(default_factory=list)
-    #: Of takes that were rendered with another seed than the job's.
-    seeds: dict[int, int] = field(default_factory=dict)
+    #: Of takes that were rendered with another seed than the job's; shared where there are none.
+    seeds: Mapping[int, int] = field(default_factory=lambda: NO_SEEDS)
     #: Finished takes, by number.
     artifacts: dict[int, Artifact] = field(default_factory=dict)
 
