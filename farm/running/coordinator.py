@@ -222,7 +222,7 @@ class Coordinator:
         async for message in in_turns(self.cluster.messages()):
             with self.ledger.together():
                 self._absorb(message)
-                if not isinstance(message, Telemetry):
+                if not isinstance(message, Telemetry | Progress):  # the watch for stalls asks every second
                     self.dispatch()
 
     def _absorb(self, message: Message) -> None:
