@@ -36,6 +36,7 @@ from dashboard.videos.schemas import (
     nested,
     validated,
 )
+from farm.capabilities import EngineSpec
 from farm.errors import InvalidInput, NotReady
 from farm.request import MAX_SIDE, JobRequest, MediaInfo
 from farm.running import Reopening
@@ -85,12 +86,14 @@ class VideosIntake:
             wanted, file = await self._body(request, folder, CreateRequest, _CREATE_FORM)
             options = job_options(wanted)
             if file is not None:
-                media = await self._checked(request, file, "input_reference")
+                media = [await self._checked(request, file, "input_reference")]
             elif wanted.input_reference is not None:
-                media = await self._referenced(request, wanted.input_reference, folder)
+                media = [await self._referenced(request, wanted.input_reference, folder)]
             else:
-                media = await self._painted(request, options, folder)
-            yield job_request(options, [media])
+                spec = await self._specs.get(options["model"])
+                words_alone = "text_alone" in spec.takes
+                media = [] if words_alone else [await self._painted(request, options, spec, folder)]
+            yield job_request(options, media)
 
     @asynccontextmanager
     async def edit(
@@ -139,9 +142,10 @@ class VideosIntake:
             await asyncio.to_thread(self._intake.write_data_url, url, path, param="input_reference")
         return await self._checked(request, File(path, "image_url"), "input_reference")
 
-    async def _painted(self, request: Request, options: Mapping[str, Any], folder: Path) -> MediaInfo:
+    async def _painted(
+        self, request: Request, options: Mapping[str, Any], spec: EngineSpec, folder: Path
+    ) -> MediaInfo:
         """A picture painted from the prompt, in the shape that is asked for or the model's own."""
-        spec = await self._specs.get(options["model"])
         asked = [options.get(name) for name in ("width", "height")]
         sides = [side for side in asked if side is not None and MIN_SIDE <= side <= MAX_SIDE]
         width, height = sides if len(sides) == 2 else (spec.native_width, spec.native_height)

@@ -127,8 +127,8 @@ def videos_router(
 
     @router.post("", **documented("Create a video", EXAMPLE, body=CreateRequest, errors=(404, 413, 422)))
     async def create(request: Request, response: Response, asked: Annotated[_Asked, Depends()]) -> Video:
-        """Start a job from a prompt, and a picture or a video. Without one, a picture is painted from the
-        prompt. Models called `sora-2…` mean the farm's default."""
+        """Start a job from a prompt, and a picture or a video. Without one, a model that needs one gets a
+        picture painted from the prompt. Models called `sora-2…` mean the farm's default."""
         try:
             async with intake.create(request) as wanted:
                 return await door.start(wanted, asked, response)

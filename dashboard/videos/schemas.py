@@ -13,7 +13,7 @@ from dashboard.http import invalid
 from farm.capabilities import Mode
 from farm.errors import FarmError, InvalidInput, NotFound
 from farm.reporting import progress
-from farm.request import DEFAULT_MODEL, FrameRate, parse_size, presets
+from farm.request import DEFAULT_MODEL, FrameRate, MediaInfo, parse_size, presets
 from farm.state import Job, JobStatus
 from farm.values import Value
 
@@ -161,8 +161,9 @@ class Video(TypedDict):
     fps: float
     seed: int
     mode: Mode
-    #: "painted": no input was given, and a backdrop was painted from the prompt.
-    start_picture: Literal["given", "painted"]
+    #: "none": no input was given, and the model makes a video of the prompt; "painted": it needs a picture,
+    #: and a backdrop was painted from the prompt.
+    start_picture: Literal["given", "painted", "none"]
 
 
 class VideoPage(TypedDict):
@@ -202,8 +203,14 @@ def video(job: Job) -> Video:
         "fps": float(plan.delivered.fps),
         "seed": plan.seed,
         "mode": plan.mode,
-        "start_picture": "painted" if job.request.inputs[0].path.name == PAINTED_NAME else "given",
+        "start_picture": _start_picture(job.request.source),
     }
+
+
+def _start_picture(source: MediaInfo | None) -> Literal["given", "painted", "none"]:
+    if source is None:
+        return "none"
+    return "painted" if source.path.name == PAINTED_NAME else "given"
 
 
 def _status(job: Job) -> VideoStatus:

@@ -116,6 +116,15 @@ async def test_without_a_picture_one_is_painted_from_the_prompt(
     assert (pictures[3].width, pictures[3].height) == (1024, 1024)
 
 
+async def test_a_model_that_makes_videos_of_words_is_given_no_painted_picture(start_farm: Any) -> None:
+    farm = await start_farm(workers=())
+    made = await create(farm, prompt="a lake at dawn", model="instant")
+    assert made["start_picture"] == "none"
+    assert farm.coordinator.ledger.job(made["job_id"]).request.inputs == ()
+    listed = (await farm.http.get("/v1/videos")).json()["data"]
+    assert [video["start_picture"] for video in listed] == ["none"]
+
+
 async def test_a_job_and_its_video_are_one(farm: Any) -> None:
     made = await create(farm)
     assert made["job_id"].removeprefix("job-") == made["id"].removeprefix("video_")
