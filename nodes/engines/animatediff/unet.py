@@ -51,12 +51,14 @@ class _TextBlock(nn.Module):
         add_by_row(self.attn1, self.norm1, x)
         text, look = words
         for piece in slices(len(x), x[0].numel(), ATTENTION):
-            normed = self.norm2(x[piece])
-            if self.attn2 is not None:
-                x[piece] += self.attn2(normed, encoder_hidden_states=text[piece])
-            else:
-                x[piece] += self.look(normed, text[piece], None if look is None else look[piece])
+            seen = None if look is None else look[piece]
+            x[piece] += self._of_words(self.norm2(x[piece]), text[piece], seen)
         add_by_token(self.ff, self.norm3, x)
+
+    def _of_words(self, normed: torch.Tensor, text: torch.Tensor, look: torch.Tensor | None) -> torch.Tensor:
+        if self.attn2 is None:
+            return self.look(normed, text, look)  # type: ignore[no-any-return]
+        return self.attn2(normed, encoder_hidden_states=text)  # type: ignore[no-any-return]
 
 
 class _Spatial(nn.Module):
