@@ -80,7 +80,7 @@ def draft_choice(
         CannotRun: the other model cannot draft this.
     """
     if other is not None:
-        _check(other, between=between)
+        _check(other, between=between, of_words=request.source is None)
     drafter = other or spec
     step = video.window - max(1, video.overlap)
     stride = step if between else draft_stride(step, video.fps, drafter.min_fps)
@@ -119,7 +119,7 @@ def draft_choice(
     )
 
 
-def _check(other: EngineSpec, *, between: bool) -> None:
+def _check(other: EngineSpec, *, between: bool, of_words: bool) -> None:
     """
     Raises:
         CannotRun: this model cannot make a draft.
@@ -127,6 +127,12 @@ def _check(other: EngineSpec, *, between: bool) -> None:
     if "image" not in other.takes:
         raise CannotRun(
             f"draft model {other.model} cannot start from an image; give another", param="draft_model"
+        )
+    if of_words and "text_alone" not in other.takes:
+        raise CannotRun(
+            f"draft model {other.model} makes no video of words alone, and no input is given; give another, "
+            "or an image",
+            param="draft_model",
         )
     if other.random_access:
         raise CannotRun(

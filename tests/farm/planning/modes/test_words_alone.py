@@ -11,6 +11,7 @@ from farm.capabilities.engine_spec import EngineSpec
 from farm.errors import CannotRun
 from farm.planning.choices import choices
 from farm.planning.plan import Plan
+from farm.planning.planner import plan
 
 ABLE = frozenset({"image", "last_image", "text", "text_alone", "video"})
 WORDS: dict[str, Any] = {"inputs": (), "prompts": ("a ship sails",), "num_frames": 40}
@@ -43,6 +44,17 @@ def test_between_keyframes_the_first_window_too_begins_with_what_is_drafted(make
     assert places == [0, first.end - 1]
     assert [segment.id for segment in made.final_segments] == [s.id for s in with_picture.final_segments]
     assert len(with_picture.final_segments[0].known) == 1
+
+
+def test_a_draft_is_by_a_model_that_makes_videos_of_words_too(make: Any) -> None:
+    asked = make.request(mode="infill", draft_model="lighter", **WORDS)
+    lighter = able(make, model="lighter")
+    made = plan(asked, able(make), draft=lighter)
+    assert made.draft is not None
+    assert made.draft.model == "lighter"
+    needs_a_picture = able(make, model="lighter", takes=ABLE - {"text_alone"})
+    with pytest.raises(CannotRun, match="draft model lighter makes no video of words alone"):
+        plan(asked, able(make), draft=needs_a_picture)
 
 
 def test_over_a_draft_every_frame_of_it_is_refined(make: Any) -> None:
