@@ -167,7 +167,7 @@ class Farm:
 
         Args:
             workers: CPU workers with these memory budgets, such as "12GiB,8GiB"; None: the cards, or the CPU.
-            vram_limit: What every worker is capped at, such as "8GiB".
+            vram_limit: What every worker is capped at, such as "8GiB", or each card: "8GiB,11GiB".
             state: Its state folder; None: ``$REELFARM_STATE``, or the usual one.
 
         Raises:

@@ -50,7 +50,7 @@ def render(
         replace: A file at ``path`` is replaced; an input never.
         workers: CPU workers with these memory budgets, such as "12GiB,8GiB", of this machine alone, though a
             farm is up; None: the cards, or the CPU.
-        vram_limit: What every worker of this machine is capped at, such as "8GiB".
+        vram_limit: What every worker of this machine is capped at, such as "8GiB", or each: "8GiB,11GiB".
         state: State folder; None: ``$REELFARM_STATE``, or the usual one.
         options: See ``help(reelfarm.Options)``.
 

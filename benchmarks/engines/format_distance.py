@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=2)
     asked = parser.parse_args()
-    (worker,) = probe(node="here", address="127.0.0.1", vram_limit_bytes=None, price_per_hour=None)[:1]
+    (worker,) = probe(node="here", address="127.0.0.1")[:1]
     spec = spec_of(asked.model)
     width, height = parse_size(asked.size) if asked.size else (spec.native_width, spec.native_height)
     picture = cv2.cvtColor(cv2.imread(str(asked.picture)), cv2.COLOR_BGR2RGB)

@@ -39,7 +39,10 @@ Workers = Annotated[
 ]
 VramLimit = Annotated[
     str | None,
-    typer.Option(help="Cap every worker at this amount, such as 8GiB.", show_default="all that is free"),
+    typer.Option(
+        help="Cap every worker at this amount, such as 8GiB; or each card at its own: 8GiB,11GiB.",
+        show_default="all that is free",
+    ),
 ]
 PortRange = Annotated[str, typer.Option(help="TCP ports on which other machines reach this one.")]
 

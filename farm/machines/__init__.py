@@ -11,8 +11,10 @@ from farm.machines.options import (
     check_pages,
     check_price,
     cpu_workers,
+    limited,
     node_name,
     parse_bytes,
+    parse_limits,
     shared_cpu,
 )
 from farm.machines.ports import DEFAULT_PORTS, Ports, parse_ports
@@ -27,8 +29,10 @@ __all__ = [
     "check_pages",
     "check_price",
     "cpu_workers",
+    "limited",
     "node_name",
     "parse_bytes",
+    "parse_limits",
     "parse_ports",
     "read_cluster_file",
     "shared_cpu",

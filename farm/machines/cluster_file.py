@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from farm.complaints import complaint
 from farm.errors import InvalidInput
-from farm.machines.options import check_pages, check_price, node_name, parse_bytes
+from farm.machines.options import check_pages, check_price, node_name, parse_bytes, parse_limits
 from farm.machines.ports import DEFAULT_PORTS, parse_ports
 from farm.values import Value
 
@@ -98,7 +98,7 @@ def _check(machine: HeadMachine | Machine) -> None:
     for amount in machine.workers if isinstance(machine.workers, list) else []:
         parse_bytes(amount, param="workers")
     if machine.vram_limit is not None:
-        parse_bytes(machine.vram_limit)
+        parse_limits(machine.vram_limit)
     check_price(machine.price_per_hour)
     parse_ports(machine.ports)
     if isinstance(machine, HeadMachine):

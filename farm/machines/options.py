@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from farm.addresses import family_of, host_port, resolved
@@ -29,12 +30,36 @@ def parse_bytes(text: str, *, param: str = "vram-limit") -> int:
     return amount
 
 
+def parse_limits(text: str) -> list[int]:
+    """``8GiB`` (of every worker) or ``8GiB,11GiB`` (of each) -> bytes."""
+    return [parse_bytes(part) for part in text.split(",")]
+
+
+def limited(workers: Sequence[Worker], limits: Sequence[int]) -> list[Worker]:
+    """Workers that hold no more than their limit: one for all of them, or one each in their order.
+
+    Raises:
+        InvalidInput: there are as many as neither.
+    """
+    if len(limits) not in (1, len(workers)):
+        names = ", ".join(worker.device_name for worker in workers)
+        raise InvalidInput(
+            f"vram-limit has {len(limits)} amounts, and this machine {len(workers)} workers ({names}): give "
+            "one for all, or one each in this order",
+            param="vram-limit",
+        )
+    each = list(limits) * len(workers) if len(limits) == 1 else limits
+    return [
+        worker.model_copy(update={"vram_bytes": min(worker.vram_bytes, limit)})
+        for worker, limit in zip(workers, each, strict=True)
+    ]
+
+
 def cpu_workers(
     text: str,
     *,
     node: str,
     address: str,
-    vram_limit_bytes: int | None = None,
     price_per_hour: float | None = None,
 ) -> list[Worker]:
     """``12GiB,12GiB,8GiB`` -> CPU workers of this machine with those memory budgets.
@@ -53,7 +78,7 @@ def cpu_workers(
             address=address,
             kind="cpu",
             device_name="CPU",
-            vram_bytes=min(amount, vram_limit_bytes or amount),
+            vram_bytes=amount,
             price_per_hour=None if price_per_hour is None else price_per_hour / len(amounts),
         )
         for i, amount in enumerate(amounts)

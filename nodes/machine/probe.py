@@ -8,7 +8,7 @@ from typing import Any
 
 from farm.capabilities import DESKTOP_RESERVE_BYTES, GIB, Worker
 from farm.errors import CannotRun
-from farm.machines import cpu_workers, node_name, parse_bytes, shared_cpu
+from farm.machines import cpu_workers, limited, node_name, parse_limits, shared_cpu
 from nodes.machine.host_cores import usable_cores
 from nodes.machine.host_memory import host_memory
 
@@ -20,12 +20,8 @@ CPU_MEMORY_SHARE = 0.8
 HOST_MEMORY_SHARE = 0.8
 
 
-def probe(
-    *, node: str, address: str, vram_limit_bytes: int | None = None, price_per_hour: float | None = None
-) -> list[Worker]:
-    """One worker for every NVIDIA card, or one CPU worker where there is none.
-
-    ``vram_limit_bytes`` caps every worker. The price is shared evenly.
+def probe(*, node: str, address: str, price_per_hour: float | None = None) -> list[Worker]:
+    """One worker for every NVIDIA card, or one CPU worker where there is none. The price is shared evenly.
 
     Raises:
         CannotRun: a card is there and cannot be asked.
@@ -37,15 +33,7 @@ def probe(
     else:
         workers = [_cpu(node, address)]
     share = None if price_per_hour is None else price_per_hour / len(workers)
-    return [
-        worker.model_copy(
-            update={
-                "vram_bytes": min(worker.vram_bytes, vram_limit_bytes or worker.vram_bytes),
-                "price_per_hour": share,
-            }
-        )
-        for worker in workers
-    ]
+    return [worker.model_copy(update={"price_per_hour": share}) for worker in workers]
 
 
 def workers_here(
@@ -60,7 +48,8 @@ def workers_here(
 
     Args:
         workers: CPU workers with these memory budgets, such as ``12GiB,8GiB``.
-        vram_limit: What every worker is capped at, such as ``8GiB``.
+        vram_limit: What every worker is capped at, such as ``8GiB``, or each in turn (cards as nvidia-smi
+            lists them), such as ``8GiB,11GiB``.
         name: Of this machine; None: its host name.
         address: Of this machine.
         price_per_hour: Of this machine.
@@ -68,16 +57,19 @@ def workers_here(
     Raises:
         InvalidInput: one of them is none.
     """
+    limits = None if vram_limit is None else parse_limits(vram_limit)
     about: dict[str, Any] = {
         "node": node_name(name),
         "address": address,
-        "vram_limit_bytes": None if vram_limit is None else parse_bytes(vram_limit),
         "price_per_hour": price_per_hour,
     }
     if workers is not None:
-        return cpu_workers(workers, **about)
-    found = probe(**about)
-    return found if found[0].kind == "cuda" else shared_cpu(found[0], usable_cores())
+        found = cpu_workers(workers, **about)
+    else:
+        found = probe(**about)
+        if found[0].kind == "cpu":
+            found = shared_cpu(found[0], usable_cores())
+    return found if limits is None else limited(found, limits)
 
 
 def _cards(node: str, address: str) -> Iterator[Worker]:

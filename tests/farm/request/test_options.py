@@ -9,7 +9,15 @@ import pytest
 
 from farm.capabilities.worker import GIB
 from farm.errors import CannotRun, InvalidInput
-from farm.machines.options import check_listen, check_price, cpu_workers, node_name, parse_bytes
+from farm.machines.options import (
+    check_listen,
+    check_price,
+    cpu_workers,
+    limited,
+    node_name,
+    parse_bytes,
+    parse_limits,
+)
 from farm.request.options import model_here, parse_fps, parse_size, request_options
 
 
@@ -72,13 +80,21 @@ def test_what_is_no_amount_is_refused_by_the_options_name(text: str) -> None:
 
 
 def test_workers_of_a_machine_share_its_price_and_its_limit() -> None:
-    workers = cpu_workers(
-        "12GiB,8GiB,12GiB", node="attic", address="10.0.0.2", vram_limit_bytes=10 * GIB, price_per_hour=0.3
-    )
+    found = cpu_workers("12GiB,8GiB,12GiB", node="attic", address="10.0.0.2", price_per_hour=0.3)
+    workers = limited(found, parse_limits("10GiB"))
     assert [worker.id for worker in workers] == ["attic/cpu0", "attic/cpu1", "attic/cpu2"]
     assert [worker.vram_bytes // GIB for worker in workers] == [10, 8, 10]
     assert [worker.price_per_hour for worker in workers] == [pytest.approx(0.1)] * 3
     assert {worker.address for worker in workers} == {"10.0.0.2"}
+
+
+def test_each_worker_of_a_machine_may_have_a_limit_of_its_own() -> None:
+    workers = cpu_workers("12GiB,8GiB,12GiB", node="attic", address="")
+    capped = limited(workers, parse_limits("6GiB, 9GiB,800MiB"))
+    assert [worker.vram_bytes for worker in capped] == [6 * GIB, 8 * GIB, 800 * 2**20]
+    said = r"vram-limit has 2 amounts, and this machine 3 workers \(CPU, CPU, CPU\): give one for all, or"
+    with pytest.raises(InvalidInput, match=said):
+        limited(workers, parse_limits("6GiB,9GiB"))
 
 
 def test_more_workers_than_a_machine_can_take_are_refused() -> None:

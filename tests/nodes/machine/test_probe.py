@@ -9,9 +9,9 @@ import pynvml
 import pytest
 
 from farm.capabilities.worker import DESKTOP_RESERVE_BYTES, GIB
-from farm.errors import CannotRun
+from farm.errors import CannotRun, InvalidInput
 from nodes.machine.host_cores import usable_cores
-from nodes.machine.probe import CPU_MEMORY_SHARE, HOST_MEMORY_SHARE, probe
+from nodes.machine.probe import CPU_MEMORY_SHARE, HOST_MEMORY_SHARE, probe, workers_here
 
 CARDS = [
     ("GPU-1b2c3d4e-0000-0000-0000-000000000000", "NVIDIA GeForce RTX 3060", 12 * GIB, (8, 6)),
@@ -82,9 +82,18 @@ def test_every_card_is_a_worker_with_its_memory_less_a_reserve(driver: Driver) -
 
 
 def test_a_limit_caps_every_card_and_the_price_is_shared(driver: Driver) -> None:
-    workers = probe(node="attic", address="", vram_limit_bytes=10 * GIB, price_per_hour=0.3)
+    workers = workers_here(None, "10GiB", name="attic", price_per_hour=0.3)
     assert [worker.vram_bytes for worker in workers] == [10 * GIB, 8 * GIB - DESKTOP_RESERVE_BYTES]
     assert [worker.price_per_hour for worker in workers] == [0.15, 0.15]
+
+
+def test_each_card_may_have_a_limit_of_its_own(driver: Driver) -> None:
+    workers = workers_here(None, "11GiB,6GiB", name="attic")
+    assert [worker.vram_bytes for worker in workers] == [11 * GIB, 6 * GIB]
+    with pytest.raises(
+        InvalidInput, match=r"has 3 amounts, and this machine 2 workers \(NVIDIA GeForce RTX 3060, "
+    ):
+        workers_here(None, "11GiB,6GiB,4GiB", name="attic")
 
 
 @pytest.mark.parametrize(
@@ -127,5 +136,4 @@ def test_without_a_card_the_cpu_is_the_one_worker() -> None:
 
 @pytest.mark.usefixtures("no_driver")
 def test_a_limit_caps_the_cpu_too() -> None:
-    (worker,) = probe(node="attic", address="", vram_limit_bytes=GIB // 4)
-    assert worker.vram_bytes == GIB // 4
+    assert {worker.vram_bytes for worker in workers_here(None, "256MiB", name="attic")} == {GIB // 4}
