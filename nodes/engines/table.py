@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ from nodes.engines.procedural import FAMILY as PROCEDURAL
 from nodes.engines.svd import FAMILY as SVD
 from nodes.engines.wan import FAMILY as WAN
 from nodes.model_store import kept, kept_models, mark_used, models_folder
+
+log = logging.getLogger(__name__)
 
 #: The table.
 FAMILIES: tuple[Family, ...] = (
@@ -214,12 +217,18 @@ def create_engine(
 
 
 def import_engines() -> None:
-    """Import what engines on PyTorch need, so that no order waits for it: seconds, and no card is opened."""
+    """Import what engines on PyTorch need, so that no order waits for it: seconds, and no card is opened.
+
+    One that cannot be imported is left to the order that wants it, which then says why.
+    """
     use_expandable_segments()  # before torch is imported
     with leanly():
         for family in FAMILIES:
             if family.uses_torch:
-                import_module(f"{__package__}.{family.name}.engine")
+                try:
+                    import_module(f"{__package__}.{family.name}.engine")
+                except Exception as error:  # whatever a library does as it is imported
+                    log.warning("the engine %s cannot be imported: %s", family.name, error)
 
 
 def licence_of(model: str) -> Licence | None:

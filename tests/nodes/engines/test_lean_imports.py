@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nodes.engines import table
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
@@ -61,3 +64,11 @@ def test_a_package_is_whole_for_whoever_asks_it_and_nothing_else_is_changed(foun
     assert found["missing"] == "cannot import name 'Nothing' from 'diffusers.models.unets'"
     assert found["disable"] == "torch.compiler"
     assert "nodes.engines.lean_imports" not in found["finders"]
+
+
+def test_an_engine_that_cannot_be_imported_does_not_keep_the_worker_from_coming_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(table, "FAMILIES", (replace(table.WAN, name="none_such"),))
+    table.import_engines()
+    assert "the engine none_such cannot be imported: No module named" in caplog.text
