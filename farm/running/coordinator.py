@@ -20,7 +20,7 @@ from farm.running.joining import Joiners
 from farm.running.orders import order_for
 from farm.running.reopening import Reopening
 from farm.running.results import Results
-from farm.running.stalls import watch_for_stalls
+from farm.running.stalls import is_quiet, watch_for_stalls
 from farm.running.storage import Storage, stored_bytes
 from farm.scheduling import MAX_ASSIGNMENTS, Assignment, StopJob, after_failure, ends_on, schedule
 from farm.state import (
@@ -222,7 +222,7 @@ class Coordinator:
         async for message in in_turns(self.cluster.messages()):
             with self.ledger.together():
                 self._absorb(message)
-                if not isinstance(message, Telemetry | Progress):  # the watch for stalls asks every second
+                if not is_quiet(message):
                     self.dispatch()
 
     def _absorb(self, message: Message) -> None:

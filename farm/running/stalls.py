@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from farm.running.cluster import Cluster
+from farm.running.cluster import Cluster, Message, Progress
 from farm.scheduling import stall_limit_s
-from farm.state import FailureKind, Ledger
+from farm.state import FailureKind, Ledger, Telemetry
 
 CHECK_INTERVAL_S = 1.0
 
@@ -18,6 +18,12 @@ class Dispatcher(Protocol):
     def worker_down(self, worker_id: str, reason: str, kind: FailureKind = "lost") -> None: ...
 
     def dispatch(self) -> None: ...
+
+
+def is_quiet(message: Message) -> bool:
+    """Whether the schedule can wait for the watch, which asks every second: nobody is free by it, or gone."""
+    told = isinstance(message, Progress) and message.phase != "transfer"  # with that a worker is free
+    return told or isinstance(message, Telemetry)
 
 
 async def watch_for_stalls(cluster: Cluster, ledger: Ledger, dispatcher: Dispatcher) -> None:

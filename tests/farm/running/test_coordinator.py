@@ -16,7 +16,8 @@ from farm.capabilities.worker import GIB, Worker
 from farm.errors import CannotRun, NotFound
 from farm.planning.render_task import RenderTask
 from farm.request.media import MediaInfo
-from farm.running.cluster import StitchOrder
+from farm.running.cluster import Failed, Message, Progress, StitchOrder, WorkerDown
+from farm.running.stalls import is_quiet
 from farm.state.events import (
     AttemptFailed,
     SeamAccepted,
@@ -355,3 +356,17 @@ async def test_a_journal_that_cannot_be_written_ends_the_run(
             farm.coordinator.submit(job_request(photo(), num_frames=8))
         with pytest.raises(CannotRun, match="the journal cannot be written"):
             await asyncio.wait_for(running, 10)
+
+
+@pytest.mark.parametrize(
+    ("message", "quiet"),
+    [
+        (Telemetry("a/0", load=0.5), True),
+        (Progress("job/s0-0/1", "denoise", 3, 8), True),
+        (Progress("job/s0-0/1", "transfer", 0, 1), False),
+        (WorkerDown("a/0", "died"), False),
+        (Failed("job/s0-0/1", "error", "no"), False),
+    ],
+)
+def test_steps_and_devices_ask_nothing_of_the_schedule(message: Message, quiet: bool) -> None:
+    assert is_quiet(message) is quiet
