@@ -136,7 +136,7 @@ REFUSALS = [
            "the job needs about 4026.4 GB in ", "GB is free there; free space or choose another", status=3),
     Refusal("an unknown option", ("render", PHOTO, "--speed", "9"), ("No such option: --speed", "--help`")),
     Refusal("an option without a value", ("render", PHOTO, "--frames"), ("'--frames' requires an argument",)),
-    Refusal("no input", ("render",), ("Missing argument 'inputs'", "render --help` shows how")),
+    Refusal("no input", ("render",), ("there is no input", "say what is to be seen with a prompt")),
 ]  # fmt: skip
 
 

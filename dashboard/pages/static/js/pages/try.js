@@ -14,7 +14,8 @@ const MODEL_FPS = 8;
 const TryHere = () => {
   const [photo, setPhoto] = useState(/** @type {File | null} */ (null));
   const [prompt, setPrompt] = useState("the camera slowly zooms in");
-  const [size, setSize] = useState("128x128");
+  const [suited, setSuited] = useState("128x128");
+  const [chosen, setSize] = useState("");
   const [frames, setFrames] = useState(17);
   const [seed, setSeed] = useState("0");
   const making = useMaking();
@@ -27,13 +28,14 @@ const TryHere = () => {
     setPhoto(file);
     making.prepare();
     const shape = await shapeOf(file);
-    if (shape) setSize(sizeFor(shape));
+    if (shape) setSuited(sizeFor(shape));
   };
   const dragged = useDrop(onFiles);
   const onSample = async () => {
     const blob = await (await fetch(sample)).blob();
     await onFiles([new File([blob], "coffee.jpg", { type: "image/jpeg" })]);
   };
+  const size = chosen || suited;
   const [width, height] = size.split("x").map(Number);
   const seedWrong = !/^\d{1,20}$/.test(seed) || BigInt(seed) >= 1n << 64n;
   const make = () => photo && making.make(photo, { width, height, frames, prompt, seed: BigInt(seed) });
