@@ -40,7 +40,7 @@ CHECK_INTERVAL_S = 5.0
 #: After one that failed.
 PAUSE_S = 600.0
 #: Rows that are taken away at once, and pages given back.
-ROWS_A_STEP, PARTS_A_STEP, PAGES_A_STEP = 100, 4, 100
+ROWS_A_STEP, PARTS_A_STEP, PAGES_A_STEP = 250, 4, 500
 #: Frames: a part; numbers of events to take away; last, up to which event which job's folder tells its story.
 PART, NUMBERS, STORIES = b"P", b"N", b"S"
 #: Kind and length of a frame.
