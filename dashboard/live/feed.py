@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 #: What happened in this time goes out together: watchers cost by the message, not by the event.
 FRAME_INTERVAL_S = 0.1
+#: And so often the time that a frame took: of a large farm's core it leaves three quarters to others.
+PAUSE_OF_WORK = 3.0
 #: Frames kept for watchers that read slowly; whoever needs older ones reads the journal.
 KEPT_BYTES = 2 << 20
 #: What one watcher is sent at a time, and so what the server holds for one that does not read.
@@ -234,6 +236,7 @@ class Feed:
         loop = asyncio.get_running_loop()
         heartbeat_at = loop.time() + HEARTBEAT_S
         while True:
+            began = loop.time()
             parts = []
             before = self._told
             while not happened.empty():
@@ -247,7 +250,7 @@ class Feed:
                 parts.append(Part(HEARTBEAT, for_all=True))
             if parts:
                 self._keep(Frame(parts, before, self._told))
-            await asyncio.sleep(FRAME_INTERVAL_S)
+            await asyncio.sleep(max(FRAME_INTERVAL_S, PAUSE_OF_WORK * (loop.time() - began)))
 
     def _keep(self, frame: Frame) -> None:
         self._frames.append(frame)
