@@ -67,12 +67,17 @@ class WorkerModels:
         self.tell()
 
     def tell(self) -> None:
-        """What this machine has, as it is now."""
-        manifests = [] if self._port is None else recorded()
+        """What this machine has, as it is now; nothing where its folders are another user's."""
+        try:
+            manifests = [] if self._port is None else recorded()
+            held = held_models()
+        except OSError as error:  # a worker that cannot tell of models can still render
+            log.warning("the models of this machine cannot be looked at (%s)", error)
+            return
         for manifest in manifests:
             self._hold(manifest)
         if self._end is not None:
-            self._end.tell_models(held_models(), [manifest.id for manifest in manifests], self._port)
+            self._end.tell_models(held, [manifest.id for manifest in manifests], self._port)
 
     def need(self, order: Order, end: WorkerEnd, report: Callable[[int, int], None]) -> None:
         """Have the model of an order on this machine, from the farm where the farm has it.

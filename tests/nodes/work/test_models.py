@@ -56,6 +56,19 @@ ORDER = Order.model_validate(
 )  # fmt: skip
 
 
+def test_a_worker_whose_models_are_another_users_comes_up_without_telling_of_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def closed() -> Any:
+        raise PermissionError(13, "Permission denied", "/models/store")
+
+    monkeypatch.setattr(models, "held_models", closed)
+    end = End(House(lambda *_: []))
+    WorkerModels("", None).serve(end)  # type: ignore[arg-type]
+    assert end.told == []
+    assert "/models/store" in caplog.text
+
+
 @pytest.fixture
 def farms_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The model as it lies on the farm's machine; the store is the worker's."""
