@@ -268,7 +268,8 @@ def suffer(
     return run
 
 
-BOTH = pytest.mark.parametrize("workers", [("a/0",), ("a/0", "b/0")], ids=["one worker", "two workers"])
+ONE_WORKER = pytest.param(("a/0",), id="one worker", marks=pytest.mark.slow)
+BOTH = pytest.mark.parametrize("workers", [ONE_WORKER, pytest.param(("a/0", "b/0"), id="two workers")])
 
 
 @BOTH

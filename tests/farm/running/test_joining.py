@@ -44,7 +44,7 @@ async def test_a_job_has_one_joiner_however_often_it_begins_anew(
 ) -> None:
     Counted.open_now = Counted.most_open = 0
     async with run_farm("a/0", cluster=SlowToClose) as farm:
-        job_id = farm.coordinator.submit(job_request(photo(), num_frames=48))
+        job_id = farm.coordinator.submit(job_request(photo(), num_frames=48, width=64, height=64))
         job = farm.ledger.job(job_id)
         await farm.until(lambda: job.num_done > 1 and Counted.open_now)
         for _ in range(3):

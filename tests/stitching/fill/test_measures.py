@@ -34,7 +34,10 @@ def photographed(name: str) -> Image:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), min(picture.shape[:2]) / SIDE_PX / 4), np.uint8)
 
 
-@pytest.fixture(scope="module", params=PHOTOGRAPHS)
+@pytest.fixture(
+    scope="module",
+    params=[*PHOTOGRAPHS[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in PHOTOGRAPHS[2:])],
+)
 def photograph(request: pytest.FixtureRequest) -> Image:
     return photographed(request.param)
 

@@ -27,6 +27,8 @@ CUTS = [
     (9, 2, 0.5),
     (2, 1, 1.0),
 ]
+#: make test-fast takes some of them.
+SOME_CUTS = [pytest.param(cut, marks=[] if i % 3 == 0 else pytest.mark.slow) for i, cut in enumerate(CUTS)]
 
 
 def refined(make: Any, num_frames: int, cut: tuple[int, int, float] = (8, 3, 1.0), **changes: Any) -> Plan:
@@ -111,7 +113,7 @@ def test_a_draft_is_changed_less_than_a_persons_own_video(make: Any) -> None:
     assert refined(make, 40, CUTS[0], strength=0.8).strength == 0.8
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SOME_CUTS)
 def test_every_window_starts_from_a_keyframe_of_its_own(make: Any, cut: tuple[int, int, float]) -> None:
     for made in of_every_length(make, cut):
         keyframes = {s.id for s in level(made, "keyframes")}
@@ -123,7 +125,7 @@ def test_every_window_starts_from_a_keyframe_of_its_own(make: Any, cut: tuple[in
             assert {run.segment for run in segment.sources} == set(segment.depends_on) <= keyframes
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SOME_CUTS)
 def test_every_frame_that_is_rendered_lies_between_frames_that_are_there(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
@@ -137,7 +139,7 @@ def test_every_frame_that_is_rendered_lies_between_frames_that_are_there(
                 assert min(there - {0}) == segment.start
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SOME_CUTS)
 def test_windows_that_overlap_take_the_frames_they_share_from_the_same_places(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
@@ -149,7 +151,7 @@ def test_windows_that_overlap_take_the_frames_they_share_from_the_same_places(
         assert {len(found) for found in places.values()} == {1}
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SOME_CUTS)
 def test_a_draft_is_a_chain_in_full_windows_that_share_one_frame(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
@@ -167,7 +169,7 @@ def test_a_draft_is_a_chain_in_full_windows_that_share_one_frame(
         assert {s.start for s in made.final_segments} <= drafted
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", SOME_CUTS)
 def test_neighbouring_clips_of_keyframes_share_the_frame_of_the_draft_that_was_handed_over(
     make: Any, cut: tuple[int, int, float]
 ) -> None:
