@@ -10,7 +10,8 @@ class FoldedTemporalConv(nn.Conv2d):
     """A Conv3d of kernel (3, 1, 1) as a Conv2d over (frames, pixels): the same sums.
 
     cuDNN has no half-precision 3-d path in some releases (PyTorch issue 166643), where the 3-d form needs up
-    to 17 times the memory; the 2-d form has one everywhere.
+    to 17 times the memory; the 2-d form has one everywhere. It takes the parameters of ``conv`` over, which
+    computes no more.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:

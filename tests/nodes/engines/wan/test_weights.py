@@ -246,6 +246,7 @@ def rendered(request: JobRequest, folder: Path) -> str:
             inputs=dict(inputs) if segment.level == "text" else {"image": image, **inputs},
         )
         body.run(order, ends.append)
+        body.settle()
         assert isinstance(ends[-1], Finished), ends[-1]
         text = folder / f"{ends[-1].content_sha256}.safetensors"
         text.write_bytes(ends[-1].content)

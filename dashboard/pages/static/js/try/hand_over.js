@@ -5,6 +5,6 @@ import { EMPTY, keep } from "../submit/form.js";
 export async function handOver(/** @type {File} */ photo, /** @type {string} */ prompt, /** @type {string} */ seed) {
   const there = await upload(photo, () => {}, new AbortController().signal);
   const input = { key: Date.now(), name: photo.name, prompt: "", progress: 1, upload: there, error: null };
-  keep({ ...EMPTY, prompt, seed }, [input], null);
+  keep({ ...EMPTY, prompt, seed }, [input], { audio: null, mask: null, references: [] });
   location.assign("/");
 }
