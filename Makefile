@@ -17,9 +17,8 @@ demo: $(READY)  ## A photograph becomes a ten-second video in out/.
 test: $(READY)  ## The whole suite but for what is long by nature.
 	$(BIN)/python -m pytest -m "not long"
 
-# Two at a time: what waits for little is done soonest where each core imports torch once.
 test-fast: $(READY)  ## What starts no Ray, browser, namespace or official client and is not slow: 90 s on two cores.
-	$(BIN)/python -m pytest -n 2 -m "not (ray or netns or browser or clients or slow or long)"
+	$(BIN)/python -m pytest -m "not (ray or netns or browser or clients or slow or long)"
 
 test-long: $(READY)  ## What is long by nature; pytest ends with 5 while nothing is.
 	$(BIN)/python -m pytest -m long --dist worksteal || [ $$? -eq 5 ]

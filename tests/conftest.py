@@ -82,8 +82,11 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tiny_i2vgen_xl_folder" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "tiny_i2vgen_xl_folder" in fixtures:
             item.add_marker("torch")
+        if "start_warm_farm" in fixtures:
+            item.add_marker("slow")
     items.sort(key=lambda item: [not item.get_closest_marker(name) for name in WAITING])
 
 

@@ -28,6 +28,8 @@ from farm.errors import (
 )
 from farm.state.events import event_adapter
 
+pytestmark = pytest.mark.slow  # serves a whole farm on a socket
+
 OPTIONS = {"model": "procedural", "num_frames": 24, "width": 32, "height": 32, "fps": Fraction(30000, 1001)}
 
 

@@ -16,6 +16,8 @@ from farm.cli.main import app
 from farm.planning import Plan
 from tests.dashboard.conftest import Farm
 
+pytestmark = pytest.mark.slow  # serves a whole farm on a socket
+
 Command = Callable[..., Awaitable[Result]]
 SMALL = ("--model", "procedural", "--frames", "24", "--size", "32x32", "--fps", "8")
 

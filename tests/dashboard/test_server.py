@@ -19,6 +19,8 @@ from fastapi.responses import StreamingResponse
 
 from dashboard.server import SWITCH_INTERVAL_S, serve
 
+pytestmark = pytest.mark.slow  # serves a whole farm on a socket
+
 ROOT = Path(__file__).parents[2]
 #: Of the farm's process; a usual limit, which cannot be raised.
 DESCRIPTORS = 1024

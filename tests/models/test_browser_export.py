@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.tiny_wan.recipe.browser.export import MODEL, export, in_half, networks
 
+pytestmark = pytest.mark.slow  # the libraries of which alone take seconds
+
 #: It is written once for all runs: that takes a minute.
 BUILT = Path(__file__).parents[2] / "out" / "try"
 

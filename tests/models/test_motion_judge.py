@@ -11,6 +11,8 @@ from benchmarks.held_out import JUDGED, Frames, filmed
 from benchmarks.motion_judge import decide, judge, measured_motion, see
 from models.tiny_wan.recipe.data.camera import Pace
 
+pytestmark = pytest.mark.slow  # measures the flow of photographs
+
 FPS = 8.0
 
 

@@ -19,6 +19,8 @@ from reelfarm.options import job_options
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.conftest import Farm as Served
 
+pytestmark = pytest.mark.slow  # serves a whole farm on a socket
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 SMALL = {"model": "procedural", "num_frames": 8, "seconds": None, "width": 32, "height": 32}

@@ -15,7 +15,7 @@ from reelfarm import AsyncFarm, Farm, Options, Progress
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.conftest import Farm as Served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]  # serves a whole farm on a socket
 Result = TypeVar("Result")
 SMALL: Options = {"model": "procedural", "num_frames": 24, "width": 32, "height": 32, "fps": 8}
 

@@ -26,6 +26,8 @@ from reelfarm.options import job_options
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.conftest import Farm as Served
 
+pytestmark = pytest.mark.slow  # serves a whole farm on a socket
+
 SMALL: Options = {"model": "procedural", "num_frames": 16, "width": 32, "height": 32, "fps": 8}
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from stitching.mp4_codec import codec_string
 from stitching.video_io import VideoError, VideoWriter, pick_frames, read_frames
 
+pytestmark = pytest.mark.slow  # encodes videos and sounds
+
 Frames = NDArray[np.uint8]
 Make = Callable[..., Frames]
 FPS = Fraction(8)

@@ -23,6 +23,8 @@ from nodes.work.joiner import Joiner
 from stitching.mp4_codec import codec_string
 from stitching.video_io import VideoError, encode_lossless, read_frames
 
+pytestmark = pytest.mark.slow  # encodes videos and sounds
+
 Frames = NDArray[np.uint8]
 FPS = Fraction(8)
 #: (start, end, frames shared with the one before; None: a new shot).

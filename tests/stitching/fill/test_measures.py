@@ -14,6 +14,8 @@ from skimage import data
 from stitching.clip import Frames, Image
 from stitching.fill.measures import GATES, MIN_FRAMES, FillReport, fill_report
 
+pytestmark = pytest.mark.slow  # measures the flow of photographs
+
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
 #: Of a whole clip: pixels to the right and down, logarithm of the magnification, radians.
 MOTIONS = {

@@ -16,6 +16,8 @@ from stitching.mp4_codec import codec_string
 from stitching.sound import SoundError, SoundTrack, probe_sound, sound_suffix
 from stitching.video_io import VideoWriter, probe_video
 
+pytestmark = pytest.mark.slow  # encodes videos and sounds
+
 CLICK_HZ, CLICK_S = 1000, 0.01
 #: What players notice is 40 ms and more; asked for are 20, over ten minutes.
 IN_STEP_S = 0.02

@@ -16,6 +16,8 @@ from stitching.intake import IntakeError, normalise_file
 from stitching.source import Reading, frames_at, look
 from tests.stitching.source.corpus import KINDS, Video, corpus, written
 
+pytestmark = pytest.mark.slow  # writes and reads a file of every kind
+
 ALL = corpus()
 #: In every run of the tests: one of every kind, but for what takes long to write.
 FEW = [video for video in KINDS if video.codec not in ("libsvtav1", "libvpx-vp9")][:34] + [
