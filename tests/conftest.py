@@ -141,6 +141,16 @@ def commands_made_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def advice_is_for_no_farm() -> Iterator[None]:
+    """Which farm is meant by advice is a process's own: a command that ran in this one is forgotten."""
+    from farm.reporting import console
+
+    yield
+    console.aim_at_farm(None)
+    console.aim_at_state(None)
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended; its descendants are in the session ``pid``, as long as they stay in it."""

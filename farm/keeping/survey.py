@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,7 +63,8 @@ def survey(storage: Storage, hashes: frozenset[str], job_ids: frozenset[str]) ->
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    """Every file; folders may go meanwhile."""
+    return (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
 
 
 def _amount(paths: Iterable[Path]) -> Amount:
