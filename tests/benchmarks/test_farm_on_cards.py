@@ -70,7 +70,7 @@ def test_the_picture_has_a_row_for_every_worker(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_the_command_runs_a_farm_of_cpu_workers(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    command = [sys.executable, "-m", "benchmarks.farm_on_cards", "--tiny", "--frames", "16"]
+    command = [sys.executable, "-m", "benchmarks.farm_on_cards", "--tiny", "--frames", "40"]
     command += ["--cases", "equal:1", "killed:2", "--out", str(out), "--pictures", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
     told = json.loads(out.read_text())
