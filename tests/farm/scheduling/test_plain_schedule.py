@@ -305,7 +305,8 @@ def test_what_is_counted_instead_of_placed_breaks_no_rule_either(make: Any, seed
                 at_it = farm.state.running_on(farm.state.workers[a.worker_id])
                 assert all(attempt.handing_over for _, _, attempt in at_it)
                 assert job.status == "running"
-            assert bool(decided) == bool(plain_schedule(farm.state, farm.now))
+            # It may give what the plain one keeps for a faster worker; none is idle that works there.
+            assert decided or not plain_schedule(farm.state, farm.now)
             farm.step()
 
 

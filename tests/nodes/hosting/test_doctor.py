@@ -87,6 +87,7 @@ def test_a_state_folder_that_cannot_be_used_is_a_problem_and_no_crash(tmp_path: 
         assert "cannot be used (File name too long); choose another with --state" in found[subject].text
 
 
+@pytest.mark.torch
 def test_the_disk_of_a_state_folder_that_is_still_to_be_made_is_told(tmp_path: Path) -> None:
     found = by_subject(examine([], tmp_path / "not" / "yet"))["disk"]
     assert found.text.endswith(f" GB free in {tmp_path}")
