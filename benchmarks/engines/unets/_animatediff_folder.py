@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.engines._full_size import write_component
+from benchmarks.engines.unets._svd_folder import VISION
 
 _TYPES = {
     "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
@@ -33,16 +34,6 @@ TEXT: dict[str, Any] = {
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
-}
-#: Of the model that its IP-Adapters see by.
-VISION: dict[str, Any] = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "projection_dim": 1024,
-    "hidden_act": "gelu",
 }
 TINY_VISION: dict[str, Any] = {
     "hidden_size": 32,

@@ -34,7 +34,7 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "layers_per_block": 2,
 }
-#: ViT-H.
+#: ViT-H, by which IP-Adapters of AnimateDiff see too.
 VISION = {
     "hidden_size": 1280,
     "intermediate_size": 5120,

@@ -150,3 +150,26 @@ def task() -> RenderTask:
         seed=21,
         handover_index=FRAMES - 1,
     )
+
+
+def stock_parts(folder: Path) -> dict[str, Any]:
+    """What every stock pipeline of AnimateDiff is made of, its scheduler as the documentation has it for
+    Stable Diffusion's folders."""
+    from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    kinds: dict[str, Any] = {
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+        "unet": UNet2DConditionModel,
+        "motion_adapter": MotionAdapter,
+    }
+    scheduler = DDIMScheduler(
+        **{name: SCHEDULER[name] for name in ("beta_end", "beta_start", "set_alpha_to_one")},
+        beta_schedule="linear",
+        clip_sample=False,
+        timestep_spacing="linspace",
+        steps_offset=1,
+    )
+    parts = {name: kind.from_pretrained(folder / name).eval() for name, kind in kinds.items()}
+    return parts | {"tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"), "scheduler": scheduler}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNet2DConditionModel
+from diffusers import AnimateDiffPipeline
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,7 +26,7 @@ from nodes.engines.animatediff.spec import animatediff_spec
 from nodes.engines.common import placing
 from nodes.engines.engine import RenderInputs, unheard
 from nodes.engines.table import spec_of
-from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER
+from tests.nodes.engines.animatediff.conftest import FRAMES, stock_parts
 from tests.nodes.engines.conftest import smooth_picture
 
 pytestmark = pytest.mark.slow
@@ -93,27 +93,9 @@ def engine(folder: Path) -> AnimateDiff:
 
 
 def _stock(folder: Path) -> Any:
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    def read(kind: Any, name: str) -> Any:
-        return kind.from_pretrained(folder / name).eval()
-
-    scheduler = DDIMScheduler(
-        **{name: SCHEDULER[name] for name in ("beta_end", "beta_start", "set_alpha_to_one")},
-        beta_schedule="linear",
-        clip_sample=False,
-        timestep_spacing="linspace",
-        steps_offset=1,
-    )
     pipeline: Any = AnimateDiffPipeline(
-        vae=read(AutoencoderKL, "vae"),
-        text_encoder=read(CLIPTextModel, "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=read(UNet2DConditionModel, "unet"),
-        motion_adapter=read(MotionAdapter, "motion_adapter"),
-        image_encoder=read(CLIPVisionModelWithProjection, "image_encoder"),
-        scheduler=scheduler,
+        **stock_parts(folder),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").eval(),
     )
     tensors = load_file(folder / "ip_adapter" / "ip-adapter_sd15.safetensors")
     state: dict[str, dict[str, torch.Tensor]] = {"ip_adapter": {}, "image_proj": {}}

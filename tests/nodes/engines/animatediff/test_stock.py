@@ -17,17 +17,13 @@ import torch
 from diffusers import (
     AnimateDiffPipeline,
     AnimateDiffSparseControlNetPipeline,
-    DDIMScheduler,
     LCMScheduler,
-    MotionAdapter,
     SparseControlNetModel,
-    UNet2DConditionModel,
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.schedulers import scheduling_lcm
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPTokenizer
 
 from farm.planning.render_task import RenderTask
 from nodes.engines.animatediff.denoise import step_noise
@@ -35,7 +31,7 @@ from nodes.engines.animatediff.engine import AnimateDiff
 from nodes.engines.animatediff.spec import animatediff_spec
 from nodes.engines.common import slicing
 from nodes.engines.engine import RenderInputs, unheard
-from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER
+from tests.nodes.engines.animatediff.conftest import FRAMES, SCHEDULER, stock_parts
 
 pytestmark = pytest.mark.slow
 
@@ -44,28 +40,9 @@ Picture = Callable[[int], NDArray[np.uint8]]
 
 @pytest.fixture(scope="module")
 def stock(tiny_animatediff_folder: Path) -> Any:
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel
-
-    def read(kind: Any, name: str) -> Any:
-        return kind.from_pretrained(tiny_animatediff_folder / name).eval()
-
-    # As the documentation of AnimateDiff says for Stable Diffusion's folders.
-    scheduler = DDIMScheduler(
-        **{name: SCHEDULER[name] for name in ("beta_end", "beta_start", "set_alpha_to_one")},
-        beta_schedule="linear",
-        clip_sample=False,
-        timestep_spacing="linspace",
-        steps_offset=1,
-    )
     pipeline = AnimateDiffSparseControlNetPipeline(
-        vae=read(AutoencoderKL, "vae"),
-        text_encoder=read(CLIPTextModel, "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(tiny_animatediff_folder / "tokenizer"),
-        unet=read(UNet2DConditionModel, "unet"),
-        motion_adapter=read(MotionAdapter, "motion_adapter"),
-        controlnet=read(SparseControlNetModel, "controlnet"),
-        scheduler=scheduler,
+        **stock_parts(tiny_animatediff_folder),
+        controlnet=SparseControlNetModel.from_pretrained(tiny_animatediff_folder / "controlnet").eval(),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
